@@ -1,0 +1,18 @@
+//! mq: durable first-in first-out queues that every Redis client and every memcached client speaks.
+//!
+//! ```text
+//! bytes --parse--> request --execute--> reply --encode--> bytes
+//!         protocol            queue / kv            protocol
+//!                                |
+//!                             storage          (disk queues only)
+//! ```
+//!
+//! A module uses only modules below it in this list; `tests/tidy.rs` holds that.
+//!
+//! - `server` owns every socket and every thread,
+//! - `session` is one client's state: bytes in, bytes out,
+//! - `queue` is FIFO with membership over a store, `kv` the key/value store,
+//! - `protocol` parses and encodes byte strings, and [`storage`] keeps logs in files,
+//! - `options` and `logging` are the command line and the log lines of the daemon.
+
+pub mod storage;

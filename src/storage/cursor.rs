@@ -1,0 +1,170 @@
+//! The cursor: which messages at the head are gone.
+//!
+//! It lies in four checksummed slots in the header of the newest segment, a sector each, so that
+//! one sync of one file covers the log's records and the pops (rules 11 and 12 of the design, which
+//! leave this open).
+//!
+//! 1. A slot that the last sync made durable is not written before another one is durable: a power
+//!    cut finds it whole.
+//! 2. A slot that a sync under way may make durable is not written either, for the same reason.
+//! 3. The slot written last is not written next: a process killed in the middle of a write leaves
+//!    the one before it whole.
+//!
+//! So three slots may be taken at a time, and four are enough.
+
+use super::layout::*;
+
+/// What a slot says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Grows by one from write to write; the valid slot with the highest is the cursor.
+    pub generation: u64,
+    /// All messages with lower numbers are gone.
+    pub head: u64,
+    /// No message has had this number or a higher one.
+    pub next_sequence: u64,
+    /// The log was durable up to this position.
+    pub durable: u64,
+    /// The base of the oldest segment that counts: what lies before it is dead.
+    pub oldest: u64,
+}
+
+impl Cursor {
+    /// Writes the cursor to `slot`, a slot of the segment that starts at `base`.
+    pub fn encode(&self, base: u64, slot: &mut [u8]) {
+        put_u64(slot, SLOT_GENERATION, self.generation);
+        put_u64(slot, SLOT_HEAD, self.head);
+        put_u64(slot, SLOT_NEXT_SEQUENCE, self.next_sequence);
+        put_u64(slot, SLOT_DURABLE, self.durable);
+        put_u64(slot, SLOT_OLDEST, self.oldest);
+        put_u64(slot, SLOT_BASE, base);
+        let crc = crc32fast::hash(&slot[..SLOT_CRC]);
+        put_u32(slot, SLOT_CRC, crc);
+    }
+
+    /// Reads the slot; None: it was never written, or it is damaged, or it belongs elsewhere.
+    pub fn decode(base: u64, slot: &[u8]) -> Option<Cursor> {
+        let fields = slot.get(..SLOT_SIZE)?;
+        let is_valid = get_u32(fields, SLOT_CRC) == crc32fast::hash(&fields[..SLOT_CRC])
+            && get_u64(fields, SLOT_BASE) == base;
+        is_valid.then(|| Cursor {
+            generation: get_u64(fields, SLOT_GENERATION),
+            head: get_u64(fields, SLOT_HEAD),
+            next_sequence: get_u64(fields, SLOT_NEXT_SEQUENCE),
+            durable: get_u64(fields, SLOT_DURABLE),
+            oldest: get_u64(fields, SLOT_OLDEST),
+        })
+    }
+
+    /// The newest valid cursor of a segment's first bytes, and the index of its slot.
+    pub fn newest(base: u64, segment: &[u8]) -> Option<(usize, Cursor)> {
+        (0..SLOT_COUNT)
+            .filter_map(|index| {
+                let slot = segment.get(slot_offset(index)..)?;
+                Some((index, Cursor::decode(base, slot)?))
+            })
+            .max_by_key(|(_, cursor)| cursor.generation)
+    }
+}
+
+/// Where slot `index` starts in its segment, in bytes.
+pub const fn slot_offset(index: usize) -> usize {
+    SLOTS + index * SECTOR
+}
+
+/// Which slot of the newest segment may be written next.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turns {
+    last: Option<usize>,
+    syncing: Option<usize>,
+    durable: Option<usize>,
+}
+
+impl Turns {
+    /// The turns of a segment whose cursor was found in slot `index`: it is the only one that
+    /// counts.
+    pub fn after(index: usize) -> Turns {
+        Turns { last: Some(index), syncing: None, durable: Some(index) }
+    }
+
+    /// Takes the slot for the next write.
+    pub fn take(&mut self) -> usize {
+        let taken = [self.last, self.syncing, self.durable];
+        // Three at most are taken, so one of four is free.
+        let free = (0..SLOT_COUNT).find(|index| !taken.contains(&Some(*index))).unwrap_or(0);
+        self.last = Some(free);
+        free
+    }
+
+    /// A sync begins: the slot written last may become the durable one.
+    pub fn begin_sync(&mut self) {
+        self.syncing = self.last;
+    }
+
+    /// The sync that began last has succeeded.
+    pub fn end_sync(&mut self) {
+        if self.syncing.is_some() {
+            self.durable = self.syncing.take();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_reads_as_written_and_only_in_its_place() {
+        let cursor = Cursor { generation: 9, head: 5, next_sequence: 8, durable: 4000, oldest: 3 };
+        let mut slot = [0; SECTOR];
+        cursor.encode(4096, &mut slot);
+        assert_eq!(Cursor::decode(4096, &slot), Some(cursor));
+        assert_eq!(Cursor::decode(0, &slot), None);
+        for bit in 0..SLOT_SIZE * 8 {
+            slot[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Cursor::decode(4096, &slot), None, "bit {bit}");
+            slot[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(Cursor::decode(0, &[0; SECTOR]), None, "zeros are no cursor");
+    }
+
+    #[test]
+    fn the_newest_valid_slot_is_the_cursor() {
+        let mut segment = vec![0; RECORDS];
+        for (index, generation) in [(0, 7), (1, 9), (2, 8)] {
+            let cursor = Cursor { generation, ..Cursor::default() };
+            cursor.encode(0, &mut segment[slot_offset(index)..]);
+        }
+        let newest =
+            |segment: &[u8]| Cursor::newest(0, segment).map(|(slot, c)| (slot, c.generation));
+        assert_eq!(newest(&segment), Some((1, 9)));
+        segment[slot_offset(1)] ^= 1;
+        assert_eq!(newest(&segment), Some((2, 8)));
+        assert_eq!(Cursor::newest(0, &segment[..SECTOR]), None);
+    }
+
+    #[test]
+    fn a_durable_a_syncing_and_the_last_slot_are_never_written() {
+        let mut turns = Turns::default();
+        let mut random = 0x9e37_79b9_u64;
+        let (mut durable, mut syncing, mut last) = (None, None, None);
+        for _ in 0..10_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            match random >> 61 {
+                0 => {
+                    turns.begin_sync();
+                    syncing = last;
+                }
+                1 => {
+                    turns.end_sync();
+                    durable = syncing.take().or(durable);
+                }
+                _ => {
+                    let slot = Some(turns.take());
+                    assert!(slot != durable && slot != syncing && slot != last);
+                    last = slot;
+                }
+            }
+        }
+    }
+}

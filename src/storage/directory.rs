@@ -1,0 +1,281 @@
+//! The data directory: one folder a queue, the lock, and what is dropped.
+//!
+//! - `LOCK` is held while a daemon uses the directory.
+//! - `q-NAME` is a queue; NAME is the queue's name with everything but letters, digits, `-` and `_`
+//!   as `%XX`. A name too long for that is cut, and `~N` makes it unique: the segments' headers
+//!   hold the whole name.
+//! - `dropped-N` is a queue that was dropped (rule 15): it is unlinked in the background.
+//! - `damaged` holds copies of damaged segments.
+
+use super::counters::Counters;
+use super::error::StorageError;
+use super::log::{Log, LogSettings};
+use super::recovery;
+use super::segment::sync_directory;
+use fs2::FileExt;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+
+/// The name of the lock file.
+pub(super) const LOCK: &str = "LOCK";
+const QUEUE_PREFIX: &str = "q-";
+const DROPPED_PREFIX: &str = "dropped-";
+/// Separates a cut name from the number that makes it unique; no encoded name contains it.
+const CUT_MARK: char = '~';
+/// The longest encoded name that is not cut, in bytes; file systems allow 255 with the prefix.
+const ENCODED_MAX: usize = 200;
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// The folder of a daemon's queues.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    settings: LogSettings,
+    /// Numbers of cut names and of dropped queues: unique while the daemon runs.
+    last_number: AtomicU64,
+    /// Tombstones of dropped queues whose names are not durably gone yet.
+    dropped: Mutex<Vec<PathBuf>>,
+    /// Where dropped queues go to be unlinked.
+    reaper: Mutex<mpsc::Sender<PathBuf>>,
+    /// Locked while it is open.
+    _lock: File,
+}
+
+/// The encoding of a queue's name in its folder's name.
+pub fn encode_name(name: &[u8]) -> String {
+    percent_encode(name, PLAIN).to_string()
+}
+
+/// The name of a queue's folder; where it ends in [`CUT_MARK`], a number makes it unique.
+fn folder_name(name: &[u8]) -> String {
+    let mut folder = format!("{QUEUE_PREFIX}{}", encode_name(name));
+    if folder.len() > ENCODED_MAX {
+        folder.truncate(ENCODED_MAX);
+        folder.push(CUT_MARK);
+    }
+    folder
+}
+
+/// Whether `folder` may be that of queue `name`; the headers in it tell it for certain.
+pub(super) fn may_hold(folder: &str, name: &[u8]) -> bool {
+    let stem = folder_name(name);
+    folder == stem || (stem.ends_with(CUT_MARK) && folder.starts_with(&stem))
+}
+
+/// The folders in a data directory, sorted.
+pub(super) fn folders(path: &Path) -> Result<Vec<String>, StorageError> {
+    let list = || -> io::Result<Vec<String>> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.extend(entry.file_name().into_string().ok());
+            }
+        }
+        folders.sort_unstable();
+        Ok(folders)
+    };
+    list().map_err(|error| StorageError::io("list", path, error))
+}
+
+/// The queue's name in its folder's name. None: this is no queue's folder. Some(None): the name was
+/// cut.
+pub fn decode_folder(folder: &str) -> Option<Option<Vec<u8>>> {
+    let encoded = folder.strip_prefix(QUEUE_PREFIX)?;
+    if encoded.contains(CUT_MARK) {
+        return Some(None);
+    }
+    let name: Vec<u8> = percent_decode_str(encoded).collect();
+    // Only what this program writes is a queue's folder.
+    (encode_name(&name) == encoded).then_some(Some(name))
+}
+
+impl DataDirectory {
+    /// Opens or makes the directory at `path` and locks it.
+    pub fn open(
+        path: &Path,
+        segment_size: u64,
+        strict: bool,
+    ) -> Result<DataDirectory, StorageError> {
+        create_durably(path)?;
+        let lock_path = path.join(LOCK);
+        let mut options = fs::OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).open(&lock_path);
+        let lock = opened.map_err(|error| StorageError::io("open", &lock_path, error))?;
+        lock.try_lock_exclusive().map_err(|error| {
+            if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() {
+                return StorageError::Locked { path: lock_path.clone() };
+            }
+            StorageError::io("lock", &lock_path, error)
+        })?;
+        sync_directory(path)?;
+        let settings = LogSettings {
+            segment_size,
+            strict,
+            quarantine: Some(path.join("damaged")),
+            counters: Arc::new(Counters::default()),
+        };
+        let (sender, dropped) = mpsc::channel();
+        let reaper = thread::Builder::new().name("reaper".into()).stack_size(64 * 1024);
+        let spawned = reaper.spawn(move || reap(&dropped));
+        spawned.map_err(|error| StorageError::io("start a thread for", path, error))?;
+        Ok(DataDirectory {
+            path: path.into(),
+            settings,
+            last_number: AtomicU64::new(0),
+            dropped: Mutex::default(),
+            reaper: Mutex::new(sender),
+            _lock: lock,
+        })
+    }
+
+    /// Recovers the logs of all queues.
+    pub fn open_logs(&self) -> Result<Vec<Log>, StorageError> {
+        let mut logs = Vec::new();
+        for folder in folders(&self.path)? {
+            let path = self.path.join(&folder);
+            self.keep_number(&folder);
+            if folder.starts_with(DROPPED_PREFIX) {
+                self.hand_to_reaper(path);
+                continue;
+            }
+            let Some(name) = decode_folder(&folder) else {
+                continue;
+            };
+            match recovery::open(&path, name.as_deref(), &self.settings)? {
+                Some(mut log) => {
+                    log.rest();
+                    logs.push(log);
+                }
+                None => {
+                    log::info!("{}: removed [unborn-queue]", path.display());
+                    self.drop_folder(&path)?;
+                }
+            }
+        }
+        self.settle_drops()?;
+        let mut names = HashSet::new();
+        if let Some(twice) = logs.iter().find(|log| !names.insert(log.name())) {
+            let (path, name) = (twice.directory().display(), twice.name().escape_ascii());
+            let what = format!("{path}: queue {name} has another folder [foreign-segment]");
+            return Err(StorageError::Damaged(what));
+        }
+        Ok(logs)
+    }
+
+    /// Numbers in use are not given again.
+    fn keep_number(&self, folder: &str) {
+        let cut = folder.rsplit_once(CUT_MARK).map(|(_, digits)| digits);
+        let digits = folder.strip_prefix(DROPPED_PREFIX).or(cut);
+        if let Some(Ok(number)) = digits.map(str::parse) {
+            self.last_number.fetch_max(number, Ordering::Relaxed);
+        }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
+    /// Makes the log of a new queue.
+    pub fn create_log(&self, name: &[u8]) -> Result<Log, StorageError> {
+        let mut folder = folder_name(name);
+        if folder.ends_with(CUT_MARK) {
+            folder.push_str(&self.next_number().to_string());
+        }
+        Log::create(&self.path.join(folder), name, &self.settings)
+    }
+
+    /// Drops a queue with everything in it: durably gone when this answers, unlinked in the
+    /// background.
+    pub fn drop_log(&self, log: &Log) -> Result<(), StorageError> {
+        self.begin_drop(log)?;
+        self.settle_drops()
+    }
+
+    /// Takes a queue's name away; durably gone after [`settle_drops`](Self::settle_drops).
+    pub fn begin_drop(&self, log: &Log) -> Result<(), StorageError> {
+        self.drop_folder(log.directory())
+    }
+
+    /// Makes all drops so far durable: one sync for any number of them.
+    pub fn settle_drops(&self) -> Result<(), StorageError> {
+        // Held over the sync: whoever finds the list empty must not answer before it is done.
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !dropped.is_empty() {
+            sync_directory(&self.path)?;
+        }
+        dropped.drain(..).for_each(|tombstone| self.hand_to_reaper(tombstone));
+        Ok(())
+    }
+
+    fn drop_folder(&self, folder: &Path) -> Result<(), StorageError> {
+        let tombstone = self.path.join(format!("{DROPPED_PREFIX}{}", self.next_number()));
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let renamed = fs::rename(folder, &tombstone);
+        renamed.map_err(|error| StorageError::io("drop", folder, error))?;
+        dropped.push(tombstone);
+        Ok(())
+    }
+
+    fn hand_to_reaper(&self, tombstone: PathBuf) {
+        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        if reaper.send(tombstone).is_err() {
+            log::warn!("dropped queues stay until the next start: the reaper has ended");
+        }
+    }
+
+    /// Counters of what was found and done.
+    pub fn counters(&self) -> &Counters {
+        &self.settings.counters
+    }
+}
+
+/// Makes the directory at `path` and those above it that are missing, durable with their names.
+fn create_durably(path: &Path) -> Result<(), StorageError> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|level| !level.exists()).collect();
+    fs::create_dir_all(path).map_err(|error| StorageError::io("create", path, error))?;
+    for level in missing {
+        let parent = level.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+fn reap(dropped: &mpsc::Receiver<PathBuf>) {
+    for tombstone in dropped {
+        if let Err(error) = fs::remove_dir_all(&tombstone) {
+            log::warn!("remove {}: {error}", tombstone.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_comes_back_and_none_leaves_the_directory() {
+        let long = [0xff; 60];
+        let names: [&[u8]; 8] =
+            [b"jobs", b"", b"..", b"../x", b"a/b", b"%2e~", "\u{fc}\n\0".as_bytes(), &long];
+        for name in names {
+            let folder = format!("{QUEUE_PREFIX}{}", encode_name(name));
+            assert!(!folder.contains(['/', '.', CUT_MARK, '\0']), "{folder}");
+            assert_eq!(decode_folder(&folder), Some(Some(name.to_vec())));
+        }
+    }
+
+    #[test]
+    fn what_is_no_queue_is_not_taken_for_one() {
+        for folder in ["LOCK", "damaged", "dropped-1", "q-%zz", "q-a.b", "q-%61"] {
+            assert_eq!(decode_folder(folder), None, "{folder}");
+        }
+        assert_eq!(decode_folder("q-abc~7"), Some(None));
+    }
+}

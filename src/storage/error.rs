@@ -1,0 +1,92 @@
+//! What storage answers when it cannot do what it was asked. Each error says which file and why.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+/// An error of the storage.
+#[derive(Debug)]
+pub enum StorageError {
+    /// The device has no room.
+    Full {
+        /// What was to be made there.
+        path: PathBuf,
+        /// Bytes wanted.
+        bytes: u64,
+    },
+    /// An operation on a file failed.
+    Io {
+        /// What was tried: "open", "sync".
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A sync of this log failed earlier: it is closed for writing until restart.
+    Poisoned {
+        /// The queue's directory.
+        path: PathBuf,
+    },
+    /// The name of a queue is longer than a segment's header holds.
+    NameTooLong {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// Another daemon uses the directory.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The file is of a format that this program does not read.
+    Version {
+        /// The segment file.
+        path: PathBuf,
+        /// The version it says.
+        found: u32,
+    },
+    /// Damage, where none is allowed (`--strict`).
+    Damaged(String),
+}
+
+impl StorageError {
+    /// Makes an error from what the operating system said; running out of space is
+    /// [`Full`](Self::Full).
+    pub fn io(doing: &'static str, path: &Path, source: io::Error) -> StorageError {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if full.contains(&source.kind()) {
+            return StorageError::Full { path: path.into(), bytes: 0 };
+        }
+        StorageError::Io { doing, path: path.into(), source }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StorageError::Full { path, bytes } => {
+                write!(f, "no space left on device for {} ({bytes} bytes)", path.display())
+            }
+            StorageError::Io { doing, path, source } => {
+                write!(f, "{doing} {}: {source}", path.display())
+            }
+            StorageError::Poisoned { path } => {
+                let path = path.display();
+                write!(f, "a sync of {path} failed, it is closed for writing until restart")
+            }
+            StorageError::NameTooLong { limit } => {
+                write!(f, "a queue's name has {limit} bytes at most")
+            }
+            StorageError::Locked { path } => {
+                write!(f, "another daemon uses this directory: {} is locked", path.display())
+            }
+            StorageError::Version { path, found } => write!(
+                f,
+                "{}: format version {found} is newer than this program reads [newer-format]",
+                path.display()
+            ),
+            StorageError::Damaged(what) => write!(f, "{what}"),
+        }
+    }
+}
+
+impl std::error::Error for StorageError {}

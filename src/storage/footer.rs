@@ -1,0 +1,246 @@
+//! The footer of a sealed segment: what a restart and the index need of its records, without the
+//! bodies.
+//!
+//! It lies behind the segment's own bytes, at the file's end, so it takes no room that records were
+//! promised, and a segment without one is read record by record. Nothing is lost with a footer: it
+//! is believed only when its checksum is right.
+
+use super::index::BodyHash;
+use super::layout::*;
+use super::record::{Kind, Record};
+use super::segment::{Segment, allocate};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Bits of an entry below its hash, that hold the record's size in units of the alignment, and its
+/// kind.
+const SIZE_SHIFT: u32 = 4;
+const HASH_SHIFT: u32 = 32;
+const KIND_MASK: u64 = (1 << SIZE_SHIFT) - 1;
+const SIZE_MASK: u64 = (1 << (HASH_SHIFT - SIZE_SHIFT)) - 1;
+
+/// What a footer tells of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Where it lies.
+    pub position: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// The message's number.
+    pub sequence: u64,
+    /// The position of the record that it copies or removes; 0 in a message.
+    pub origin: u64,
+    /// Bytes of the record.
+    pub size: u64,
+    /// The hash of the body; nothing in a removal.
+    pub hash: BodyHash,
+}
+
+/// Summaries of all records of a segment, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footer {
+    /// The position after the last record.
+    pub records_end: u64,
+    /// The log was durable up to here when the first record was written, and when the last was.
+    pub durable: (u64, u64),
+    /// A record each: kind, size and hash.
+    entries: Vec<u64>,
+    /// Numbers of messages that follow each other: the first and how many.
+    runs: Vec<(u64, u64)>,
+    /// Number and origin of each copy and removal.
+    origins: Vec<(u64, u64)>,
+}
+
+impl Footer {
+    /// A footer for a segment whose first record lies at `position`.
+    pub fn new(position: u64) -> Footer {
+        Footer { records_end: position, ..Footer::default() }
+    }
+
+    /// Adds the record that lies at the end of those so far.
+    pub fn add(&mut self, record: &Record<'_>, hash: BodyHash) {
+        if self.entries.is_empty() {
+            self.durable.0 = record.durable;
+        }
+        self.durable.1 = self.durable.1.max(record.durable);
+        let size = record.size() as u64;
+        self.records_end += size;
+        let units = size / ALIGNMENT as u64;
+        let hash = u64::from(hash.bits()) << HASH_SHIFT;
+        self.entries.push(hash | units << SIZE_SHIFT | record.kind as u64);
+        if record.kind != Kind::Message {
+            self.origins.push((record.sequence, record.origin));
+            return;
+        }
+        match self.runs.last_mut() {
+            Some((first, count)) if first.checked_add(*count) == Some(record.sequence) => {
+                *count += 1;
+            }
+            _ => self.runs.push((record.sequence, 1)),
+        }
+    }
+
+    /// The records, from the first at `position` on.
+    pub fn summaries(&self, position: u64) -> impl Iterator<Item = Summary> {
+        let mut position = position;
+        let mut origins = self.origins.iter();
+        let mut numbers = self.runs.iter().flat_map(|(first, count)| *first..*first + *count);
+        self.entries.iter().map_while(move |entry| {
+            let kind = Kind::from_byte((entry & KIND_MASK) as u8)?;
+            let (sequence, origin) = match kind {
+                Kind::Message => (numbers.next()?, 0),
+                Kind::Copy | Kind::Removal => *origins.next()?,
+            };
+            let size = (entry >> SIZE_SHIFT & SIZE_MASK) * ALIGNMENT as u64;
+            let hash = BodyHash::from_bits((entry >> HASH_SHIFT) as u32);
+            let summary = Summary { position, kind, sequence, origin, size, hash };
+            position += size;
+            Some(summary)
+        })
+    }
+
+    /// The footer's bytes, for the segment that starts at `base`.
+    pub fn encode(&self, base: u64) -> Vec<u8> {
+        let pairs = self.runs.iter().chain(&self.origins).flat_map(|(one, other)| [*one, *other]);
+        let words: Vec<u64> = self.entries.iter().copied().chain(pairs).collect();
+        let mut bytes = vec![0; FOOTER_ENTRIES];
+        bytes[FOOTER_MAGIC..FOOTER_BASE].copy_from_slice(&FOOTER_MAGIC_BYTES);
+        put_u64(&mut bytes, FOOTER_BASE, base);
+        put_u64(&mut bytes, FOOTER_RECORDS_END, self.records_end);
+        put_u64(&mut bytes, FOOTER_FIRST_DURABLE, self.durable.0);
+        put_u64(&mut bytes, FOOTER_LAST_DURABLE, self.durable.1);
+        put_u64(&mut bytes, FOOTER_ENTRY_COUNT, self.entries.len() as u64);
+        put_u64(&mut bytes, FOOTER_RUN_COUNT, self.runs.len() as u64);
+        put_u64(&mut bytes, FOOTER_ORIGIN_COUNT, self.origins.len() as u64);
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend(u64::from(crc).to_le_bytes());
+        bytes
+    }
+
+    /// Reads the footer of the segment that starts at `base`; None: this is none.
+    pub fn decode(base: u64, bytes: &[u8]) -> Option<Footer> {
+        let (rest, crc) = bytes.split_last_chunk::<8>()?;
+        let is_valid = rest.len() >= FOOTER_ENTRIES
+            && rest[FOOTER_MAGIC..FOOTER_BASE] == FOOTER_MAGIC_BYTES
+            && get_u64(rest, FOOTER_BASE) == base
+            && u64::from_le_bytes(*crc) == u64::from(crc32fast::hash(rest));
+        let (words, odd) = rest.get(FOOTER_ENTRIES..)?.as_chunks::<8>();
+        if !is_valid || !odd.is_empty() {
+            return None;
+        }
+        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+        let count = |offset| usize::try_from(get_u64(rest, offset)).ok();
+        let entries = words.by_ref().take(count(FOOTER_ENTRY_COUNT)?).collect();
+        let mut pairs = |count: usize| -> Vec<(u64, u64)> {
+            std::iter::from_fn(|| Some((words.next()?, words.next()?))).take(count).collect()
+        };
+        let runs = pairs(count(FOOTER_RUN_COUNT)?);
+        let origins = pairs(count(FOOTER_ORIGIN_COUNT)?);
+        if runs.iter().any(|(first, count)| first.checked_add(*count).is_none()) {
+            return None;
+        }
+        let durable = (get_u64(rest, FOOTER_FIRST_DURABLE), get_u64(rest, FOOTER_LAST_DURABLE));
+        let records_end = get_u64(rest, FOOTER_RECORDS_END);
+        Some(Footer { records_end, durable, entries, runs, origins })
+    }
+
+    /// Appends the footer to `file`, that of the segment of `size` bytes at `base`, durably. The
+    /// blocks are allocated first: on a full disk nothing is written.
+    pub fn write(&self, file: &File, base: u64, size: u64) -> io::Result<()> {
+        let bytes = self.encode(base);
+        let written = allocate(file, size + bytes.len() as u64)
+            .and_then(|()| file.write_all_at(&bytes, size))
+            .and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Part of the blocks may have been had.
+            file.set_len(size)?;
+        }
+        written
+    }
+
+    /// Reads the footer of `segment`; None: there is none, or it does not fit.
+    pub fn read(segment: &Segment) -> io::Result<Option<Footer>> {
+        let file = File::open(&segment.path)?;
+        let length = file.metadata()?.len().saturating_sub(segment.size);
+        // No record is smaller than its entry, so a footer is never larger than its segment.
+        if length == 0 || length > segment.size {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, segment.size)?;
+        let footer = Footer::decode(segment.base, &bytes);
+        Ok(footer.filter(|footer| {
+            let start = segment.records_start();
+            let end = footer.summaries(start).fold(start, |_, last| last.position + last.size);
+            end == footer.records_end && end <= segment.end()
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: Kind, sequence: u64, body: &[u8]) -> Record<'_> {
+        Record {
+            kind,
+            flags: 0,
+            sequence,
+            durable: sequence * 10,
+            pushed_ms: 0,
+            expires_ms: 0,
+            deliver_ms: 0,
+            origin: if kind == Kind::Message { 0 } else { 77 },
+            body,
+        }
+    }
+
+    fn sample() -> (Footer, Vec<Record<'static>>) {
+        let records = vec![
+            record(Kind::Message, 5, b"five"),
+            record(Kind::Message, 6, b""),
+            record(Kind::Removal, 5, b""),
+            record(Kind::Copy, 2, b"two"),
+            record(Kind::Message, 9, &[0; 1000]),
+        ];
+        let mut footer = Footer::new(2560);
+        for record in &records {
+            footer.add(record, BodyHash::new(&[1; 16], record.body));
+        }
+        (footer, records)
+    }
+
+    #[test]
+    fn what_is_added_is_read_back() {
+        let (footer, records) = sample();
+        let read = Footer::decode(4096, &footer.encode(4096));
+        assert_eq!(read.as_ref(), Some(&footer));
+        let mut position = 2560;
+        for (summary, record) in footer.summaries(2560).zip(&records) {
+            assert_eq!(summary.position, position);
+            assert_eq!((summary.kind, summary.sequence), (record.kind, record.sequence));
+            assert_eq!((summary.origin, summary.size), (record.origin, record.size() as u64));
+            assert_eq!(summary.hash, BodyHash::new(&[1; 16], record.body));
+            position += summary.size;
+        }
+        assert_eq!(footer.summaries(2560).count(), records.len());
+        assert_eq!((footer.records_end, footer.durable), (position, (50, 90)));
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_cut_passes() {
+        let (footer, _) = sample();
+        let mut bytes = footer.encode(4096);
+        assert_eq!(Footer::decode(0, &bytes), None, "misplaced");
+        for length in 0..bytes.len() {
+            assert_eq!(Footer::decode(4096, &bytes[..length]), None, "{length} bytes");
+        }
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Footer::decode(4096, &bytes), None, "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The index: positions of messages by the hash of their bodies.
+//!
+//! An entry is eight bytes, 24 bits of hash above 40 of position, in one of 16 tables, which shrink
+//! as they grow: 24 bytes a message at the most. A table holds one entry for each hash; further
+//! ones, which nearly always are equal messages, are in a sorted set beside it, so that many of
+//! them cost no more than different ones. What the index answers are candidates: whoever asks
+//! compares the bytes.
+
+use super::layout::ALIGNMENT;
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+use std::collections::BTreeSet;
+
+/// The key of a queue's hashes: nobody outside knows it, so nobody can craft collisions.
+pub type HashKey = [u8; 16];
+
+/// Bits of an entry that hold the position, in units of the alignment: 8 TiB of log, beyond which
+/// positions wrap around.
+const POSITION_BITS: u32 = 40;
+const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
+const POSITION_SPAN: u64 = (1 << POSITION_BITS) * ALIGNMENT as u64;
+/// Shards of an index: the growth of one is short.
+const SHARD_COUNT: usize = 1 << 4;
+
+/// The hash of a body: its lower 4 bits choose the shard, the upper 24 are kept in an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyHash(u32);
+
+impl BodyHash {
+    /// Hashes `body` with SipHash-1-3; the lower half is kept.
+    pub fn new(key: &HashKey, body: &[u8]) -> BodyHash {
+        BodyHash(SipHasher13::new_with_key(key).hash(body) as u32)
+    }
+
+    /// The hash as it is written in a footer.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The hash that was written as `bits`.
+    pub fn from_bits(bits: u32) -> BodyHash {
+        BodyHash(bits)
+    }
+
+    fn shard(self) -> usize {
+        self.0 as usize % SHARD_COUNT
+    }
+
+    fn entry(self, position: u64) -> u64 {
+        let kept = u64::from(self.0 >> 8);
+        (kept << POSITION_BITS) | ((position / ALIGNMENT as u64) & POSITION_MASK)
+    }
+}
+
+/// The position before `end` that an entry's bits are the lower ones of.
+fn whole_position(entry: u64, end: u64) -> u64 {
+    let lower = (entry & POSITION_MASK) * ALIGNMENT as u64;
+    let candidate = end - end % POSITION_SPAN + lower;
+    if candidate >= end { candidate.saturating_sub(POSITION_SPAN) } else { candidate }
+}
+
+/// Spreads the 24 bits of hash in an entry over the 64 that a table looks at.
+fn spread(entry: u64) -> u64 {
+    (entry >> POSITION_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Whether two entries have the same hash.
+fn same_hash(one: u64, other: u64) -> bool {
+    (one ^ other) & !POSITION_MASK == 0
+}
+
+/// Messages whose hashes have the same lower bits.
+#[derive(Debug, Default)]
+struct Shard {
+    /// One entry for each hash.
+    first: HashTable<u64>,
+    /// All others.
+    more: BTreeSet<u64>,
+}
+
+impl Shard {
+    fn insert(&mut self, entry: u64) {
+        if self.first.find(spread(entry), |other| same_hash(*other, entry)).is_some() {
+            self.more.insert(entry);
+        } else {
+            self.first.insert_unique(spread(entry), entry, |entry| spread(*entry));
+        }
+    }
+
+    fn remove(&mut self, entry: u64) -> bool {
+        let Ok(mut found) = self.first.find_entry(spread(entry), |other| *other == entry) else {
+            return self.more.remove(&entry);
+        };
+        let next = self.more.range(entry & !POSITION_MASK..).next().copied();
+        if let Some(next) = next.filter(|next| same_hash(*next, entry)) {
+            *found.get_mut() = next;
+            self.more.remove(&next);
+            return true;
+        }
+        found.remove();
+        // A bucket takes nine bytes, so at three eighths an entry takes 24. A table that has just
+        // grown or shrunk is well above.
+        if self.first.len() * 8 < self.first.num_buckets() * 3 {
+            self.first.shrink_to(self.first.len(), |entry| spread(*entry));
+        }
+        true
+    }
+
+    fn with_hash(&self, wanted: u64) -> impl Iterator<Item = u64> {
+        let first = self.first.find(spread(wanted), move |entry| same_hash(*entry, wanted));
+        first.into_iter().chain(self.more.range(wanted..=wanted | POSITION_MASK)).copied()
+    }
+}
+
+/// The positions of a queue's messages.
+#[derive(Debug, Default)]
+pub struct Index {
+    shards: [Shard; SHARD_COUNT],
+}
+
+impl Index {
+    /// Adds a message.
+    pub fn insert(&mut self, hash: BodyHash, position: u64) {
+        self.shards[hash.shard()].insert(hash.entry(position));
+    }
+
+    /// Removes the message at `position`; false: it is not here.
+    pub fn remove(&mut self, hash: BodyHash, position: u64) -> bool {
+        self.shards[hash.shard()].remove(hash.entry(position))
+    }
+
+    /// Positions at which a message with this hash may lie. `end` is the end of the log.
+    pub fn candidates(&self, hash: BodyHash, end: u64) -> impl Iterator<Item = u64> {
+        let entries = self.shards[hash.shard()].with_hash(hash.entry(0));
+        entries.map(move |entry| whole_position(entry, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn every_message_is_a_candidate_until_it_is_removed() {
+        let key = [7; 16];
+        let body = |position: u64| (position / 3).to_le_bytes();
+        let hash = |position: u64| BodyHash::new(&key, &body(position));
+        // A start that makes positions wrap around.
+        let (start, count) = (POSITION_SPAN * 3 - 800_000, 200_000);
+        let (mut index, mut end) = (Index::default(), start);
+        for step in 0..count {
+            let position = start + step * 8;
+            end = position + 8;
+            index.insert(hash(position), position);
+        }
+        for step in 0..count {
+            let position = start + step * 8;
+            assert!(index.candidates(hash(position), end).any(|found| found == position));
+        }
+        for step in (0..count).step_by(2) {
+            assert!(index.remove(hash(start + step * 8), start + step * 8));
+            assert!(!index.remove(hash(start + step * 8), start + step * 8));
+        }
+        let mut found = HashMap::new();
+        for step in 0..count {
+            for position in index.candidates(hash(start + step * 8), end) {
+                *found.entry(position).or_insert(0) += 1;
+            }
+        }
+        assert!(found.keys().all(|position| (position - start) / 8 % 2 == 1));
+        assert_eq!(found.len(), count as usize / 2);
+    }
+
+    #[test]
+    fn an_entry_takes_24_bytes_at_the_most_while_messages_come_and_go() {
+        let key = [7; 16];
+        let hash = |number: u64| BodyHash::new(&key, &number.to_le_bytes());
+        let mut index = Index::default();
+        let check = |index: &Index, count: u64| {
+            let bytes: usize = index.shards.iter().map(|shard| shard.first.allocation_size()).sum();
+            assert!(bytes as u64 <= count * 24 + 1000, "{bytes} bytes for {count} messages");
+        };
+        for number in 0..200_000 {
+            index.insert(hash(number), number * 8);
+            if number > 10_000 && number % 1000 == 0 {
+                check(&index, number + 1);
+            }
+        }
+        for number in 0..190_000 {
+            assert!(index.remove(hash(number), number * 8));
+            if number % 1000 == 0 {
+                check(&index, 200_000 - number - 1);
+            }
+        }
+    }
+}

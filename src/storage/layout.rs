@@ -1,0 +1,153 @@
+//! The bytes of a segment file, as a chain of constants: every offset is the one before it plus a
+//! width. `storage-format.md` describes the same chain in words. Integers are little-endian.
+
+/// The first eight bytes of every segment file.
+pub const MAGIC: [u8; 8] = *b"mqsegmnt";
+/// The format's version. A change of any constant of this file needs a new one, and a reader of the
+/// old.
+pub const VERSION: u32 = 1;
+/// What a device writes whole or not at all, in bytes.
+pub const SECTOR: usize = 512;
+/// Records start at multiples of this, in bytes.
+pub const ALIGNMENT: usize = 8;
+
+/// No position is higher: sums of positions and sizes cannot overflow.
+pub const POSITION_MAX: u64 = 1 << 62;
+
+// The segment header, in the file's first sector.
+/// [`MAGIC`].
+pub const SEGMENT_MAGIC: usize = 0;
+/// u32, [`VERSION`].
+pub const SEGMENT_VERSION: usize = SEGMENT_MAGIC + 8;
+/// u32, crc32 of the whole header sector with this field taken as zero.
+pub const SEGMENT_CRC: usize = SEGMENT_VERSION + 4;
+/// u64, the position of the file's first byte in the queue's log.
+pub const SEGMENT_BASE: usize = SEGMENT_CRC + 4;
+/// u64, the file's length in bytes.
+pub const SEGMENT_SIZE: usize = SEGMENT_BASE + 8;
+/// u64, Unix time of creation in milliseconds.
+pub const SEGMENT_CREATED_MS: usize = SEGMENT_SIZE + 8;
+/// 16 bytes, the key of the queue's hashes.
+pub const SEGMENT_HASH_KEY: usize = SEGMENT_CREATED_MS + 8;
+/// u32, the length of the queue's name in bytes.
+pub const SEGMENT_NAME_LENGTH: usize = SEGMENT_HASH_KEY + 16;
+/// The queue's name.
+pub const SEGMENT_NAME: usize = SEGMENT_NAME_LENGTH + 4;
+/// The longest name of a queue, in bytes.
+pub const NAME_MAX: usize = SECTOR - SEGMENT_NAME;
+
+// The cursor slots, a sector each.
+/// The first slot.
+pub const SLOTS: usize = SECTOR;
+/// How many there are: see `cursor.rs` for why four.
+pub const SLOT_COUNT: usize = 4;
+/// u64, grows by one from slot write to slot write.
+pub const SLOT_GENERATION: usize = 0;
+/// u64, all messages with lower numbers are gone.
+pub const SLOT_HEAD: usize = SLOT_GENERATION + 8;
+/// u64, no message has had this number or a higher one.
+pub const SLOT_NEXT_SEQUENCE: usize = SLOT_HEAD + 8;
+/// u64, the log was durable up to this position.
+pub const SLOT_DURABLE: usize = SLOT_NEXT_SEQUENCE + 8;
+/// u64, the base of the oldest segment that counts: what lies before it is dead.
+pub const SLOT_OLDEST: usize = SLOT_DURABLE + 8;
+/// u64, the position of the file's first byte, so that a misplaced slot does not pass.
+pub const SLOT_BASE: usize = SLOT_OLDEST + 8;
+/// u32, crc32 of the fields before it.
+pub const SLOT_CRC: usize = SLOT_BASE + 8;
+/// Bytes used of a slot's sector.
+pub const SLOT_SIZE: usize = SLOT_CRC + 4;
+
+/// The first record.
+pub const RECORDS: usize = SLOTS + SLOT_COUNT * SECTOR;
+
+// What every record starts with.
+/// u32, crc32 of the record's position (u64), then of the record from [`RECORD_LENGTH`] to its
+/// padded end.
+pub const RECORD_CRC: usize = 0;
+/// u32, bytes of the body.
+pub const RECORD_LENGTH: usize = RECORD_CRC + 4;
+/// u8, a `Kind`; the three bytes after it are zero.
+pub const RECORD_KIND: usize = RECORD_LENGTH + 4;
+/// u32, the message's client flags.
+pub const RECORD_FLAGS: usize = RECORD_KIND + 4;
+/// u64, the message's number.
+pub const RECORD_SEQUENCE: usize = RECORD_FLAGS + 4;
+/// u64, the log was durable up to this position when the record was written.
+pub const RECORD_DURABLE: usize = RECORD_SEQUENCE + 8;
+/// Bytes that every record has.
+pub const RECORD_COMMON: usize = RECORD_DURABLE + 8;
+
+// A message goes on with its times.
+/// u64, Unix time of the push in milliseconds.
+pub const MESSAGE_PUSHED_MS: usize = RECORD_COMMON;
+/// u64, Unix time of expiry in milliseconds, 0 = never.
+pub const MESSAGE_EXPIRES_MS: usize = MESSAGE_PUSHED_MS + 8;
+/// u64, Unix time before which it is not delivered, 0 = at once.
+pub const MESSAGE_DELIVER_MS: usize = MESSAGE_EXPIRES_MS + 8;
+/// The body of a message.
+pub const MESSAGE_BODY: usize = MESSAGE_DELIVER_MS + 8;
+
+// A copied message has one field more.
+/// u64, the position it was copied from.
+pub const COPY_ORIGIN: usize = MESSAGE_BODY;
+/// The body of a copied message.
+pub const COPY_BODY: usize = COPY_ORIGIN + 8;
+
+// A removal has one field of its own.
+/// u64, the position of the record it removes.
+pub const REMOVAL_ORIGIN: usize = RECORD_COMMON;
+/// Bytes of a removal record.
+pub const REMOVAL_SIZE: usize = REMOVAL_ORIGIN + 8;
+
+// The footer of a sealed segment, behind the segment's own bytes; all fields are u64.
+/// The first eight bytes of a footer.
+pub const FOOTER_MAGIC_BYTES: [u8; 8] = *b"mqfooter";
+/// [`FOOTER_MAGIC_BYTES`].
+pub const FOOTER_MAGIC: usize = 0;
+/// The position of the segment's first byte.
+pub const FOOTER_BASE: usize = FOOTER_MAGIC + 8;
+/// The position after the last record.
+pub const FOOTER_RECORDS_END: usize = FOOTER_BASE + 8;
+/// The durable position in the first record.
+pub const FOOTER_FIRST_DURABLE: usize = FOOTER_RECORDS_END + 8;
+/// The highest durable position in a record.
+pub const FOOTER_LAST_DURABLE: usize = FOOTER_FIRST_DURABLE + 8;
+/// How many entries, of 8 bytes, a record each.
+pub const FOOTER_ENTRY_COUNT: usize = FOOTER_LAST_DURABLE + 8;
+/// How many runs of numbers, of 16 bytes.
+pub const FOOTER_RUN_COUNT: usize = FOOTER_ENTRY_COUNT + 8;
+/// How many origins, of 16 bytes, one a copy or removal.
+pub const FOOTER_ORIGIN_COUNT: usize = FOOTER_RUN_COUNT + 8;
+/// The entries; after them the runs, the origins and the crc32 of all before it, as a u64.
+pub const FOOTER_ENTRIES: usize = FOOTER_ORIGIN_COUNT + 8;
+
+const _: () = assert!(FOOTER_ENTRIES == 64);
+const _: () = assert!(NAME_MAX == 452);
+const _: () = assert!(SLOT_SIZE == 52 && SLOT_SIZE <= SECTOR);
+const _: () = assert!(RECORDS == 2560);
+const _: () = assert!(RECORD_COMMON == 32 && MESSAGE_BODY == 56 && COPY_BODY == 64);
+const _: () = assert!(REMOVAL_SIZE == 40 && REMOVAL_SIZE.is_multiple_of(ALIGNMENT));
+const _: () = assert!(RECORDS.is_multiple_of(ALIGNMENT) && MESSAGE_BODY.is_multiple_of(ALIGNMENT));
+
+/// Reads a u32 at `offset`; the bytes beyond the end of `bytes` count as zero.
+pub fn get_u32(bytes: &[u8], offset: usize) -> u32 {
+    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk::<4>());
+    field.map_or(0, |field| u32::from_le_bytes(*field))
+}
+
+/// Reads a u64 at `offset`; the bytes beyond the end of `bytes` count as zero.
+pub fn get_u64(bytes: &[u8], offset: usize) -> u64 {
+    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk::<8>());
+    field.map_or(0, |field| u64::from_le_bytes(*field))
+}
+
+/// Writes `value` at `offset`, which lies in `bytes`.
+pub fn put_u32(bytes: &mut [u8], offset: usize, value: u32) {
+    bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Writes `value` at `offset`, which lies in `bytes`.
+pub fn put_u64(bytes: &mut [u8], offset: usize, value: u64) {
+    bytes[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+}

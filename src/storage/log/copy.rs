@@ -1,0 +1,115 @@
+//! Copying live messages forward, so that one old message does not pin the log (rules 1 and 10).
+//!
+//! When dead bytes outweigh live ones, and there is more than a segment of them, the live messages
+//! of the oldest segment are appended again with their numbers, a slice at a time. The segment is
+//! dead then and goes with the next sync, which covers the copies. Work is proportional to the
+//! garbage: a copied byte is paid for by a dead one.
+
+use super::super::counters::add;
+use super::super::error::StorageError;
+use super::super::record::{Kind, Record};
+use super::super::walk::Step;
+use super::Log;
+
+/// Records that one slice looks at, and bytes that it copies, at most; one record more than that.
+const SLICE_RECORDS: usize = 4096;
+const SLICE_BYTES: usize = 1 << 20;
+
+impl Log {
+    /// Whether copying is worth it.
+    fn is_mostly_dead(&self) -> bool {
+        let dead = self.dead_bytes();
+        self.tail > 0 && dead > self.live_bytes && dead > self.settings.segment_size
+    }
+
+    /// True when copying would give space back and can go on.
+    pub fn wants_copying(&self) -> bool {
+        !self.copying_blocked && !self.poisoned && self.is_mostly_dead()
+    }
+
+    /// Copies a slice of the oldest segment forward if that is worth it; true when there is more to
+    /// do. A full disk is no error: there is another time.
+    pub fn copy_forward(&mut self) -> Result<bool, StorageError> {
+        if self.poisoned || !self.is_mostly_dead() || self.segments[0].live_count == 0 {
+            return Ok(false);
+        }
+        let copied = self.copy_slice();
+        self.copying_blocked = matches!(copied, Err(StorageError::Full { .. }));
+        if self.copying_blocked {
+            return Ok(false);
+        }
+        copied.map(|()| self.is_mostly_dead())
+    }
+
+    fn copy_slice(&mut self) -> Result<(), StorageError> {
+        let start = self.copied_to.max(self.segments[0].records_start());
+        let end = self.segments[0].records_end;
+        let (mut live, mut bytes) = (Vec::new(), 0);
+        let mut damage = Vec::new();
+        let mut walk = self.walk(start)?;
+        for step in walk.by_ref().take(SLICE_RECORDS) {
+            match step {
+                Step::Whole(position, record) => {
+                    if self.is_live(position, record.kind, record.sequence) {
+                        live.push(position);
+                        bytes += record.size();
+                    }
+                }
+                Step::Damage { position, fault, .. } => damage.push((position, fault)),
+            }
+            if bytes > SLICE_BYTES {
+                break;
+            }
+        }
+        let reached = walk.position();
+        for (position, fault) in damage {
+            self.report_damage(position, fault)?;
+        }
+        for position in live {
+            self.copy_message(position)?;
+        }
+        self.copied_to = reached;
+        if reached >= end && self.segments[0].live_count > 0 {
+            // Damage has eaten what was counted here; nothing that can be read is left.
+            let lost = std::mem::take(&mut self.segments[0].live_count);
+            self.live_bytes -= std::mem::take(&mut self.segments[0].live_bytes);
+            self.live_count -= lost;
+            add(&self.settings.counters.lost_messages, lost);
+        }
+        Ok(())
+    }
+
+    fn copy_message(&mut self, position: u64) -> Result<(), StorageError> {
+        // The body is copied out of the mapping before the log may go on to another segment.
+        let original = self.reread(position)?;
+        let body = original.body.to_vec();
+        let old_size = original.size() as u64;
+        let copy = Record { kind: Kind::Copy, origin: position, body: &body, ..original };
+        let sequence = copy.sequence;
+        let copy = Record { durable: self.durable, ..copy };
+        let fields = (copy.flags, copy.pushed_ms, copy.expires_ms, copy.deliver_ms);
+        let size = copy.size() as u64;
+        self.make_room(size, self.live_count)?;
+        let (flags, pushed_ms, expires_ms, deliver_ms) = fields;
+        let durable = self.durable;
+        let new = self.append(&Record {
+            kind: Kind::Copy,
+            flags,
+            sequence,
+            durable,
+            pushed_ms,
+            expires_ms,
+            deliver_ms,
+            origin: position,
+            body: &body,
+        })?;
+        self.relocated.set(sequence, new);
+        self.count_dead(position, old_size);
+        self.count_live(new, size);
+        let hash = super::super::index::BodyHash::new(&self.hash_key, &body);
+        self.index_remove(hash, position);
+        self.index_insert(new, &body);
+        add(&self.settings.counters.copied_messages, 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! The log of one queue: messages by number, in segment files.
+//!
+//! Every number below `head` is gone; a gone number from `head` on is in `removed`. What is left is
+//! live. A live message lies where `relocated` says, or else where it was pushed. See the design's
+//! storage rules, which the parts of this folder name where they keep them:
+//!
+//! - `write` appends, makes room and goes from segment to segment,
+//! - `read` finds messages by number and by content,
+//! - `sync` makes durable and lets dead segments go,
+//! - `copy` moves live messages out of segments that are mostly dead,
+//! - `footers` writes summaries behind sealed segments.
+
+mod copy;
+mod footers;
+mod read;
+mod sync;
+mod write;
+
+use super::counters::Counters;
+use super::cursor::Turns;
+use super::error::StorageError;
+use super::index::{HashKey, Index};
+use super::relocated::Relocated;
+use super::segment::Segment;
+use std::collections::{HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+pub use sync::{SyncPoint, SyncWork};
+
+/// The size of a queue's first segment in bytes; each is four times the one before, up to the
+/// limit.
+pub const FIRST_SEGMENT_SIZE: u64 = 8 * 1024;
+
+/// What all logs of a daemon share.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// The largest segment in bytes, but for one whose only record is larger.
+    pub segment_size: u64,
+    /// Refuse to open a damaged log.
+    pub strict: bool,
+    /// Where copies of damaged segments go; None: the files are only read.
+    pub quarantine: Option<PathBuf>,
+    /// Counters of what was found.
+    pub counters: Arc<Counters>,
+}
+
+impl LogSettings {
+    /// True when nothing is written, made or removed: the files may be somebody else's.
+    pub fn is_read_only(&self) -> bool {
+        self.quarantine.is_none()
+    }
+}
+
+/// The log of one queue.
+#[derive(Debug)]
+pub struct Log {
+    pub(super) directory: PathBuf,
+    pub(super) settings: LogSettings,
+    pub(super) name: Box<[u8]>,
+    pub(super) hash_key: HashKey,
+    /// Oldest first; after `tail` come spare ones without records.
+    pub(super) segments: VecDeque<Segment>,
+    /// The index of the segment that records go to.
+    pub(super) tail: usize,
+    /// All numbers below are gone.
+    pub(super) head: u64,
+    /// The number of the next push.
+    pub(super) next_sequence: u64,
+    /// Numbers that are gone, from `head` and from the oldest segment's first number on.
+    pub(super) removed: HashSet<u64>,
+    pub(super) relocated: Relocated,
+    pub(super) live_count: u64,
+    /// Bytes of the records of live messages.
+    pub(super) live_bytes: u64,
+    /// Bytes of all records.
+    pub(super) record_bytes: u64,
+    /// Removal records that fit into the spare segments.
+    pub(super) spare_removals: u64,
+    /// The number of the oldest live message, where it is known.
+    lowest: Option<u64>,
+    head_scan: Scan,
+    page_scan: Scan,
+    membership: Option<Membership>,
+    /// Records of the oldest segment before this position have been copied forward.
+    copied_to: u64,
+    /// Copying forward found no room: only housekeeping's own round tries again.
+    copying_blocked: bool,
+    /// The footer that is being drafted.
+    draft: Option<footers::Draft>,
+    /// Positions of damaged records that have been reported.
+    pub(super) reported: HashSet<u64>,
+    pub(super) turns: Turns,
+    /// Of the cursor written last.
+    pub(super) generation: u64,
+    /// The cursor that was found at the opening may not be on the device yet.
+    pub(super) is_slot_unsynced: bool,
+    /// Known to be durable up to this position.
+    pub(super) durable: u64,
+    /// What the cursor written last says of that.
+    pub(super) said_durable: u64,
+    /// Something was written that no sync has begun to cover.
+    pub(super) dirty: bool,
+    poisoned: bool,
+}
+
+/// A place to start looking: of the live messages numbered `from` or higher, none lies before
+/// `position` where it was pushed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scan {
+    from: u64,
+    position: u64,
+}
+
+/// The index and how far it has been built.
+#[derive(Debug, Default)]
+struct Membership {
+    index: Index,
+    /// Messages before this position are in the index; `u64::MAX`: all are, and new ones are added.
+    built_to: u64,
+}
+
+impl Log {
+    /// A log over `segments`, of which there is at least one, with nothing counted yet.
+    pub(super) fn over(
+        directory: &Path,
+        settings: &LogSettings,
+        name: &[u8],
+        hash_key: HashKey,
+        segments: VecDeque<Segment>,
+    ) -> Log {
+        Log {
+            directory: directory.into(),
+            settings: settings.clone(),
+            name: name.into(),
+            hash_key,
+            segments,
+            tail: 0,
+            head: 1,
+            next_sequence: 1,
+            removed: HashSet::new(),
+            relocated: Relocated::default(),
+            live_count: 0,
+            live_bytes: 0,
+            record_bytes: 0,
+            spare_removals: 0,
+            lowest: None,
+            head_scan: Scan::default(),
+            page_scan: Scan::default(),
+            membership: None,
+            copied_to: 0,
+            copying_blocked: false,
+            draft: None,
+            reported: HashSet::new(),
+            turns: Turns::default(),
+            generation: 0,
+            is_slot_unsynced: false,
+            durable: 0,
+            said_durable: 0,
+            dirty: false,
+            poisoned: false,
+        }
+    }
+
+    /// Live messages.
+    pub fn len(&self) -> u64 {
+        self.live_count
+    }
+
+    /// True without messages.
+    pub fn is_empty(&self) -> bool {
+        self.live_count == 0
+    }
+
+    /// Bytes of the records of live messages.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Bytes of all records of dead messages, and of removals.
+    pub fn dead_bytes(&self) -> u64 {
+        self.record_bytes.saturating_sub(self.live_bytes)
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The queue's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The segments, oldest first.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter()
+    }
+
+    /// The position of the next record.
+    pub(super) fn end(&self) -> u64 {
+        self.segments[self.tail].records_end
+    }
+
+    /// The index of the segment that `position` lies in; the oldest one for a position before it.
+    pub(super) fn segment_index(&self, position: u64) -> usize {
+        // Nearly all questions are about the newest or the oldest segment.
+        if position >= self.segments[self.tail].base {
+            return self.tail;
+        }
+        self.segments.partition_point(|segment| segment.base <= position).saturating_sub(1)
+    }
+
+    /// An error after a failed sync (rule 9).
+    pub fn check_writable(&self) -> Result<(), StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned { path: self.directory.clone() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,311 @@
+//! Reading: by number, by content, and past what is damaged.
+//!
+//! Delivery is in the order of numbers (rule 1): messages that lie where they were pushed are found
+//! in the order of the log, copied ones in `relocated`, and the lower number of the two comes
+//! first.
+
+use super::super::counters::add;
+use super::super::error::StorageError;
+use super::super::footer::Footer;
+use super::super::index::BodyHash;
+use super::super::message::{Message, Place};
+use super::super::quarantine::set_aside;
+use super::super::record::{Fault, Kind, Record, Verdict, decode, reread};
+use super::super::segment::{FooterState, Segment};
+use super::super::walk::{Step, Walk};
+use super::{Log, Membership, Scan};
+use std::io;
+
+/// Records that one slice of building the index looks at.
+const INDEX_SLICE: usize = 4096;
+
+impl Log {
+    /// The oldest live message whose number is `from` or more.
+    pub fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, StorageError> {
+        let Some(place) = self.find_next(from)? else {
+            return Ok(None);
+        };
+        Ok(Some((place, self.reread(place.position)?.message())))
+    }
+
+    /// The number of the oldest live message.
+    pub(super) fn lowest(&mut self) -> Result<Option<u64>, StorageError> {
+        if self.lowest.is_none() {
+            self.find_next(0)?;
+        }
+        Ok(self.lowest)
+    }
+
+    fn find_next(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
+        let from = from.max(self.head);
+        let pushed = self.scan(from)?;
+        let copied = self.next_copied(from)?;
+        let found = match (pushed, copied) {
+            (Some(pushed), Some(copied)) if copied.sequence < pushed.sequence => Some(copied),
+            (Some(pushed), _) => Some(pushed),
+            (None, copied) => copied,
+        };
+        if from == self.head {
+            self.lowest = found.map(|place| place.sequence);
+        }
+        Ok(found)
+    }
+
+    /// Looks among the messages that were copied.
+    fn next_copied(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
+        while let Some((sequence, position)) = self.relocated.next(from) {
+            match decode(self.bytes_from(position)?, position) {
+                Verdict::Whole(_) => return Ok(Some(Place { sequence, position })),
+                Verdict::Blank => self.report_damage(position, Fault::Hole)?,
+                Verdict::Bad(fault) => self.report_damage(position, fault)?,
+            }
+            self.relocated.remove(sequence);
+        }
+        Ok(None)
+    }
+
+    /// Looks through the messages that lie where they were pushed.
+    fn scan(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
+        let segment = self.segments.partition_point(|segment| segment.first_sequence <= from);
+        let start = self.segments[segment.saturating_sub(1).min(self.tail)].records_start();
+        let mut position = start;
+        for hint in [self.head_scan, self.page_scan] {
+            if hint.from <= from {
+                position = position.max(hint.position);
+            }
+        }
+        let found = loop {
+            match self.scan_segment(position, from)? {
+                Scanned::Found(place) => break Some(place),
+                Scanned::Damage(at, fault, resumes) => {
+                    self.report_damage(at, fault)?;
+                    let segment = &self.segments[self.segment_index(at)];
+                    position = resumes.unwrap_or(segment.records_end);
+                }
+                Scanned::End => {
+                    let next = self.segment_index(position) + 1;
+                    if next > self.tail {
+                        break None;
+                    }
+                    position = self.segments[next].records_start();
+                }
+            }
+        };
+        let position = found.map_or(self.end(), |place| place.position);
+        let hint = if from == self.head { &mut self.head_scan } else { &mut self.page_scan };
+        *hint = Scan { from, position };
+        Ok(found)
+    }
+
+    fn scan_segment(&self, start: u64, from: u64) -> Result<Scanned, StorageError> {
+        for step in self.walk(start)? {
+            match step {
+                Step::Whole(position, record) => {
+                    let sequence = record.sequence;
+                    if sequence >= from && self.is_live(position, record.kind, record.sequence) {
+                        return Ok(Scanned::Found(Place { sequence, position }));
+                    }
+                }
+                Step::Damage { position, fault, resumes } => {
+                    return Ok(Scanned::Damage(position, fault, resumes));
+                }
+            }
+        }
+        Ok(Scanned::End)
+    }
+
+    /// A walk from `position` to the last record of its segment.
+    pub(super) fn walk(&self, position: u64) -> Result<Walk<'_>, StorageError> {
+        let segment = &self.segments[self.segment_index(position)];
+        // The end of a full segment is the start of the next one, whose header comes first.
+        let position = position.max(segment.records_start());
+        let length = segment.records_end.saturating_sub(position) as usize;
+        let bytes = segment.bytes_from(position)?;
+        Ok(Walk::bounded(bytes.get(..length).unwrap_or(bytes), position))
+    }
+
+    /// Whether the record at `position` is a live message and the one to deliver.
+    pub(in super::super) fn is_live(&self, position: u64, kind: Kind, sequence: u64) -> bool {
+        match kind {
+            Kind::Removal => false,
+            Kind::Copy => self.relocated.get(sequence) == Some(position),
+            Kind::Message => {
+                sequence >= self.head
+                    && !self.removed.contains(&sequence)
+                    && self.relocated.get(sequence).is_none()
+            }
+        }
+    }
+
+    pub(super) fn bytes_from(&self, position: u64) -> Result<&[u8], StorageError> {
+        self.segments[self.segment_index(position)].bytes_from(position)
+    }
+
+    /// The record at `position`, whose checksum has been found right.
+    pub(in super::super) fn reread(&self, position: u64) -> Result<Record<'_>, StorageError> {
+        match reread(self.bytes_from(position)?) {
+            Verdict::Whole(record) => Ok(record),
+            _ => {
+                let source = io::Error::other(format!("no record at {position}"));
+                let path = &self.segments[self.segment_index(position)].path;
+                Err(StorageError::io("read", path, source))
+            }
+        }
+    }
+
+    /// Says once that a record which had been written is damaged, sets a copy of its segment aside,
+    /// and counts again what lives there (rule 5).
+    pub(super) fn report_damage(
+        &mut self,
+        position: u64,
+        fault: Fault,
+    ) -> Result<(), StorageError> {
+        if !self.reported.insert(position) {
+            return Ok(());
+        }
+        let index = self.segment_index(position);
+        let segment = &self.segments[index];
+        let offset = position - segment.base;
+        log::error!("{}: offset {offset}: {fault} [rotten-record]", segment.path.display());
+        add(&self.settings.counters.damaged, 1);
+        set_aside(self.settings.quarantine.as_deref(), &self.directory, segment);
+        let lost_count = self.recount(index)?;
+        add(&self.settings.counters.lost_messages, lost_count);
+        Ok(())
+    }
+
+    /// Counts again what lives in a segment whose records are damaged; answers how much less it is
+    /// than was known.
+    pub(in super::super) fn recount(&mut self, index: usize) -> Result<u64, StorageError> {
+        let (mut live_count, mut live_bytes) = (0, 0);
+        for step in self.walk(self.segments[index].records_start())? {
+            if let Step::Whole(position, record) = step
+                && self.is_live(position, record.kind, record.sequence)
+            {
+                live_count += 1;
+                live_bytes += record.size() as u64;
+            }
+        }
+        let segment = &mut self.segments[index];
+        let lost_count = segment.live_count.saturating_sub(live_count);
+        let lost_bytes = segment.live_bytes.saturating_sub(live_bytes);
+        segment.live_count -= lost_count;
+        segment.live_bytes -= lost_bytes;
+        self.live_count -= lost_count;
+        self.live_bytes -= lost_bytes;
+        Ok(lost_count)
+    }
+
+    /// A live message with these bytes. Builds the rest of the index first.
+    pub fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, StorageError> {
+        while !self.prepare_find()? {}
+        let hash = BodyHash::new(&self.hash_key, body);
+        let mut found = None;
+        if let Some(membership) = &self.membership {
+            for position in membership.index.candidates(hash, self.end()) {
+                if let Verdict::Whole(record) = decode(self.bytes_from(position)?, position)
+                    && record.body == body
+                    && self.is_live(position, record.kind, record.sequence)
+                {
+                    found = Some((Place { sequence: record.sequence, position }, record.message()));
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Builds a slice of the index (rule 14: it is made when it is first asked for); true when it
+    /// is whole.
+    pub fn prepare_find(&mut self) -> Result<bool, StorageError> {
+        let mut membership = self.membership.take().unwrap_or_default();
+        let outcome = self.build_index(&mut membership);
+        self.membership = Some(membership);
+        outcome
+    }
+
+    fn build_index(&self, membership: &mut Membership) -> Result<bool, StorageError> {
+        if membership.built_to == u64::MAX {
+            return Ok(true);
+        }
+        let position = membership.built_to.max(self.segments[0].records_start());
+        let index = self.segment_index(position);
+        let segment = &self.segments[index];
+        let from_footer = position == segment.records_start()
+            && segment.footer == FooterState::Written
+            && self.index_by_footer(membership, index);
+        let reached = match from_footer {
+            true => segment.records_end,
+            false => self.index_by_records(membership, position)?,
+        };
+        membership.built_to = reached;
+        if reached >= segment.records_end {
+            let next = self.segments.get(index + 1).filter(|_| index < self.tail);
+            membership.built_to = next.map_or(u64::MAX, Segment::records_start);
+        }
+        Ok(membership.built_to == u64::MAX)
+    }
+
+    /// Adds the live messages of a segment by its footer; false: there is none that can be read.
+    fn index_by_footer(&self, membership: &mut Membership, index: usize) -> bool {
+        let segment = &self.segments[index];
+        let Ok(Some(footer)) = Footer::read(segment) else { return false };
+        for summary in footer.summaries(segment.records_start()) {
+            if self.is_live(summary.position, summary.kind, summary.sequence) {
+                membership.index.insert(summary.hash, summary.position);
+            }
+        }
+        true
+    }
+
+    /// Adds a slice of a segment's live messages by its records; answers where the next slice
+    /// starts.
+    fn index_by_records(
+        &self,
+        membership: &mut Membership,
+        position: u64,
+    ) -> Result<u64, StorageError> {
+        let mut walk = self.walk(position)?;
+        for step in walk.by_ref().take(INDEX_SLICE) {
+            if let Step::Whole(position, record) = step
+                && self.is_live(position, record.kind, record.sequence)
+            {
+                let hash = BodyHash::new(&self.hash_key, record.body);
+                membership.index.insert(hash, position);
+            }
+        }
+        Ok(walk.position())
+    }
+
+    /// A live message with these bytes lies at `position` now.
+    pub(super) fn index_insert(&mut self, position: u64, body: &[u8]) {
+        if let Some(membership) = &mut self.membership
+            && membership.built_to > position
+        {
+            membership.index.insert(BodyHash::new(&self.hash_key, body), position);
+        }
+    }
+
+    /// No live message with this hash lies at `position` any more.
+    pub(super) fn index_remove(&mut self, hash: BodyHash, position: u64) {
+        if let Some(membership) = &mut self.membership
+            && membership.built_to > position
+        {
+            membership.index.remove(hash, position);
+        }
+    }
+
+    pub(super) fn reset_scans(&mut self) {
+        self.head_scan = Scan::default();
+        self.page_scan = Scan::default();
+        self.lowest = None;
+        self.copied_to = 0;
+    }
+}
+
+/// What a look through one segment came to.
+enum Scanned {
+    Found(Place),
+    Damage(u64, Fault, Option<u64>),
+    End,
+}

@@ -1,0 +1,155 @@
+//! Making durable, and what may happen only then.
+//!
+//! 1. One sync of the newest segment covers everything: the others were synced before they got a
+//!    successor, and the cursor lies in the newest.
+//! 2. A dead segment is unlinked only after a sync that covers what made it dead, and after a
+//!    cursor that says it does not count: if its name survives a crash, its messages stay gone
+//!    (rule 10).
+//! 3. A failed sync poisons the log: it is never tried again, every later write is an error (rule
+//!    9).
+
+use super::super::counters::add;
+use super::super::error::StorageError;
+use super::super::segment::sync_directory;
+use super::Log;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// The work of a sync; runs without the log's lock.
+pub type SyncWork = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+/// Where a log stood when a sync began.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncPoint {
+    /// The base of the segment that is being synced.
+    base: u64,
+    /// The end of the log.
+    end: u64,
+}
+
+/// Unlinks the files of dead segments, and makes that durable.
+pub(super) fn unlink(directory: &Path, paths: &[PathBuf]) -> io::Result<()> {
+    for path in paths {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    sync_directory(directory).map_err(|error| io::Error::other(error.to_string()))
+}
+
+impl Log {
+    /// True when something was written that no sync has begun to cover.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// The work that makes everything up to now durable; None when there is nothing to do. The next
+    /// sync begins only after [`end_sync`](Log::end_sync).
+    pub fn begin_sync(&mut self) -> Option<(SyncWork, SyncPoint)> {
+        let tail = &self.segments[self.tail];
+        let point = SyncPoint { base: tail.base, end: tail.records_end };
+        if self.poisoned {
+            let error = StorageError::Poisoned { path: self.directory.clone() };
+            return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
+        }
+        if !self.dirty {
+            return None;
+        }
+        let doomed = self.take_dead_segments();
+        let mapping = match self.write_cursor_for(&doomed).and_then(|()| self.tail_mapping()) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
+            }
+        };
+        self.dirty = false;
+        self.turns.begin_sync();
+        let length = (point.end - point.base) as usize;
+        let directory = self.directory.clone();
+        let work = move || {
+            mapping.sync(length)?;
+            if doomed.is_empty() { Ok(()) } else { unlink(&directory, &doomed) }
+        };
+        Some((Box::new(work), point))
+    }
+
+    fn write_cursor_for(&mut self, doomed: &[PathBuf]) -> Result<(), StorageError> {
+        if doomed.is_empty() { Ok(()) } else { self.write_cursor() }
+    }
+
+    fn tail_mapping(&self) -> Result<super::super::segment::Mapping, StorageError> {
+        self.segments[self.tail].mapping().cloned()
+    }
+
+    /// Takes the outcome of the sync that began at `point`.
+    pub fn end_sync(&mut self, point: SyncPoint, outcome: &io::Result<()>) {
+        if outcome.is_err() {
+            self.poison();
+        }
+        if self.poisoned {
+            return;
+        }
+        self.durable = self.durable.max(point.end);
+        if self.segments[self.tail].base == point.base {
+            self.turns.end_sync();
+        }
+    }
+
+    /// Makes everything up to now durable before it answers; also while a sync is under way.
+    pub fn sync_now(&mut self) -> Result<(), StorageError> {
+        self.check_writable()?;
+        let length = (self.end() - self.segments[self.tail].base) as usize;
+        let synced = self.tail_mapping()?.sync(length);
+        synced.map_err(|error| {
+            self.poison();
+            StorageError::io("sync", &self.segments[self.tail].path, error)
+        })
+    }
+
+    fn poison(&mut self) {
+        self.poisoned = true;
+        add(&self.settings.counters.failed_syncs, 1);
+    }
+
+    /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first);
+    /// answers their files.
+    pub(super) fn take_dead_segments(&mut self) -> Vec<PathBuf> {
+        let mut doomed = Vec::new();
+        while self.tail > 0 && self.segments[0].live_count == 0 {
+            if let Some(segment) = self.segments.pop_front() {
+                self.tail -= 1;
+                self.record_bytes -= segment.record_bytes();
+                doomed.push(segment.path);
+            }
+        }
+        if !doomed.is_empty() {
+            let (first, base) = (self.segments[0].first_sequence, self.segments[0].base);
+            self.removed.retain(|sequence| *sequence >= first);
+            self.removed.shrink_to(2 * self.removed.len());
+            self.reported.retain(|position| *position >= base);
+        }
+        doomed
+    }
+
+    /// True when a dead segment waits for a sync.
+    pub fn has_dead_segments(&self) -> bool {
+        self.tail > 0 && self.segments[0].live_count == 0
+    }
+
+    /// Lets go of the mappings. A log that is durable to its end says so in its cursor: the next
+    /// start need not sync it, and what is bad there by then is rotten and not torn.
+    pub fn rest(&mut self) {
+        let is_durable = !self.dirty && !self.poisoned && self.durable == self.end();
+        if is_durable && self.said_durable < self.durable {
+            if let Err(error) = self.write_cursor() {
+                log::warn!("{}: {error}", self.directory.display());
+            }
+            // A cursor that only says this is not worth a sync.
+            self.dirty = false;
+        }
+        for segment in &mut self.segments {
+            segment.unmap();
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Writing: records at the end of the log, pops into the cursor.
+//!
+//! 1. After a push there is room in allocated segments for the removal of every live message:
+//!    removing works on a full disk (rule 6).
+//! 2. A segment is synced before its successor gets a record (rule 8).
+//! 3. A push that fails has changed nothing but, at most, the number of spare segments.
+
+use super::super::cursor::{Cursor, slot_offset};
+use super::super::error::StorageError;
+use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR};
+use super::super::message::{NewMessage, Place};
+use super::super::record::{Kind, Record};
+use super::super::segment::{Segment, SegmentHeader, sync_directory};
+use super::{FIRST_SEGMENT_SIZE, Log, LogSettings};
+use crate::storage::index::BodyHash;
+use crate::storage::layout::NAME_MAX;
+use std::collections::VecDeque;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a segment's file system allocates in, in bytes.
+const BLOCK: u64 = 4096;
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Sixteen bytes nobody can guess: the standard library seeds its hashers from the system's
+/// generator.
+fn random_key() -> [u8; 16] {
+    let half = || RandomState::new().hash_one(0_u8).to_le_bytes();
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&half());
+    key[8..].copy_from_slice(&half());
+    key
+}
+
+/// Removal records that fit into `bytes`.
+fn removals_in(bytes: u64) -> u64 {
+    bytes / REMOVAL_SIZE as u64
+}
+
+impl Log {
+    /// Makes the log of a new queue in `directory`, which must not exist.
+    pub fn create(
+        directory: &Path,
+        name: &[u8],
+        settings: &LogSettings,
+    ) -> Result<Log, StorageError> {
+        if name.len() > NAME_MAX {
+            return Err(StorageError::NameTooLong { limit: NAME_MAX });
+        }
+        fs::create_dir(directory).map_err(|error| StorageError::io("create", directory, error))?;
+        let hash_key = random_key();
+        let header = SegmentHeader { created_ms: now_ms(), hash_key, name: name.into() };
+        let size = FIRST_SEGMENT_SIZE.min(settings.segment_size);
+        let made = Segment::create(directory, 0, size, &header).and_then(|segment| {
+            directory.parent().map_or(Ok(()), sync_directory)?;
+            Ok(segment)
+        });
+        let segment = made.inspect_err(|_| {
+            // Nothing was promised of it; if it stays, recovery removes it.
+            let _stays = fs::remove_dir_all(directory);
+        })?;
+        let mut log = Log::over(directory, settings, name, hash_key, VecDeque::from([segment]));
+        log.segments[0].first_sequence = log.next_sequence;
+        log.write_cursor()?;
+        Ok(log)
+    }
+
+    /// Appends a message; it gets the next number.
+    pub fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), StorageError> {
+        self.check_writable()?;
+        let size = Kind::Message.record_size(message.body.len()) as u64;
+        let wanted = self.live_count + 1;
+        match self.make_room(size, wanted) {
+            Err(StorageError::Full { .. }) if self.reclaim()? => self.make_room(size, wanted)?,
+            other => other?,
+        }
+        let record = Record {
+            kind: Kind::Message,
+            flags: message.flags,
+            sequence: self.next_sequence,
+            durable: self.durable,
+            pushed_ms,
+            expires_ms: message.expires_ms,
+            deliver_ms: 0,
+            origin: 0,
+            body: message.body,
+        };
+        let position = self.append(&record)?;
+        self.next_sequence += 1;
+        self.live_count += 1;
+        self.count_live(position, size);
+        self.index_insert(position, message.body);
+        Ok(())
+    }
+
+    /// Removes the message at `place`, which was found there and has not changed since. At the head
+    /// this writes the cursor, elsewhere a removal record.
+    pub fn remove(&mut self, place: Place) -> Result<(), StorageError> {
+        self.check_writable()?;
+        let Place { sequence, position } = place;
+        // Nothing may fail between the first change in memory and the last one in the log.
+        self.segments[self.tail].mapping()?;
+        let (size, hash) = self.size_and_hash(position)?;
+        if self.lowest()? == Some(sequence) {
+            self.advance_head(sequence);
+            self.lowest = None;
+            self.write_cursor()?;
+        } else {
+            self.make_room(REMOVAL_SIZE as u64, 0)?;
+            self.append(&Record {
+                kind: Kind::Removal,
+                flags: 0,
+                sequence,
+                durable: self.durable,
+                pushed_ms: 0,
+                expires_ms: 0,
+                deliver_ms: 0,
+                origin: position,
+                body: &[],
+            })?;
+            self.note_removed(sequence);
+        }
+        self.relocated.remove(sequence);
+        self.live_count -= 1;
+        self.count_dead(position, size);
+        if let Some(hash) = hash {
+            self.index_remove(hash, position);
+        }
+        if self.live_count == 0 {
+            self.removed.clear();
+            self.relocated.clear();
+            self.head = self.next_sequence;
+        }
+        Ok(())
+    }
+
+    fn size_and_hash(&self, position: u64) -> Result<(u64, Option<BodyHash>), StorageError> {
+        let record = self.reread(position)?;
+        let hash = self.membership.is_some().then(|| BodyHash::new(&self.hash_key, record.body));
+        Ok((record.size() as u64, hash))
+    }
+
+    /// The oldest live message, `sequence`, is gone, and so is everything before it.
+    pub(in super::super) fn advance_head(&mut self, sequence: u64) {
+        let first = self.segments.front().map_or(0, |segment| segment.first_sequence);
+        let start = self.head.max(first);
+        if sequence.saturating_sub(start) > self.removed.len() as u64 {
+            self.removed.retain(|gone| *gone > sequence);
+        } else {
+            for gone in start..sequence {
+                self.removed.remove(&gone);
+            }
+        }
+        self.head = sequence.saturating_add(1);
+        while self.removed.remove(&self.head) {
+            self.head += 1;
+        }
+    }
+
+    /// Remembers that `sequence`, not the oldest live message, is gone, where a record may say
+    /// otherwise.
+    pub(in super::super) fn note_removed(&mut self, sequence: u64) {
+        let first = self.segments.front().map_or(0, |segment| segment.first_sequence);
+        if sequence >= self.head.max(first) {
+            self.removed.insert(sequence);
+        }
+    }
+
+    /// A live message's record of `size` bytes lies at `position`.
+    pub(super) fn count_live(&mut self, position: u64, size: u64) {
+        self.count_live_in(self.segment_index(position), size);
+    }
+
+    /// A live message's record of `size` bytes lies in segment `index`.
+    pub(in super::super) fn count_live_in(&mut self, index: usize, size: u64) {
+        self.segments[index].live_count += 1;
+        self.segments[index].live_bytes += size;
+        self.live_bytes += size;
+    }
+
+    /// The message whose record of `size` bytes lies at `position` is gone from there.
+    pub(super) fn count_dead(&mut self, position: u64, size: u64) {
+        self.count_dead_in(self.segment_index(position), size);
+    }
+
+    /// A message's record of `size` bytes in segment `index` does not live any more.
+    pub(in super::super) fn count_dead_in(&mut self, index: usize, size: u64) {
+        self.segments[index].live_count -= 1;
+        self.segments[index].live_bytes -= size;
+        self.live_bytes -= size;
+    }
+
+    /// Writes `record` at the end of the log, where there is room for it; answers where it lies.
+    pub(super) fn append(&mut self, record: &Record<'_>) -> Result<u64, StorageError> {
+        let position = self.end();
+        let segment = &mut self.segments[self.tail];
+        let offset = (position - segment.base) as usize;
+        record.encode(position, &mut segment.bytes_mut()?[offset..]);
+        segment.records_end += record.size() as u64;
+        self.record_bytes += record.size() as u64;
+        self.dirty = true;
+        Ok(position)
+    }
+
+    /// Writes the cursor to a free slot of the newest segment.
+    pub(in super::super) fn write_cursor(&mut self) -> Result<(), StorageError> {
+        if std::mem::take(&mut self.is_slot_unsynced) {
+            // Else the slot that is durable could be the one that is written now.
+            self.sync_now()?;
+        }
+        let cursor = Cursor {
+            generation: self.generation + 1,
+            head: self.head,
+            next_sequence: self.next_sequence,
+            durable: self.durable,
+            oldest: self.segments[0].base,
+        };
+        let segment = &mut self.segments[self.tail];
+        let base = segment.base;
+        let bytes = segment.bytes_mut()?;
+        let slot = slot_offset(self.turns.take());
+        cursor.encode(base, &mut bytes[slot..slot + SECTOR]);
+        self.generation = cursor.generation;
+        self.said_durable = cursor.durable;
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn free_in(&self, index: usize) -> u64 {
+        let segment = &self.segments[index];
+        segment.end().saturating_sub(segment.records_end)
+    }
+
+    /// Makes the tail a segment that has room for a record of `size` bytes, so that `removals`
+    /// removal records fit behind it; allocates segments as needed.
+    pub(super) fn make_room(&mut self, size: u64, removals: u64) -> Result<(), StorageError> {
+        let free = self.free_in(self.tail);
+        if free >= size && removals_in(free - size) + self.spare_removals >= removals {
+            return Ok(());
+        }
+        let mut target = self.tail;
+        loop {
+            while target < self.segments.len() && self.free_in(target) < size {
+                target += 1;
+            }
+            if target < self.segments.len() {
+                let behind = target + 1..self.segments.len();
+                let spare: u64 = behind.map(|index| removals_in(self.free_in(index))).sum();
+                if removals_in(self.free_in(target) - size) + spare >= removals {
+                    break;
+                }
+            }
+            self.add_spare(size)?;
+        }
+        while self.tail < target {
+            self.advance_tail()?;
+        }
+        Ok(())
+    }
+
+    /// Allocates one more segment with room for a record of `size` bytes: of the regular size, or
+    /// on a disk too full for that of a smaller one.
+    fn add_spare(&mut self, size: u64) -> Result<(), StorageError> {
+        let last = &self.segments[self.segments.len() - 1];
+        let (base, last_size) = (last.end(), last.size);
+        let grown =
+            (last_size.saturating_mul(4)).clamp(FIRST_SEGMENT_SIZE, self.settings.segment_size);
+        let smallest = (RECORDS as u64 + size + REMOVAL_SIZE as u64).next_multiple_of(BLOCK);
+        let smallest = smallest.max(FIRST_SEGMENT_SIZE);
+        // A base is a multiple of the alignment, so a size is too.
+        let mut wanted = grown.max(smallest).next_multiple_of(BLOCK);
+        let header = self.header();
+        let segment = loop {
+            match Segment::create(&self.directory, base, wanted, &header) {
+                Err(StorageError::Full { .. }) if wanted > smallest => {
+                    wanted = (wanted / 8).max(smallest).next_multiple_of(BLOCK);
+                }
+                other => break other?,
+            }
+        };
+        self.segments.push_back(segment);
+        self.count_spare();
+        Ok(())
+    }
+
+    pub(in super::super) fn count_spare(&mut self) {
+        let spare = self.tail + 1..self.segments.len();
+        self.spare_removals = spare.map(|index| removals_in(self.free_in(index))).sum();
+    }
+
+    /// Syncs the tail and goes on with the segment after it.
+    fn advance_tail(&mut self) -> Result<(), StorageError> {
+        self.sync_now()?;
+        let sealed = &mut self.segments[self.tail];
+        self.durable = sealed.records_end;
+        if self.tail > 0 {
+            sealed.unmap();
+        }
+        self.tail += 1;
+        self.turns = Default::default();
+        self.segments[self.tail].first_sequence = self.next_sequence;
+        self.count_spare();
+        self.write_cursor()
+    }
+
+    /// Goes on with a new segment at `position` or behind it, past what cannot be written to any
+    /// more.
+    pub(in super::super) fn begin_behind(&mut self, position: u64) -> Result<(), StorageError> {
+        let base = position.next_multiple_of(BLOCK);
+        let segment = Segment::create(&self.directory, base, FIRST_SEGMENT_SIZE, &self.header())?;
+        for spare in self.segments.range_mut(self.tail + 1..) {
+            spare.first_sequence = self.next_sequence;
+        }
+        self.segments.push_back(segment);
+        self.tail = self.segments.len() - 1;
+        self.segments[self.tail].first_sequence = self.next_sequence;
+        self.turns = Default::default();
+        self.write_cursor()?;
+        self.sync_now()
+    }
+
+    /// The header of a new segment.
+    fn header(&self) -> SegmentHeader {
+        SegmentHeader { created_ms: now_ms(), hash_key: self.hash_key, name: self.name.clone() }
+    }
+
+    /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. True
+    /// when that gave something back.
+    fn reclaim(&mut self) -> Result<bool, StorageError> {
+        let doomed = self.take_dead_segments();
+        if !doomed.is_empty() {
+            self.write_cursor()?;
+            self.sync_now()?;
+            self.unlink(&doomed)?;
+        }
+        if self.live_count == 0 && (self.segments.len() > 1 || self.segments[0].record_bytes() > 0)
+        {
+            self.start_over()?;
+            return Ok(true);
+        }
+        Ok(!doomed.is_empty())
+    }
+
+    fn unlink(&self, doomed: &[PathBuf]) -> Result<(), StorageError> {
+        super::sync::unlink(&self.directory, doomed)
+            .map_err(|error| StorageError::io("remove segments of", &self.directory, error))
+    }
+
+    /// Removes the only segment in use of an empty queue, and begins with a small one behind it. A
+    /// crash in between leaves a queue without segments, which is an empty queue too.
+    fn start_over(&mut self) -> Result<(), StorageError> {
+        let base = self.segments[self.segments.len() - 1].end();
+        let doomed: Vec<_> = self.segments.iter().map(|segment| segment.path.clone()).collect();
+        self.unlink(&doomed)?;
+        // Until there is a new one nothing fits into what is unlinked now.
+        self.segments.truncate(1);
+        self.segments[0].records_end = self.segments[0].end();
+        self.count_spare();
+        let segment = Segment::create(&self.directory, base, FIRST_SEGMENT_SIZE, &self.header())?;
+        self.segments = VecDeque::from([segment]);
+        self.segments[0].first_sequence = self.next_sequence;
+        self.record_bytes = 0;
+        self.turns = Default::default();
+        self.reset_scans();
+        self.write_cursor()
+    }
+}

@@ -1,0 +1,326 @@
+//! The records of a queue: what lives, and where the log goes on.
+
+use super::super::counters::add;
+use super::super::cursor::Cursor;
+use super::super::error::StorageError;
+use super::super::footer::{Footer, Summary};
+use super::super::index::HashKey;
+use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
+use super::super::log::{Log, LogSettings};
+use super::super::record::{Fault, Kind, Verdict, decode};
+use super::super::segment::FooterState;
+use super::super::walk::{Step, Walk};
+use super::files::{Found, damage};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Records that are looked at between two changes of the log.
+const SLICE: usize = 4096;
+
+/// What counts of a record while the log is put together.
+#[derive(Clone, Copy)]
+struct Seen {
+    position: u64,
+    kind: Kind,
+    sequence: u64,
+    durable: u64,
+    origin: u64,
+    size: u64,
+}
+
+/// Bytes that are no record.
+struct Damage {
+    position: u64,
+    fault: Fault,
+    /// Where whole records go on.
+    resumes: Option<u64>,
+}
+
+/// A slice of a segment's records.
+struct Slice {
+    seen: Vec<Seen>,
+    /// What is wrong behind them.
+    damage: Option<Damage>,
+    /// Where the next slice starts; None: the segment ends.
+    next: Option<u64>,
+}
+
+/// A log that is being put together.
+pub(super) struct Recovery {
+    pub(super) log: Log,
+    /// The newest segment with a valid cursor: those before it were synced.
+    pub(super) with_cursor: Option<usize>,
+    /// What was durable at the least.
+    pub(super) durable: u64,
+    /// For each segment, how far into it something says that the log was durable.
+    pub(super) claims: Vec<u64>,
+    /// The newest segment with a whole record.
+    pub(super) with_records: Option<usize>,
+    /// One more than the highest number of a pushed message so far.
+    numbered_to: u64,
+    /// Segments that do not hold a message that they were said to hold.
+    pub(super) doubtful: BTreeSet<usize>,
+}
+
+/// Puts the log together from its segments, of which there is at least one.
+pub fn recover(
+    directory: &Path,
+    name: Option<&[u8]>,
+    settings: &LogSettings,
+    found: Vec<Found>,
+) -> Result<Log, StorageError> {
+    let newest_header = found.iter().rev().find_map(|found| found.header.clone());
+    // Without a header the key is lost; it only seeds an index that is made anew.
+    let hash_key = newest_header.as_ref().map_or(HashKey::default(), |header| header.hash_key);
+    let directory_name = directory.file_name().unwrap_or_default().as_encoded_bytes();
+    let header_name = newest_header.as_ref().map(|header| &*header.name);
+    let name = name.or(header_name).unwrap_or(directory_name);
+    let with_cursor = found.iter().rposition(|found| found.cursor.is_some());
+    let cursor = found.iter().filter_map(|found| found.cursor).max_by_key(|(_, c)| c.generation);
+    let declared_ends: Vec<u64> = found.iter().map(|found| found.declared_end).collect();
+    let segments = found.into_iter().map(|found| found.segment).collect();
+    let log = Log::over(directory, settings, name, hash_key, segments);
+    let claims = vec![0; log.segments.len()];
+    let mut recovery = Recovery {
+        log,
+        with_cursor,
+        durable: 0,
+        claims,
+        with_records: None,
+        numbered_to: 0,
+        doubtful: BTreeSet::new(),
+    };
+    recovery.take_cursor(cursor);
+    recovery.read_segments()?;
+    recovery.check_ends(cursor.is_some())?;
+    recovery.finish(cursor, &declared_ends)
+}
+
+impl Recovery {
+    fn take_cursor(&mut self, cursor: Option<(usize, Cursor)>) {
+        let cursor = cursor.map(|(_, cursor)| cursor).unwrap_or_default();
+        self.log.head = cursor.head.max(1);
+        self.log.next_sequence = cursor.next_sequence.max(1);
+        self.log.generation = cursor.generation;
+        self.claim(cursor.durable);
+    }
+
+    /// Something says that the log was durable up to `position`.
+    fn claim(&mut self, position: u64) {
+        // What is further than any file can be was not written by this program.
+        if position > self.durable && position <= POSITION_MAX {
+            self.durable = position;
+            let segments = &self.log.segments;
+            let index = segments.partition_point(|segment| segment.base < position);
+            if let Some(claim) = index.checked_sub(1).and_then(|index| self.claims.get_mut(index)) {
+                *claim = position;
+            }
+        }
+    }
+
+    fn read_segments(&mut self) -> Result<(), StorageError> {
+        for index in 0..self.log.segments.len() {
+            if !self.read_segment(index)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the records of a segment; false: the log was cut in it.
+    fn read_segment(&mut self, index: usize) -> Result<bool, StorageError> {
+        self.log.segments[index].first_sequence = self.numbered_to;
+        // Whoever wants to know of all damage reads everything.
+        if !self.log.settings.strict && self.read_footer(index)? {
+            return Ok(true);
+        }
+        let mut next = Some(self.log.segments[index].records_start());
+        while let Some(position) = next {
+            let slice = self.slice(index, position)?;
+            for seen in &slice.seen {
+                self.account(index, seen)?;
+            }
+            next = slice.next;
+            if let Some(damage) = slice.damage {
+                let is_rotten = self.is_rotten(index, &damage)?;
+                if self.is_whole(index, damage.position)? {
+                    // This log is only read: a daemon at work has written the record meanwhile.
+                    next = Some(damage.position);
+                    continue;
+                }
+                self.report(index, &damage, is_rotten)?;
+                if !is_rotten {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads a segment's footer in place of its records; false: there is none.
+    fn read_footer(&mut self, index: usize) -> Result<bool, StorageError> {
+        let segment = &mut self.log.segments[index];
+        let read = Footer::read(segment);
+        let read = read.map_err(|error| StorageError::io("read", &segment.path, error))?;
+        let Some(footer) = read else { return Ok(false) };
+        segment.footer = FooterState::Written;
+        let start = segment.records_start();
+        self.claim(footer.durable.0);
+        self.claim(footer.durable.1);
+        for summary in footer.summaries(start) {
+            let Summary { position, kind, sequence, origin, size, .. } = summary;
+            self.account(index, &Seen { position, kind, sequence, durable: 0, origin, size })?;
+        }
+        Ok(true)
+    }
+
+    /// Says which record is rotten or torn.
+    fn report(
+        &mut self,
+        index: usize,
+        damage: &Damage,
+        is_rotten: bool,
+    ) -> Result<(), StorageError> {
+        let Damage { position, fault, resumes } = *damage;
+        let offset = position - self.log.segments[index].base;
+        if !is_rotten {
+            let path = self.log.segments[index].path.display();
+            log::warn!("{path}: offset {offset}: {fault} [torn-tail]");
+            add(&self.log.settings.counters.torn_tails, 1);
+            return Ok(());
+        }
+        self.damage(index, &format!("offset {offset}: {fault} [rotten-record]"))?;
+        self.log.reported.insert(position);
+        if resumes.is_none() {
+            self.log.segments[index].records_end = self.last_written(index)?;
+        }
+        Ok(())
+    }
+
+    fn slice(&self, index: usize, position: u64) -> Result<Slice, StorageError> {
+        let mut walk = Walk::new(self.log.segments[index].bytes_from(position)?, position);
+        let mut slice = Slice { seen: Vec::new(), damage: None, next: None };
+        for step in walk.by_ref().take(SLICE) {
+            match step {
+                Step::Whole(position, record) => slice.seen.push(Seen {
+                    position,
+                    kind: record.kind,
+                    sequence: record.sequence,
+                    durable: record.durable,
+                    origin: record.origin,
+                    size: record.size() as u64,
+                }),
+                Step::Damage { position, fault, resumes } => {
+                    slice.damage = Some(Damage { position, fault, resumes });
+                    slice.next = resumes;
+                    return Ok(slice);
+                }
+            }
+        }
+        if slice.seen.len() == SLICE {
+            slice.next = Some(walk.position());
+        }
+        Ok(slice)
+    }
+
+    fn account(&mut self, index: usize, seen: &Seen) -> Result<(), StorageError> {
+        let Seen { position, kind, sequence, durable, origin, size } = *seen;
+        self.log.segments[index].records_end = position + size;
+        self.with_records = Some(index);
+        self.claim(durable);
+        let is_gone = sequence < self.log.head;
+        // Also that of a message whose own record is gone.
+        let next = sequence.saturating_add(1);
+        self.log.next_sequence = self.log.next_sequence.max(next);
+        match kind {
+            Kind::Message => {
+                self.numbered_to = self.numbered_to.max(next);
+                if is_gone || self.log.removed.contains(&sequence) {
+                    return Ok(());
+                }
+            }
+            Kind::Copy => {
+                self.take_from(sequence, origin)?;
+                if is_gone {
+                    return Ok(());
+                }
+                self.log.relocated.set(sequence, position);
+            }
+            Kind::Removal => {
+                self.take_from(sequence, origin)?;
+                self.log.relocated.remove(sequence);
+                self.log.note_removed(sequence);
+                return Ok(());
+            }
+        }
+        self.log.live_count += 1;
+        self.log.count_live_in(index, size);
+        Ok(())
+    }
+
+    /// Message `sequence` does not live any more where it was: at `origin`, or where a copy is.
+    fn take_from(&mut self, sequence: u64, origin: u64) -> Result<(), StorageError> {
+        let position = self.log.relocated.get(sequence).unwrap_or(origin);
+        let index = self.log.segments.partition_point(|segment| segment.base <= position);
+        let Some(segment) = index.checked_sub(1).and_then(|index| self.log.segments.get(index))
+        else {
+            return Ok(());
+        };
+        if position >= segment.records_end {
+            return Ok(());
+        }
+        match decode(segment.bytes_from(position)?, position) {
+            Verdict::Whole(record) if record.sequence == sequence => {
+                if self.log.is_live(position, record.kind, sequence) {
+                    let size = record.size() as u64;
+                    self.log.live_count -= 1;
+                    self.log.count_dead_in(index - 1, size);
+                }
+            }
+            // A footer may have told of it.
+            _ => drop(self.doubtful.insert(index - 1)),
+        }
+        Ok(())
+    }
+
+    /// Torn is not rotten (rule 5): what was durable was whole once.
+    fn is_rotten(&self, index: usize, damage: &Damage) -> Result<bool, StorageError> {
+        let Damage { position, resumes, .. } = *damage;
+        if position < self.durable || self.with_cursor.is_some_and(|newest| newest > index) {
+            return Ok(true);
+        }
+        if let Some(resumes) = resumes {
+            let rest = Walk::new(self.log.segments[index].bytes_from(resumes)?, resumes);
+            let says_so =
+                |step| matches!(step, Step::Whole(_, record) if record.durable > position);
+            if rest.into_iter().any(says_so) {
+                return Ok(true);
+            }
+        }
+        // A segment is synced before its successor gets a record.
+        for index in index + 1..self.log.segments.len() {
+            if self.is_whole(index, self.log.segments[index].records_start())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_whole(&self, index: usize, position: u64) -> Result<bool, StorageError> {
+        let bytes = self.log.segments[index].bytes_from(position)?;
+        Ok(matches!(decode(bytes, position), Verdict::Whole(_)))
+    }
+
+    pub(super) fn damage(&self, index: usize, what: &str) -> Result<(), StorageError> {
+        damage(&self.log.settings, &self.log.directory, &self.log.segments[index], what)
+    }
+
+    /// The position after the last byte of a segment that is not zero.
+    fn last_written(&self, index: usize) -> Result<u64, StorageError> {
+        let segment = &self.log.segments[index];
+        let written =
+            segment.bytes()?.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let length = written.next_multiple_of(ALIGNMENT).max(RECORDS) as u64;
+        Ok(segment.base + length.min(segment.size))
+    }
+}

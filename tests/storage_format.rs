@@ -1,0 +1,259 @@
+//! `storage-format.md` against the code: hexdumps, offsets, labels.
+//!
+//! The document promises that a reader can be written from it alone. Here its hexdumps are decoded
+//! by the real code and encoded again, its tables are compared with the constants, and its
+//! recovery table with the one of the code. What it says in words, `tests/clients/read_log.py`
+//! tries.
+
+// A failed expectation is how a test fails.
+#![allow(clippy::expect_used)]
+
+use mq::storage::format::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+fn text_of(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn document() -> String {
+    text_of("storage-format.md")
+}
+
+/// One hexdump of the document.
+struct Dump {
+    /// What the fence says that it shows.
+    title: String,
+    bytes: Vec<u8>,
+}
+
+impl Dump {
+    /// The number at the end of the title: where the bytes lie, or the base of their segment.
+    fn position(&self) -> u64 {
+        let last = self.title.rsplit(' ').next().and_then(|word| word.parse().ok());
+        last.unwrap_or_else(|| panic!("no position: {}", self.title))
+    }
+}
+
+/// The hexdumps whose titles start with `what`.
+fn dumps(what: &str) -> Vec<Dump> {
+    let document = document();
+    let fences = document.split("```hexdump ").skip(1).map(|rest| {
+        let (title, rest) = rest.split_once('\n').expect("a title");
+        let (lines, _) = rest.split_once("```").expect("the end of a hexdump");
+        let mut bytes = Vec::new();
+        lines.lines().for_each(|line| read_line(line, &mut bytes));
+        Dump { title: title.into(), bytes }
+    });
+    let found: Vec<Dump> = fences.filter(|dump| dump.title.starts_with(what)).collect();
+    assert!(!found.is_empty(), "no hexdump of a {what}");
+    found
+}
+
+/// Reads `00000010  6d 71 ...  |mq...|`, which continues `bytes`.
+fn read_line(line: &str, bytes: &mut Vec<u8>) {
+    let (columns, letters) = line.split_once('|').expect("the bytes as letters");
+    let (offset, columns) = columns.split_at(8);
+    assert_eq!(usize::from_str_radix(offset, 16), Ok(bytes.len()), "the offset of {line}");
+    let start = bytes.len();
+    let byte = |column| u8::from_str_radix(column, 16).expect("a byte in hexadecimal");
+    bytes.extend(columns.split_whitespace().map(byte));
+    let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
+    let expected: String = bytes[start..].iter().map(shown).collect();
+    assert_eq!(letters.trim_end_matches('|'), expected, "the letters of {line}");
+}
+
+#[test]
+fn the_segment_header_of_the_document_is_decoded_and_encoded_again() {
+    for dump in dumps("segment header") {
+        let base = dump.position();
+        let mut sector = dump.bytes.clone();
+        sector.resize(SECTOR, 0);
+        let (header, size) = SegmentHeader::decode(base, &sector).expect("an intact header");
+        assert_eq!(&*header.name, b"jobs");
+        let mut again = vec![0; SECTOR];
+        header.encode(base, size, &mut again);
+        assert_eq!(again, sector);
+    }
+}
+
+#[test]
+fn the_cursor_slot_of_the_document_is_decoded_and_encoded_again() {
+    for dump in dumps("cursor slot") {
+        let base = dump.position();
+        let cursor = Cursor::decode(base, &dump.bytes).expect("a valid slot");
+        let mut again = vec![0; SLOT_SIZE];
+        cursor.encode(base, &mut again);
+        assert_eq!(again, dump.bytes);
+    }
+}
+
+#[test]
+fn the_records_of_the_document_are_decoded_and_encoded_again() {
+    let kinds = [("message", Kind::Message), ("removal", Kind::Removal), ("copy", Kind::Copy)];
+    for (what, kind) in kinds {
+        for dump in dumps(what) {
+            let position = dump.position();
+            let Verdict::Whole(record) = decode(&dump.bytes, position) else {
+                panic!("{}: {:?}", dump.title, decode(&dump.bytes, position))
+            };
+            assert_eq!(record.kind, kind);
+            assert!(record.durable <= position, "{}", dump.title);
+            let mut again = vec![0; record.size()];
+            record.encode(position, &mut again);
+            assert_eq!(again, dump.bytes, "{}", dump.title);
+        }
+    }
+}
+
+#[test]
+fn the_footer_of_the_document_is_decoded_and_encoded_again() {
+    for dump in dumps("footer") {
+        let base = dump.position();
+        let footer = Footer::decode(base, &dump.bytes).expect("a footer");
+        assert_eq!(footer.encode(base), dump.bytes);
+        // It is of the segment that the removal and the copy of the document lie in.
+        let first = base + RECORDS as u64;
+        let kinds: Vec<_> = footer.summaries(first).map(|summary| summary.kind).collect();
+        assert_eq!(kinds, [Kind::Removal, Kind::Copy]);
+        for (summary, what) in footer.summaries(first).zip(["removal", "copy"]) {
+            let record = &dumps(what)[0];
+            assert_eq!(summary.position, record.position());
+            assert_eq!(summary.size, record.bytes.len() as u64);
+        }
+    }
+}
+
+/// The document's example is one queue: its copy says what its message said.
+#[test]
+fn the_copy_of_the_document_is_one_of_its_message() {
+    let (messages, copies) = (dumps("message"), dumps("copy"));
+    let Verdict::Whole(message) = decode(&messages[0].bytes, messages[0].position()) else {
+        panic!("no message")
+    };
+    let Verdict::Whole(copy) = decode(&copies[0].bytes, copies[0].position()) else {
+        panic!("no copy")
+    };
+    assert_eq!(copy.origin, messages[0].position());
+    assert_eq!(copy.message(), message.message());
+}
+
+/// Names and values of constants.
+macro_rules! constants {
+    ($($name:ident)*) => {
+        [$((stringify!($name), u64::try_from($name).expect("a small number"))),*]
+    };
+}
+
+/// The rows of the document's tables whose first cell is in backquotes: that name, the other cells.
+fn rows(document: &str) -> Vec<(String, Vec<String>)> {
+    let row = |line: &str| {
+        let cells = line.strip_prefix("| `")?.strip_suffix('|')?;
+        let (name, rest) = cells.split_once("` |")?;
+        let rest = rest.split('|').map(|cell| cell.trim().to_string()).collect();
+        Some((name.to_string(), rest))
+    };
+    document.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_offsets_of_the_document_are_those_of_the_code() {
+    let in_code = constants! {
+        VERSION SECTOR ALIGNMENT SLOTS SLOT_COUNT RECORDS
+        SEGMENT_MAGIC SEGMENT_VERSION SEGMENT_CRC SEGMENT_BASE SEGMENT_SIZE
+        SEGMENT_CREATED_MS SEGMENT_HASH_KEY SEGMENT_NAME_LENGTH SEGMENT_NAME
+        SLOT_GENERATION SLOT_HEAD SLOT_NEXT_SEQUENCE SLOT_DURABLE SLOT_OLDEST SLOT_BASE SLOT_CRC
+        SLOT_SIZE
+        RECORD_CRC RECORD_LENGTH RECORD_KIND RECORD_FLAGS RECORD_SEQUENCE RECORD_DURABLE
+        RECORD_COMMON
+        MESSAGE_PUSHED_MS MESSAGE_EXPIRES_MS MESSAGE_DELIVER_MS MESSAGE_BODY
+        REMOVAL_ORIGIN REMOVAL_SIZE COPY_ORIGIN COPY_BODY
+        FOOTER_MAGIC FOOTER_BASE FOOTER_RECORDS_END FOOTER_FIRST_DURABLE FOOTER_LAST_DURABLE
+        FOOTER_ENTRY_COUNT FOOTER_RUN_COUNT FOOTER_ORIGIN_COUNT FOOTER_ENTRIES
+    };
+    let is_upper = |byte: u8| byte == b'_' || byte.is_ascii_uppercase();
+    let in_document: BTreeMap<String, u64> = rows(&document())
+        .into_iter()
+        .filter(|(name, _)| name.bytes().all(is_upper))
+        .map(|(name, cells)| (name, cells[0].parse().expect("a number")))
+        .collect();
+    let in_code = in_code.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+    assert_eq!(in_document, in_code);
+    assert!(document().contains(&format!("| {NAME_MAX} (`NAME_MAX`) |")));
+}
+
+/// A constant that is new in the code has a place in the document.
+#[test]
+fn every_constant_of_the_layout_is_in_the_document() {
+    let (layout, document) = (text_of("src/storage/layout.rs"), document());
+    let constants = layout.lines().filter_map(|line| line.strip_prefix("pub const "));
+    let mut count = 0;
+    for constant in constants {
+        let (name, value) = constant.split_once(':').expect("a type");
+        // A magic is shown as what it is.
+        let magic = value.split_once("*b\"").and_then(|(_, magic)| magic.split('"').next());
+        let shown = magic.unwrap_or(name);
+        assert!(document.contains(&format!("`{shown}`")), "{name} is missing");
+        count += 1;
+    }
+    assert!(count > 30, "only {count} were found");
+}
+
+/// Fields follow each other: a width is the distance to the next offset.
+#[test]
+fn the_widths_of_the_document_close_the_chain_of_offsets() {
+    let document = document();
+    let mut expected: Option<u64> = None;
+    let mut seen = 0;
+    for line in document.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let ["", name, offset, width, .., ""] = cells[..] else {
+            expected = None;
+            continue;
+        };
+        let Ok(offset) = offset.parse::<u64>() else {
+            continue;
+        };
+        if name == "`RECORD_FLAGS`" {
+            // Three zero bytes stand between the kind and the flags.
+            expected = expected.map(|end| end + 3);
+        }
+        if let Some(expected) = expected {
+            assert_eq!(offset, expected, "{line}");
+            seen += 1;
+        }
+        let width = width.split(' ').next().and_then(|width| width.parse::<u64>().ok());
+        expected = width.map(|width| offset + width);
+    }
+    assert!(seen > 25, "only {seen} fields were compared");
+}
+
+#[test]
+fn the_labels_of_the_document_are_those_of_the_code() {
+    let code = text_of("src/storage/recovery/mod.rs").replace("//! |", "|");
+    let document = document();
+    let (_, recovery) = document.split_once("\n## Recovery\n").expect("a section on recovery");
+    let (recovery, _) = recovery.split_once("\n## ").expect("a section after it");
+    let labels = |text: &str| rows(text).into_iter().map(|row| row.0).collect::<Vec<_>>();
+    assert_eq!(labels(recovery), labels(&code));
+    assert!(labels(recovery).len() > 10);
+    for (label, cells) in rows(recovery) {
+        assert!(cells.iter().all(|cell| !cell.is_empty()), "{label} has an empty cell");
+    }
+}
+
+#[test]
+fn file_and_folder_names_of_the_document_are_those_of_the_code() {
+    let document = document();
+    let (_, picture) = document.split_once("mq-data/\n").expect("the picture of a directory");
+    let (picture, _) = picture.split_once("```").expect("its end");
+    let names = || picture.lines().filter_map(|line| line.split_whitespace().next());
+    let bases: Vec<u64> = names().filter_map(base_of).collect();
+    assert_eq!(bases, [0, 8192]);
+    assert!(names().any(|name| name == file_name(8192)));
+    let queues: Vec<Option<Vec<u8>>> =
+        names().filter_map(|name| decode_folder(name.strip_suffix('/')?)).collect();
+    assert_eq!(queues, [Some(b"jobs".to_vec()), Some(b"\na/b".to_vec()), None]);
+}
