@@ -1,0 +1,33 @@
+//! A bell that calls housekeeping before its time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Rung by whoever makes work, heard by the one who does it.
+#[derive(Debug, Default)]
+pub(super) struct Chores {
+    /// Rung and not heard yet; so that ringing again costs nothing.
+    rung: AtomicBool,
+    waiting: Mutex<()>,
+    bell: Condvar,
+}
+
+impl Chores {
+    /// There is something to do.
+    pub(super) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::Relaxed) {
+            // Taken so that the bell does not ring between a look at `rung` and the wait for it.
+            let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            self.bell.notify_one();
+        }
+    }
+
+    /// Waits for the bell, but no longer than `longest`.
+    pub(super) fn wait(&self, longest: Duration) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_quiet = |_: &mut ()| !self.rung.load(Ordering::Relaxed);
+        let _heard = self.bell.wait_timeout_while(waiting, longest, is_quiet);
+        self.rung.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,128 @@
+//! Messages on disk: the seam over a log of the storage.
+
+use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, Tidied};
+use crate::storage::{DataDirectory, Log, StorageError, SyncPoint, SyncWork};
+use std::io;
+use std::sync::Arc;
+
+/// Makes stores in one data directory.
+pub struct DiskBacking {
+    directory: Arc<DataDirectory>,
+}
+
+impl DiskBacking {
+    /// Stores in `directory`.
+    pub fn new(directory: DataDirectory) -> DiskBacking {
+        DiskBacking { directory: Arc::new(directory) }
+    }
+
+    fn store(&self, log: Log) -> Box<dyn MessageStore> {
+        Box::new(DiskStore { log, directory: Arc::clone(&self.directory) })
+    }
+}
+
+impl Backing for DiskBacking {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
+        let logs = self.directory.open_logs()?;
+        Ok(logs.into_iter().map(|log| (log.name().into(), self.store(log))).collect())
+    }
+
+    fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
+        Ok(self.store(self.directory.create_log(name)?))
+    }
+
+    fn settle(&self) -> Result<(), QueueError> {
+        Ok(self.directory.settle_drops()?)
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        self.directory.counters().list()
+    }
+}
+
+impl From<StorageError> for QueueError {
+    fn from(error: StorageError) -> QueueError {
+        match error {
+            StorageError::Full { .. } => QueueError::DiskFull(error.to_string()),
+            StorageError::NameTooLong { limit } => QueueError::NameTooLong { limit },
+            other => QueueError::Storage(other.to_string()),
+        }
+    }
+}
+
+struct DiskStore {
+    log: Log,
+    directory: Arc<DataDirectory>,
+}
+
+impl MessageStore for DiskStore {
+    fn len(&self) -> u64 {
+        self.log.len()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.log.live_bytes()
+    }
+
+    fn check_writable(&self) -> Result<(), QueueError> {
+        Ok(self.log.check_writable()?)
+    }
+
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError> {
+        Ok(self.log.push(message, pushed_ms)?)
+    }
+
+    fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.log.next(from)?)
+    }
+
+    fn remove(&mut self, place: Place) -> Result<(), QueueError> {
+        Ok(self.log.remove(place)?)
+    }
+
+    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.log.find(body)?)
+    }
+
+    fn prepare_find(&mut self) -> Result<bool, QueueError> {
+        Ok(self.log.prepare_find()?)
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.log.is_dirty()
+    }
+
+    fn begin_sync(&mut self) -> Option<(SyncWork, SyncPoint)> {
+        self.log.begin_sync()
+    }
+
+    fn end_sync(&mut self, point: SyncPoint, outcome: &io::Result<()>) {
+        self.log.end_sync(point, outcome);
+    }
+
+    fn sync_now(&mut self) -> Result<(), QueueError> {
+        Ok(self.log.sync_now()?)
+    }
+
+    fn wants_tidying(&self) -> bool {
+        self.log.wants_copying()
+    }
+
+    fn tidy(&mut self) -> Tidied {
+        let copying = self.log.copy_forward().unwrap_or_else(|error| {
+            log::warn!("{}: copying forward: {error}", self.log.directory().display());
+            false
+        });
+        let work = self.log.draft_footer();
+        let more = copying || self.log.wants_footer();
+        Tidied { more, wants_sync: self.log.has_dead_segments(), work }
+    }
+
+    fn rest(&mut self) {
+        self.log.rest();
+    }
+
+    fn discard(&mut self) -> Result<(), QueueError> {
+        Ok(self.directory.begin_drop(&self.log)?)
+    }
+}

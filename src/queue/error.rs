@@ -1,0 +1,55 @@
+//! What a queue answers when it cannot do what it was asked.
+
+use std::fmt;
+
+/// One line that names the limit, the file or the reason, without a protocol's prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueError {
+    /// There are as many queues as `--max-queues` allows.
+    TooManyQueues {
+        /// Queues allowed.
+        limit: usize,
+    },
+    /// The queue has as many messages as `--max-queue-len` allows.
+    QueueFull {
+        /// Messages allowed.
+        limit: u64,
+    },
+    /// The messages in memory take what `--max-memory` allows.
+    OutOfMemory {
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The name does not fit into a segment's header.
+    NameTooLong {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// No room on the device; the text says for what.
+    DiskFull(String),
+    /// Anything else that the log says.
+    Storage(String),
+}
+
+impl fmt::Display for QueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QueueError::TooManyQueues { limit } => {
+                write!(f, "too many queues, the limit is {limit} (--max-queues)")
+            }
+            QueueError::QueueFull { limit } => {
+                write!(f, "the queue is full, the limit is {limit} messages (--max-queue-len)")
+            }
+            QueueError::OutOfMemory { limit } => {
+                write!(f, "out of memory, the limit is {limit} bytes (--max-memory)")
+            }
+            QueueError::NameTooLong { limit } => {
+                write!(f, "the queue's name is too long, the limit is {limit} bytes")
+            }
+            QueueError::DiskFull(what) => write!(f, "the disk is full: {what}"),
+            QueueError::Storage(what) => write!(f, "{what}"),
+        }
+    }
+}
+
+impl std::error::Error for QueueError {}

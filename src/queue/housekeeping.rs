@@ -1,0 +1,86 @@
+//! What is done for queues while nobody asks: space given back, expired and empty ones forgotten.
+//!
+//! Each queue is locked for a slice at a time; work on files runs without its lock.
+
+use super::queues::Queues;
+use super::single::Queue;
+use super::slot::Slot;
+use super::{Ticket, Tidied};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Queues {
+    /// Housekeeping, a slice for each queue: gives space back. True when there is more to do at
+    /// once.
+    pub fn tidy(&self) -> bool {
+        let mut more = false;
+        for slot in self.all_slots() {
+            let Some(tidied) = self.tidy_locked(&slot) else { continue };
+            more |= tidied.more;
+            if let Some(Err(error)) = tidied.work.map(|work| work()) {
+                log::warn!("queue {}: {error}", slot.name.escape_ascii());
+            }
+            if tidied.wants_sync {
+                // A failure is logged there and closes the queue for writing.
+                let _logged = slot.sync();
+            }
+        }
+        more
+    }
+
+    fn tidy_locked(&self, slot: &Arc<Slot>) -> Option<Tidied> {
+        let mut state = slot.lock().ok()?;
+        if state.queue.as_ref()?.may_have_expired_head() {
+            let mut nobody_waits = Ticket::default();
+            let dropped = self.run(slot, &mut state, &mut nobody_waits, Queue::drop_expired_head);
+            if let Err(error) = dropped {
+                log::warn!("queue {}: {error}", slot.name.escape_ascii());
+            }
+        }
+        Some(state.queue.as_mut()?.store().tidy())
+    }
+
+    /// Lets the queues rest that nobody has used since the last call, and forgets the empty ones.
+    pub fn rest_idle(&self) {
+        for slot in self.all_slots() {
+            let Ok(mut state) = slot.lock() else { continue };
+            if std::mem::take(&mut state.used) {
+                continue;
+            }
+            if let Some(queue) = &mut state.queue {
+                queue.store().rest();
+            }
+            drop(state);
+            if !slot.has_messages() {
+                let mut slots = self.slots_mut();
+                if slot.retire() {
+                    slots.by_name.remove(&slot.name);
+                }
+            }
+        }
+        if let Err(error) = self.backing.settle() {
+            log::warn!("{error}");
+        }
+    }
+
+    /// Waits until a queue wants [`tidy`](Queues::tidy), but no longer than `longest`.
+    pub fn wait_for_chores(&self, longest: Duration) {
+        self.chores.wait(longest);
+    }
+
+    /// Syncs everything and lets go of it, for a clean stop; false: a sync has failed, now or at
+    /// any time since the start. The queues are not to be used afterwards.
+    pub fn close(&self) -> bool {
+        let mut is_whole = true;
+        for slot in self.all_slots() {
+            is_whole &= slot.sync().is_ok();
+            if let Ok(mut state) = slot.lock()
+                && let Some(queue) = &mut state.queue
+            {
+                is_whole &= queue.store().check_writable().is_ok();
+                queue.store().rest();
+            }
+        }
+        is_whole
+    }
+}

@@ -1,0 +1,145 @@
+//! Messages in memory: a map by number and a set by content. It promises nothing across a
+//! restart.
+
+use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a message costs beside its body, in bytes: its entry in the map and in the table, and the
+/// allocator's own. Measured over ten million messages of 100 bytes.
+const OVERHEAD: u64 = 136;
+
+/// Makes stores that share one limit of memory.
+pub struct MemoryBacking {
+    budget: Arc<Budget>,
+}
+
+struct Budget {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl MemoryBacking {
+    /// `limit`: bytes of messages and their bookkeeping, over all queues.
+    pub fn new(limit: u64) -> MemoryBacking {
+        MemoryBacking { budget: Arc::new(Budget { used: AtomicU64::new(0), limit }) }
+    }
+}
+
+impl Backing for MemoryBacking {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
+        Ok(Vec::new())
+    }
+
+    fn create(&self, _name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
+        Ok(Box::new(MemoryStore {
+            messages: BTreeMap::new(),
+            numbers: BTreeSet::new(),
+            hasher: RandomState::new(),
+            next_sequence: 1,
+            bytes: 0,
+            budget: Arc::clone(&self.budget),
+        }))
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("memory_used_bytes", self.budget.used.load(Ordering::Relaxed)),
+            ("memory_limit_bytes", self.budget.limit),
+        ]
+    }
+}
+
+struct Stored {
+    body: Box<[u8]>,
+    pushed_ms: u64,
+    expires_ms: u64,
+    flags: u32,
+}
+
+struct MemoryStore {
+    messages: BTreeMap<u64, Stored>,
+    /// Hashes of bodies with the numbers of their messages. Sorted, so that many equal messages
+    /// cost no more than different ones.
+    numbers: BTreeSet<(u64, u64)>,
+    hasher: RandomState,
+    next_sequence: u64,
+    bytes: u64,
+    budget: Arc<Budget>,
+}
+
+fn show(sequence: u64, stored: &Stored) -> (Place, Message<'_>) {
+    let Stored { body, pushed_ms, expires_ms, flags } = stored;
+    let message =
+        Message { sequence, pushed_ms: *pushed_ms, expires_ms: *expires_ms, flags: *flags, body };
+    (Place { sequence, position: 0 }, message)
+}
+
+fn cost(body: &[u8]) -> u64 {
+    OVERHEAD + body.len() as u64
+}
+
+impl MessageStore for MemoryStore {
+    fn len(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError> {
+        let cost = cost(message.body);
+        let used = self.budget.used.fetch_add(cost, Ordering::Relaxed);
+        if used.saturating_add(cost) > self.budget.limit {
+            self.budget.used.fetch_sub(cost, Ordering::Relaxed);
+            return Err(QueueError::OutOfMemory { limit: self.budget.limit });
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let NewMessage { body, flags, expires_ms } = *message;
+        self.bytes += body.len() as u64;
+        let stored = Stored { body: body.into(), pushed_ms, expires_ms, flags };
+        self.messages.insert(sequence, stored);
+        self.numbers.insert((self.hasher.hash_one(body), sequence));
+        Ok(())
+    }
+
+    fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.messages.range(from..).next().map(|(sequence, stored)| show(*sequence, stored)))
+    }
+
+    fn remove(&mut self, place: Place) -> Result<(), QueueError> {
+        if let Some(stored) = self.messages.remove(&place.sequence) {
+            self.numbers.remove(&(self.hasher.hash_one(&*stored.body), place.sequence));
+            self.bytes -= stored.body.len() as u64;
+            self.budget.used.fetch_sub(cost(&stored.body), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        let hash = self.hasher.hash_one(body);
+        for (_, number) in self.numbers.range((hash, 0)..=(hash, u64::MAX)) {
+            if let Some(stored) = self.messages.get(number)
+                && *stored.body == *body
+            {
+                return Ok(Some(show(*number, stored)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn discard(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        let held: u64 = self.messages.values().map(|stored| cost(&stored.body)).sum();
+        self.budget.used.fetch_sub(held, Ordering::Relaxed);
+    }
+}

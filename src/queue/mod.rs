@@ -1,0 +1,26 @@
+//! Queue: first-in first-out with membership, over a small message-store seam.
+//!
+//! [`Queues`] finds queues by name, [`Queue`] is one of them under its lock, [`MessageStore`] is
+//! what a queue asks of a store: [`MemoryBacking`] keeps messages in memory, [`DiskBacking`] in
+//! logs. [`Durability`] is what the server waits for before replies leave. Nothing here knows a
+//! protocol or a socket.
+
+mod chores;
+mod commit;
+mod disk;
+mod error;
+mod housekeeping;
+mod memory;
+mod queues;
+mod single;
+mod slot;
+mod store;
+
+pub use crate::storage::{Message, NewMessage, Place};
+pub use commit::{Committed, Durability, Policy, Ticket};
+pub use disk::DiskBacking;
+pub use error::QueueError;
+pub use memory::MemoryBacking;
+pub use queues::{Limits, NAME_MAX, Queues};
+pub use single::Queue;
+pub use store::{Backing, MessageStore, NamedStore, Tidied};

@@ -1,0 +1,351 @@
+//! All queues of a daemon, by name.
+//!
+//! The map's lock is held only to look a queue up; work is done under the queue's own lock, so a
+//! slow queue never stops another. An empty queue does not exist for clients; what is left of it
+//! here goes when the daemon tidies up, or when room for another queue is needed.
+
+use super::chores::Chores;
+use super::commit::Commit;
+use super::single::Queue;
+use super::slot::{Slot, State};
+use super::{Backing, Committed, Durability, Message, NewMessage, Policy, QueueError, Ticket};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+use std::time::Duration;
+
+/// Limits over all queues.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Queues at once (`--max-queues`).
+    pub max_queues: usize,
+    /// Messages in each (`--max-queue-len`).
+    pub max_queue_len: u64,
+}
+
+/// All queues of a daemon.
+pub struct Queues {
+    slots: RwLock<Slots>,
+    pub(super) backing: Box<dyn Backing>,
+    limits: Limits,
+    commit: Commit,
+    pub(super) chores: Chores,
+}
+
+/// The longest name of a queue in bytes, in every store: what a segment's header holds.
+pub const NAME_MAX: usize = crate::storage::format::NAME_MAX;
+
+/// How long others have a queue to themselves between two slices of its index.
+const SLICE_PAUSE: Duration = Duration::from_micros(50);
+
+/// The most empty queues that go at once to make room for another.
+const RETIRED_AT_ONCE: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Slots {
+    pub(super) by_name: HashMap<Box<[u8]>, Arc<Slot>>,
+    last_id: u64,
+}
+
+impl Queues {
+    /// Opens the queues that `backing` has.
+    pub fn open(
+        backing: Box<dyn Backing>,
+        limits: Limits,
+        policy: Policy,
+    ) -> Result<Queues, QueueError> {
+        let mut slots = Slots::default();
+        for (name, store) in backing.existing()? {
+            slots.last_id += 1;
+            let queue = Queue::new(store, limits.max_queue_len);
+            let slot = Slot::new(slots.last_id, &name, Some(queue));
+            slots.by_name.insert(name, Arc::new(slot));
+        }
+        let (slots, commit) = (RwLock::new(slots), Commit::new(policy));
+        Ok(Queues { slots, backing, limits, commit, chores: Chores::default() })
+    }
+
+    // The map is changed by single insertions and removals: what a panic left is good.
+    fn slots(&self) -> RwLockReadGuard<'_, Slots> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn slots_mut(&self) -> RwLockWriteGuard<'_, Slots> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, name: &[u8]) -> Option<Arc<Slot>> {
+        self.slots().by_name.get(name).cloned()
+    }
+
+    pub(super) fn all_slots(&self) -> Vec<Arc<Slot>> {
+        self.slots().by_name.values().cloned().collect()
+    }
+
+    fn slot_or_new(&self, name: &[u8]) -> Result<Arc<Slot>, QueueError> {
+        if let Some(slot) = self.slot(name) {
+            return Ok(slot);
+        }
+        if name.len() > NAME_MAX {
+            return Err(QueueError::NameTooLong { limit: NAME_MAX });
+        }
+        let mut slots = self.slots_mut();
+        if let Some(slot) = slots.by_name.get(name) {
+            return Ok(Arc::clone(slot));
+        }
+        if slots.by_name.len() >= self.limits.max_queues {
+            // A few at a time: each takes a sync of the directory, and everybody waits for the map.
+            let empty: Vec<Arc<Slot>> = slots.by_name.values().cloned().collect();
+            for slot in empty.iter().filter(|slot| slot.retire()).take(RETIRED_AT_ONCE) {
+                slots.by_name.remove(&slot.name);
+            }
+        }
+        if slots.by_name.len() >= self.limits.max_queues {
+            return Err(QueueError::TooManyQueues { limit: self.limits.max_queues });
+        }
+        slots.last_id += 1;
+        let slot = Arc::new(Slot::new(slots.last_id, name, None));
+        slots.by_name.insert(name.into(), Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    /// Runs `work` on queue `name` under its lock; the queue is made if it is not there. `ticket`
+    /// rises to what a reply about the queue has to wait for.
+    pub fn create<R>(
+        &self,
+        name: &[u8],
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
+    ) -> Result<R, QueueError> {
+        loop {
+            let slot = self.slot_or_new(name)?;
+            let mut state = slot.lock()?;
+            if state.retired {
+                continue;
+            }
+            self.make_store(&slot, &mut state)?;
+            return self.run(&slot, &mut state, ticket, work).map(|(result, _)| result);
+        }
+    }
+
+    /// Runs `work` on queue `name` if it has messages; None: there is no such queue.
+    pub fn find<R>(
+        &self,
+        name: &[u8],
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
+    ) -> Result<Option<R>, QueueError> {
+        let Some(slot) = self.slot(name) else {
+            return Ok(None);
+        };
+        let mut state = slot.lock()?;
+        *ticket = (*ticket).max(Ticket(state.epoch));
+        if state.queue.as_ref().is_none_or(Queue::is_empty) {
+            return Ok(None);
+        }
+        self.run(&slot, &mut state, ticket, work).map(|(result, _)| Some(result))
+    }
+
+    fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
+        if state.queue.is_none() {
+            let store = self.backing.create(&slot.name)?;
+            state.queue = Some(Queue::new(store, self.limits.max_queue_len));
+        }
+        Ok(())
+    }
+
+    pub(super) fn run<R>(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
+    ) -> Result<(R, bool), QueueError> {
+        let State { queue: Some(queue), epoch, used, .. } = state else {
+            return Err(QueueError::Storage("no such queue".into()));
+        };
+        *used = true;
+        let result = work(queue);
+        // Also after an error: what was done before it counts.
+        let changed = slot.note(queue);
+        if changed && queue.store().wants_tidying() {
+            self.chores.ring();
+        }
+        let own = match changed && queue.store().is_dirty() {
+            true => self.commit.mark(slot, epoch),
+            false => Ticket(*epoch),
+        };
+        *ticket = (*ticket).max(own);
+        result.map(|result| (result, changed))
+    }
+
+    /// Builds what a membership command needs in slices, so that other clients of the queue run in
+    /// between. To be called, holding nothing, before such a command.
+    pub fn prepare_membership(&self, name: &[u8]) -> Result<(), QueueError> {
+        let Some(slot) = self.slot(name) else {
+            return Ok(());
+        };
+        loop {
+            let mut state = slot.lock()?;
+            let Some(queue) = &mut state.queue else {
+                return Ok(());
+            };
+            if queue.store().prepare_find()? {
+                return Ok(());
+            }
+            drop(state);
+            // A lock that is given back and taken at once is never had by those who wait for it.
+            thread::sleep(SLICE_PAUSE);
+        }
+    }
+
+    /// Moves one message with these bytes; false: `from` has none. It is durable in `to` before it
+    /// goes from `from`, whatever the policy: a crash in between leaves it in both, never in
+    /// neither.
+    pub fn move_message(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        body: &[u8],
+        ticket: &mut Ticket,
+    ) -> Result<bool, QueueError> {
+        if from == to {
+            let there = self.find(from, ticket, |queue| queue.contains(body))?;
+            return Ok(there.unwrap_or(false));
+        }
+        if self.find(from, ticket, |queue| queue.contains(body))? != Some(true) {
+            return Ok(false);
+        }
+        loop {
+            let Some(source) = self.slot(from) else {
+                return Ok(false);
+            };
+            let target = self.slot_or_new(to)?;
+            // Two moves in opposite directions must not wait for each other.
+            let (mut source_state, mut target_state) = if source.id < target.id {
+                let first = source.lock()?;
+                (first, target.lock()?)
+            } else {
+                let first = target.lock()?;
+                (source.lock()?, first)
+            };
+            if source_state.retired || target_state.retired {
+                continue;
+            }
+            let (source, target) = ((&source, &mut *source_state), (&target, &mut *target_state));
+            return self.move_between(source, target, body, ticket);
+        }
+    }
+
+    fn move_between(
+        &self,
+        (source, source_state): (&Arc<Slot>, &mut State),
+        (target, target_state): (&Arc<Slot>, &mut State),
+        body: &[u8],
+        ticket: &mut Ticket,
+    ) -> Result<bool, QueueError> {
+        *ticket = (*ticket).max(Ticket(source_state.epoch));
+        if source_state.queue.is_none() {
+            return Ok(false);
+        }
+        let keep = |message: Message<'_>| (message.flags, message.expires_ms);
+        let (found, _) = self.run(source, source_state, ticket, |queue| queue.find(body, keep))?;
+        let Some((flags, expires_ms)) = found else {
+            return Ok(false);
+        };
+        self.make_store(target, target_state)?;
+        let moved = NewMessage { body, flags, expires_ms };
+        self.run(target, target_state, ticket, |queue| queue.push_unique(&moved))?;
+        if let Some(queue) = &mut target_state.queue {
+            queue.store().sync_now()?;
+        }
+        self.run(source, source_state, ticket, |queue| queue.remove_one(body))?;
+        Ok(true)
+    }
+
+    /// Drops a queue with all its messages; false: it did not exist.
+    pub fn drop_queue(&self, name: &[u8], ticket: &mut Ticket) -> Result<bool, QueueError> {
+        let existed = self.discard(name, ticket)?;
+        self.backing.settle()?;
+        Ok(existed)
+    }
+
+    /// Drops a queue; that is durable once the backing has settled.
+    fn discard(&self, name: &[u8], ticket: &mut Ticket) -> Result<bool, QueueError> {
+        let Some(slot) = self.slot(name) else {
+            return Ok(false);
+        };
+        let _no_sync = slot.no_sync();
+        let mut state = slot.lock()?;
+        *ticket = (*ticket).max(Ticket(state.epoch));
+        let Some(queue) = &mut state.queue else {
+            return Ok(false);
+        };
+        let existed = !queue.is_empty();
+        queue.store().discard()?;
+        state.queue = None;
+        slot.len.store(0, Ordering::Relaxed);
+        slot.stamp.fetch_add(1, Ordering::Relaxed);
+        drop(state);
+        Ok(existed)
+    }
+
+    /// Drops every queue.
+    pub fn clear(&self, ticket: &mut Ticket) -> Result<(), QueueError> {
+        for slot in self.all_slots() {
+            self.discard(&slot.name, ticket)?;
+        }
+        self.backing.settle()
+    }
+
+    /// Queues that have messages.
+    pub fn len(&self) -> usize {
+        self.slots().by_name.values().filter(|slot| slot.has_messages()).count()
+    }
+
+    /// True when no queue has messages.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names of up to `count` queues with messages after `cursor`, and the next cursor (0: the
+    /// end).
+    pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<Box<[u8]>>) {
+        let mut slots = self.all_slots();
+        slots.retain(|slot| slot.id > cursor && slot.has_messages());
+        slots.sort_unstable_by_key(|slot| slot.id);
+        let more = slots.len() > count;
+        slots.truncate(count);
+        let next = slots.last().filter(|_| more).map_or(0, |slot| slot.id);
+        (next, slots.iter().map(|slot| slot.name.clone()).collect())
+    }
+
+    /// A value that changes whenever the queue does; 0 where there is none.
+    pub fn stamp(&self, name: &[u8]) -> u64 {
+        let slot = self.slot(name).filter(|slot| slot.has_messages());
+        slot.map_or(0, |slot| slot.stamp.load(Ordering::Relaxed))
+    }
+
+    /// Name and value of each counter.
+    pub fn statistics(&self) -> Vec<(&'static str, u64)> {
+        let messages = self.all_slots().iter().map(|slot| slot.len.load(Ordering::Relaxed)).sum();
+        let mut counters = vec![("queues", self.len() as u64), ("messages", messages)];
+        counters.extend(self.backing.statistics());
+        counters
+    }
+}
+
+impl Durability for Queues {
+    fn durable(&self) -> Ticket {
+        self.commit.durable()
+    }
+
+    fn commit(&self) -> Committed {
+        self.commit.commit()
+    }
+
+    fn interval_ms(&self) -> Option<u64> {
+        self.commit.interval_ms()
+    }
+}

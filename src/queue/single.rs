@@ -1,0 +1,186 @@
+//! One queue, under its lock: limits, uniqueness, expiry. Where the messages are is the store's
+//! affair.
+
+use super::{Message, MessageStore, NewMessage, Place, QueueError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Expired messages that go at once.
+const EXPIRED_AT_ONCE: usize = 1000;
+
+/// One queue.
+pub struct Queue {
+    store: Box<dyn MessageStore>,
+    max_len: u64,
+    /// Whether messages came or went since the last look.
+    pub(super) changed: bool,
+    /// When the message at the head expires, 0 = never; None: not looked at yet.
+    head_expires_ms: Option<u64>,
+}
+
+/// Unix time in milliseconds.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn has_expired(message: &Message<'_>, now_ms: u64) -> bool {
+    message.expires_ms != 0 && message.expires_ms <= now_ms
+}
+
+impl Queue {
+    pub(super) fn new(store: Box<dyn MessageStore>, max_len: u64) -> Queue {
+        Queue { store, max_len, changed: false, head_expires_ms: None }
+    }
+
+    pub(super) fn store(&mut self) -> &mut dyn MessageStore {
+        &mut *self.store
+    }
+
+    /// Messages in the queue. One that has expired counts until it is asked for, or for a moment
+    /// after it has come to the head.
+    pub fn len(&self) -> u64 {
+        self.store.len()
+    }
+
+    /// True without messages.
+    pub fn is_empty(&self) -> bool {
+        self.store.is_empty()
+    }
+
+    /// Bytes of the bodies of all messages.
+    pub fn bytes(&self) -> u64 {
+        self.store.bytes()
+    }
+
+    /// Appends a message.
+    pub fn push(&mut self, message: &NewMessage<'_>) -> Result<(), QueueError> {
+        if self.store.len() >= self.max_len {
+            self.drop_expired_head()?;
+        }
+        if self.store.len() >= self.max_len {
+            return Err(QueueError::QueueFull { limit: self.max_len });
+        }
+        if self.store.is_empty() {
+            self.head_expires_ms = None;
+        }
+        self.store.push(message, now_ms())?;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Whether the message at the head may have expired.
+    pub(super) fn may_have_expired_head(&self) -> bool {
+        let is_due = |expires_ms: u64| expires_ms != 0 && expires_ms <= now_ms();
+        !self.store.is_empty() && self.head_expires_ms.is_none_or(is_due)
+    }
+
+    /// Removes expired messages from the head, a bounded number of them.
+    pub(super) fn drop_expired_head(&mut self) -> Result<(), QueueError> {
+        let now_ms = now_ms();
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some((place, message)) = self.store.next(0)? else { break };
+            if !has_expired(&message, now_ms) {
+                self.head_expires_ms = Some(message.expires_ms);
+                break;
+            }
+            self.take_out(place)?;
+        }
+        Ok(())
+    }
+
+    fn take_out(&mut self, place: Place) -> Result<(), QueueError> {
+        self.store.remove(place)?;
+        self.changed = true;
+        self.head_expires_ms = None;
+        Ok(())
+    }
+
+    /// Appends a message unless one with the same bytes is in the queue; false: one is.
+    pub fn push_unique(&mut self, message: &NewMessage<'_>) -> Result<bool, QueueError> {
+        // "It is in the queue" is a promise too, and may be one about a message that never reached
+        // the disk.
+        self.store.check_writable()?;
+        if self.contains(message.body)? {
+            return Ok(false);
+        }
+        self.push(message)?;
+        Ok(true)
+    }
+
+    /// Shows the oldest message to `take`, then removes it. When this answers an error after `take`
+    /// ran, the message has stayed, and what `take` made of it is to be thrown away.
+    pub fn pop<R>(&mut self, take: impl FnOnce(Message<'_>) -> R) -> Result<Option<R>, QueueError> {
+        let now_ms = now_ms();
+        while let Some((place, message)) = self.store.next(0)? {
+            let wanted = !has_expired(&message, now_ms);
+            if !wanted {
+                self.take_out(place)?;
+                continue;
+            }
+            let taken = take(message);
+            self.take_out(place)?;
+            return Ok(Some(taken));
+        }
+        Ok(None)
+    }
+
+    /// Shows messages with numbers from `from` on, oldest first, until `show` answers false.
+    pub fn visit(
+        &mut self,
+        from: u64,
+        mut show: impl FnMut(Message<'_>) -> bool,
+    ) -> Result<(), QueueError> {
+        let now_ms = now_ms();
+        let mut from = from;
+        while let Some((place, message)) = self.store.next(from)? {
+            if !has_expired(&message, now_ms) && !show(message) {
+                break;
+            }
+            from = place.sequence + 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a message with these bytes is in the queue.
+    pub fn contains(&mut self, body: &[u8]) -> Result<bool, QueueError> {
+        Ok(self.find(body, |_| ())?.is_some())
+    }
+
+    /// Shows a message with these bytes to `look`.
+    pub(super) fn find<R>(
+        &mut self,
+        body: &[u8],
+        look: impl FnOnce(Message<'_>) -> R,
+    ) -> Result<Option<R>, QueueError> {
+        let now_ms = now_ms();
+        while let Some((place, message)) = self.store.find(body)? {
+            if !has_expired(&message, now_ms) {
+                return Ok(Some(look(message)));
+            }
+            self.take_out(place)?;
+        }
+        Ok(None)
+    }
+
+    /// Removes every message with these bytes, wherever it stands; answers how many there were.
+    pub fn remove(&mut self, body: &[u8]) -> Result<u64, QueueError> {
+        let mut count = 0;
+        while self.remove_one(body)? {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Removes one message with these bytes; false: there is none.
+    pub(super) fn remove_one(&mut self, body: &[u8]) -> Result<bool, QueueError> {
+        let now_ms = now_ms();
+        while let Some((place, message)) = self.store.find(body)? {
+            let wanted = !has_expired(&message, now_ms);
+            self.take_out(place)?;
+            if wanted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

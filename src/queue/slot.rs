@@ -1,0 +1,119 @@
+//! One name's place among the queues: the queue's lock, and what is read without it.
+
+use super::QueueError;
+use super::single::Queue;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One name's place in the map.
+pub(super) struct Slot {
+    /// Grows from slot to slot: the order of `scan`.
+    pub(super) id: u64,
+    pub(super) name: Box<[u8]>,
+    /// Messages, as of the last work on the queue; read without the lock.
+    pub(super) len: AtomicU64,
+    /// Counts changes, from a start of the slot's own.
+    pub(super) stamp: AtomicU64,
+    state: Mutex<State>,
+    /// Held over a sync from beginning to end, and over a drop: the outcome of a sync never meets
+    /// the next queue of this name. Taken before `state`.
+    syncing: Mutex<()>,
+}
+
+/// What a slot's lock guards.
+pub(super) struct State {
+    /// None: empty, with nothing in the backing.
+    pub(super) queue: Option<Queue>,
+    /// The commit epoch of the last change.
+    pub(super) epoch: u64,
+    /// No longer in the map: whoever found it there looks again.
+    pub(super) retired: bool,
+    /// Worked on since the last housekeeping.
+    pub(super) used: bool,
+}
+
+impl Slot {
+    /// A slot in use, with the queue that was found for it.
+    pub(super) fn new(id: u64, name: &[u8], queue: Option<Queue>) -> Slot {
+        let len = queue.as_ref().map_or(0, Queue::len);
+        Slot {
+            id,
+            name: name.into(),
+            len: AtomicU64::new(len),
+            stamp: AtomicU64::new(id << 32),
+            state: Mutex::new(State { queue, epoch: 0, retired: false, used: true }),
+            syncing: Mutex::new(()),
+        }
+    }
+
+    /// Locks the queue for work on it.
+    pub(super) fn lock(&self) -> Result<MutexGuard<'_, State>, QueueError> {
+        // A panic under the lock may have left the store half-changed: it is not touched again.
+        self.state.lock().map_err(|_| {
+            let name = self.name.escape_ascii();
+            QueueError::Storage(format!("queue {name} is closed after an internal error; restart"))
+        })
+    }
+
+    /// Notes what work on the queue has changed; true: something.
+    pub(super) fn note(&self, queue: &mut Queue) -> bool {
+        let changed = std::mem::take(&mut queue.changed);
+        if changed {
+            self.stamp.fetch_add(1, Ordering::Relaxed);
+            self.len.store(queue.len(), Ordering::Relaxed);
+        }
+        changed
+    }
+
+    /// Keeps syncs away while it is held. Taken before the queue is locked.
+    pub(super) fn no_sync(&self) -> MutexGuard<'_, ()> {
+        // It guards no data.
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the queue's changes durable; its lock is free while the device works.
+    pub(super) fn sync(&self) -> Result<(), QueueError> {
+        let _one_at_a_time = self.no_sync();
+        let begun = match &mut self.lock()?.queue {
+            Some(queue) => queue.store().begin_sync(),
+            None => None,
+        };
+        let Some((work, point)) = begun else {
+            return Ok(());
+        };
+        let outcome = work();
+        if let Some(queue) = &mut self.lock()?.queue {
+            queue.store().end_sync(point, &outcome);
+            // The system tells of a failure once: another sync of the same file may have been told.
+            queue.store().check_writable()?;
+        }
+        outcome.map_err(|error| {
+            let name = self.name.escape_ascii();
+            log::error!("queue {name}: sync failed, closed for writing until restart: {error}");
+            QueueError::Storage(error.to_string())
+        })
+    }
+
+    /// Whether the queue had messages after the last work on it.
+    pub(super) fn has_messages(&self) -> bool {
+        self.len.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes an empty queue out of use; false: it has messages, or somebody works on it.
+    pub(super) fn retire(&self) -> bool {
+        let Ok(_no_sync) = self.syncing.try_lock() else { return false };
+        let Ok(mut state) = self.state.try_lock() else { return false };
+        if let Some(queue) = &mut state.queue {
+            if !queue.is_empty() {
+                return false;
+            }
+            if let Err(error) = queue.store().discard() {
+                log::warn!("queue {}: {error}", self.name.escape_ascii());
+                return false;
+            }
+        }
+        state.queue = None;
+        state.retired = true;
+        true
+    }
+}

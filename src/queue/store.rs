@@ -1,0 +1,111 @@
+//! The seam between a queue and where its messages are.
+//!
+//! A store keeps messages under growing numbers and gives them back in that order. It knows nothing
+//! of limits, of expiry or of who asks.
+
+use super::QueueError;
+use crate::storage::{Message, NewMessage, Place, SyncPoint, SyncWork};
+use std::io;
+
+/// What a slice of housekeeping came to.
+#[derive(Default)]
+pub struct Tidied {
+    /// There is more to do.
+    pub more: bool,
+    /// Space comes back with the next sync.
+    pub wants_sync: bool,
+    /// Work on files that needs no lock. When it fails, nothing is lost but what it was for.
+    pub work: Option<SyncWork>,
+}
+
+/// One queue's messages.
+pub trait MessageStore: Send {
+    /// Messages in the store.
+    fn len(&self) -> u64;
+
+    /// True without messages.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of all bodies.
+    fn bytes(&self) -> u64;
+
+    /// An error when the store cannot promise anything new any more.
+    fn check_writable(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// Appends a message; it gets the next number.
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError>;
+
+    /// The oldest message whose number is `from` or more.
+    fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError>;
+
+    /// Removes the message at `place`, which `next` or `find` has just answered.
+    fn remove(&mut self, place: Place) -> Result<(), QueueError>;
+
+    /// A message with these bytes, whichever of them there are.
+    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError>;
+
+    /// Does a slice of the work that `find` needs done once; true when nothing is left of it.
+    fn prepare_find(&mut self) -> Result<bool, QueueError> {
+        Ok(true)
+    }
+
+    /// True when there are changes that no sync has covered.
+    fn is_dirty(&self) -> bool {
+        false
+    }
+
+    /// The work that makes everything up to now durable, to be run without the queue's lock; None
+    /// when nothing is dirty. The next one begins only after `end_sync`.
+    fn begin_sync(&mut self) -> Option<(SyncWork, SyncPoint)> {
+        None
+    }
+
+    /// Takes the outcome of what `begin_sync` gave.
+    fn end_sync(&mut self, _point: SyncPoint, _outcome: &io::Result<()>) {}
+
+    /// Makes everything up to now durable before it answers; beside a sync that has begun, too.
+    fn sync_now(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// True when housekeeping should come soon; asked after every change.
+    fn wants_tidying(&self) -> bool {
+        false
+    }
+
+    /// Does a slice of housekeeping.
+    fn tidy(&mut self) -> Tidied {
+        Tidied::default()
+    }
+
+    /// Lets go of what an idle queue does not need.
+    fn rest(&mut self) {}
+
+    /// Deletes the store and what is in it, durably once the backing has settled; after an error it
+    /// may still be there.
+    fn discard(&mut self) -> Result<(), QueueError>;
+}
+
+/// A queue's name and its store.
+pub type NamedStore = (Box<[u8]>, Box<dyn MessageStore>);
+
+/// Where stores come from.
+pub trait Backing: Send + Sync {
+    /// The stores that are there at start, with their names.
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError>;
+
+    /// A new store for a queue of this name.
+    fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError>;
+
+    /// Makes durable that stores have been discarded.
+    fn settle(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// Name and value of each of the backing's own counters.
+    fn statistics(&self) -> Vec<(&'static str, u64)>;
+}
