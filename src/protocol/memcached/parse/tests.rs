@@ -1,0 +1,242 @@
+//! Tests of the framing: data blocks, blocks to skip, every cut, random input.
+
+use super::*;
+use crate::protocol::memcached::{Command, Keys, Retrieval, StoreMode};
+
+mod lines;
+
+const LIMITS: Limits = Limits { max_data: 20 };
+
+/// What a stream of requests came to, one line each.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Conversation {
+    events: Vec<String>,
+    fatal: Option<Fatal>,
+}
+
+/// Feeds `pieces` as a server would and checks the promises about `consumed` and `need`.
+fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Conversation {
+    let mut conversation = Conversation::default();
+    let mut progress = Progress::default();
+    let mut buffer = Vec::new();
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        let mut done = 0;
+        loop {
+            let input = &buffer[done..];
+            done += match parse(input, &mut progress, &LIMITS) {
+                Ok(Found::Partial { need }) => {
+                    assert!(need > input.len());
+                    break;
+                }
+                Ok(Found::Complete { request, consumed }) => {
+                    assert!(0 < consumed && consumed <= input.len());
+                    conversation.events.push(describe(&request));
+                    consumed
+                }
+                Ok(Found::Refused { refusal, noreply, consumed }) => {
+                    assert!(0 < consumed && consumed <= input.len());
+                    let silent = if noreply { " (silent)" } else { "" };
+                    conversation.events.push(format!("{refusal:?}{silent}"));
+                    consumed
+                }
+                Ok(Found::Skipped { consumed }) => {
+                    assert!(0 < consumed && consumed <= input.len());
+                    consumed
+                }
+                Err(fatal) => {
+                    conversation.fatal = Some(fatal);
+                    return conversation;
+                }
+            };
+        }
+        buffer.drain(..done);
+    }
+    conversation
+}
+
+fn describe(request: &Request<'_>) -> String {
+    let Request { command, data, noreply } = request;
+    let silent = if *noreply { " noreply" } else { "" };
+    let arguments = match command {
+        Command::Get { keys, retrieval } => {
+            let keys: Vec<_> = keys.map(|key| key.escape_ascii().to_string()).collect();
+            format!("{} {:?}", keys.join(","), retrieval.exptime)
+        }
+        Command::Store { mode, key, flags, exptime } => {
+            format!("{mode:?} {} {flags} {exptime} = {}", key.escape_ascii(), data.escape_ascii())
+        }
+        Command::Contains { key } => format!("{} = {}", key.escape_ascii(), data.escape_ascii()),
+        other => format!("{other:?}"),
+    };
+    format!("{} {arguments}{silent}", command.verb())
+}
+
+/// Every way to cut `bytes` in two, and byte by byte, gives what the whole gives.
+fn check_cuts(bytes: &[u8]) -> Conversation {
+    let expected = converse([bytes]);
+    for cut in 1..bytes.len() {
+        let (head, tail) = bytes.split_at(cut);
+        let context = || format!("{} cut at {cut}", bytes.escape_ascii());
+        assert_eq!(converse([head, tail]), expected, "{}", context());
+    }
+    assert_eq!(converse(bytes.chunks(1)), expected, "{} byte by byte", bytes.escape_ascii());
+    expected
+}
+
+/// The events of `bytes`; each must find the `version` that is put behind it.
+fn events(bytes: &[u8]) -> Vec<String> {
+    let mut conversation = check_cuts(&[bytes, b"version\r\n"].concat());
+    assert_eq!(conversation.fatal, None);
+    let version = conversation.events.pop();
+    assert_eq!(version.as_deref(), Some("version Version"), "{}", bytes.escape_ascii());
+    conversation.events
+}
+
+fn event(bytes: &[u8]) -> String {
+    let events = events(bytes);
+    assert_eq!(events.len(), 1, "{}: {events:?}", bytes.escape_ascii());
+    events.into_iter().next().unwrap_or_default()
+}
+
+/// What a bad line announced must not be executed: here it is `flush_all`.
+#[test]
+fn the_data_block_of_a_bad_line_is_skipped() {
+    let long = "k".repeat(251);
+    for line in [
+        format!("set {long} 0 0 9"),
+        "set k x 0 9".to_owned(),
+        "set k -1 0 9".to_owned(),
+        "set k 4294967296 0 9".to_owned(),
+        "set k 0 x 9".to_owned(),
+        "cas k 0 0 9 x".to_owned(),
+        "sismember k 0 x 9".to_owned(),
+    ] {
+        let input = format!("{line}\r\nflush_all\r\n");
+        assert_eq!(event(input.as_bytes()), "BadFormat", "{line}");
+    }
+    assert_eq!(event(b"set k x 0 9 noreply\r\nflush_all\r\n"), "BadFormat (silent)");
+}
+
+#[test]
+fn a_data_block_that_is_too_large_is_skipped_without_being_kept() {
+    let block = "version\r\n".repeat(4);
+    let input = format!("set k 0 0 36\r\n{block}\r\n");
+    assert_eq!(event(input.as_bytes()), "TooLarge");
+    let input = format!("set k 0 0 36 noreply\r\n{block}\r\n");
+    assert_eq!(event(input.as_bytes()), "TooLarge (silent)");
+    let mut progress = Progress::default();
+    let line = b"set k 0 0 18446744073709551615\r\n";
+    assert!(matches!(parse(line, &mut progress, &LIMITS), Ok(Found::Refused { consumed: 32, .. })));
+    let skipped = parse(&[b'x'; 100], &mut progress, &LIMITS);
+    assert_eq!(skipped, Ok(Found::Skipped { consumed: 100 }));
+    assert_eq!(progress.skip, Some(u64::MAX - 100));
+}
+
+#[test]
+fn a_data_block_must_be_followed_by_crlf_and_the_rest_of_its_line_is_skipped() {
+    let inputs = ["3\r\nabcd\r\n", "3\r\nabcdefgh\r\n", "3\r\nabcX\n", "3\nabc\n ", "3\r\nab\r\n"];
+    for input in inputs {
+        let input = format!("set k 0 0 {input}");
+        let input = input.strip_suffix(' ').unwrap_or(&input);
+        if input.ends_with("abc\n") {
+            // One byte of the terminator is missing: what follows shows it.
+            let found = converse([input.as_bytes(), b"version\r\nversion\r\n"]);
+            assert_eq!(found.events, ["BadDataChunk", "version Version", "version Version"]);
+        } else {
+            assert_eq!(event(input.as_bytes()), "BadDataChunk", "{input:?}");
+        }
+    }
+    assert_eq!(event(b"set k 0 0 3 noreply\r\nabcd\r\n"), "BadDataChunk (silent)");
+}
+
+#[test]
+fn the_need_of_a_known_data_block_is_exact() {
+    let mut progress = Progress::default();
+    let found = parse(b"set k 0 0 20\r\nabc", &mut progress, &LIMITS);
+    assert_eq!(found, Ok(Found::Partial { need: 36 }));
+}
+
+#[test]
+fn a_line_is_too_long_at_2048_bytes_but_for_get() {
+    let fits = format!("version{}\r\n", " ".repeat(MAX_LINE - 8));
+    assert_eq!(event(fits.as_bytes()), "version Version");
+    for line in ["version ", "x", " ", "getx ", "GET "] {
+        let input = format!("{line}{}", " ".repeat(MAX_LINE + 1 - line.len()));
+        assert_eq!(check_cuts(input.as_bytes()).fatal, Some(Fatal::LineTooLong), "{line}");
+        let ended = format!("{input}\n");
+        assert_eq!(converse([ended.as_bytes()]).fatal, Some(Fatal::LineTooLong), "{line}");
+    }
+    for verb in ["get", "gets", "gat 1", " gats 1"] {
+        let line = format!("{verb} {}", "k ".repeat((MAX_GET_LINE - 10) / 2));
+        let found = converse([line.as_bytes(), b"\n"]);
+        assert_eq!((found.events.len(), found.fatal), (1, None), "{verb}");
+        let found = converse([line.as_bytes(), b"1234567890\n"]);
+        assert_eq!(found.fatal, Some(Fatal::LineTooLong), "{verb}");
+    }
+}
+
+#[test]
+fn browsers_are_recognised() {
+    for line in ["GET / HTTP/1.1", "POST / HTTP/1.0", "POST x", "Host: a", "OPTIONS * HTTP/1.1"] {
+        let input = format!("{line}\r\nX: y\r\n\r\n");
+        assert_eq!(check_cuts(input.as_bytes()).fatal, Some(Fatal::Http), "{line}");
+    }
+    assert_eq!(event(b"get / HTTP/1.1\r\n"), "get /,HTTP/1.1 None");
+}
+
+#[test]
+fn keys_can_be_taken_up_again_in_the_middle_of_a_line() {
+    let line = b"gets a  bb c \r\nversion\r\n";
+    let mut progress = Progress::default();
+    let Ok(Found::Complete { request, consumed }) = parse(line, &mut progress, &LIMITS) else {
+        panic!("a whole line is a request");
+    };
+    let retrieval = Retrieval { with_cas: true, exptime: None };
+    let Command::Get { mut keys, .. } = request.command else { panic!("gets is a get") };
+    assert_eq!(request.command, Command::Get { keys, retrieval });
+    assert_eq!(keys.next(), Some(&b"a"[..]));
+    let mut resumed = Keys::resume(&line[consumed - keys.unread()..]);
+    assert_eq!(resumed, keys);
+    assert_eq!(resumed.by_ref().collect::<Vec<_>>(), [b"bb", &b"c"[..]]);
+    assert_eq!(&line[consumed - resumed.unread()..consumed], b" \r\n");
+    assert_eq!(Keys::resume(b"\r\n").next(), None);
+    assert_eq!(Keys::resume(b"").next(), None);
+    assert_eq!(StoreMode::Cas(1).verb(), "cas");
+}
+
+#[test]
+fn random_input_is_parsed_alike_whole_and_in_pieces() {
+    const TOKENS: [&[u8]; 16] = [
+        b"set",
+        b"get",
+        b"cas",
+        b"delete",
+        b" ",
+        b" ",
+        b"\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"k",
+        b"0",
+        b"3",
+        b"21",
+        b"set k 0 0 3\r\n",
+        b"set k 0 0 25\r\n",
+    ];
+    let seed = 0x9e37_79b9_7f4a_7c15_u64;
+    println!("seed {seed:#x}");
+    let mut state = seed;
+    let mut random = move |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for _ in 0..3000 {
+        let tokens = random(24);
+        let input: Vec<u8> = (0..tokens).flat_map(|_| TOKENS[random(16)]).copied().collect();
+        check_cuts(&input);
+    }
+}

@@ -1,0 +1,237 @@
+//! What a memcached client can ask for, borrowed from the bytes that it sent.
+//!
+//! These are values only: keys are at most 250 bytes without spaces and control characters, numbers
+//! are in range, and nothing is known of what a store does with them.
+
+/// A whole request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// What is asked for.
+    pub command: Command<'a>,
+    /// The data block of `Store` and `Contains`, without its CRLF; empty for the others.
+    pub data: &'a [u8],
+    /// No reply is wanted, not even an error.
+    pub noreply: bool,
+}
+
+/// A command and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// `get`, `gets`, `gat`, `gats`
+    Get {
+        /// At least one key.
+        keys: Keys<'a>,
+        /// What is done with each.
+        retrieval: Retrieval,
+    },
+    /// `set`, `add`, `replace`, `append`, `prepend`, `cas`: the value is the request's data.
+    Store {
+        /// Which of them.
+        mode: StoreMode,
+        /// Where to.
+        key: &'a [u8],
+        /// The client's own, kept with the value.
+        flags: u32,
+        /// memcached's time: see `Touch`.
+        exptime: i64,
+    },
+    /// `delete`
+    Delete {
+        /// What.
+        key: &'a [u8],
+    },
+    /// `incr` and `decr`
+    Arithmetic {
+        /// Where.
+        key: &'a [u8],
+        /// By how much.
+        delta: u64,
+        /// True for `decr`.
+        decrement: bool,
+    },
+    /// `touch`
+    Touch {
+        /// What.
+        key: &'a [u8],
+        /// 0: never; up to 30 days: seconds from now; larger: Unix time; negative: at once.
+        exptime: i64,
+    },
+    /// `flush_all`
+    FlushAll {
+        /// When, as `exptime`; 0 and negative: now.
+        delay: i64,
+    },
+    /// `version`
+    Version,
+    /// `verbosity`
+    Verbosity,
+    /// `stats`
+    Stats {
+        /// The group of statistics asked for; empty for the general ones.
+        group: &'a [u8],
+    },
+    /// `quit`
+    Quit,
+    /// The ancestor's `scard`: how many messages are queued?
+    Length {
+        /// The queue's name.
+        key: &'a [u8],
+    },
+    /// The ancestor's `sismember`: is the request's data queued?
+    Contains {
+        /// The queue's name.
+        key: &'a [u8],
+    },
+}
+
+impl Command<'_> {
+    /// The word that the command starts with.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Command::Get { retrieval, .. } => retrieval.verb(),
+            Command::Store { mode, .. } => mode.verb(),
+            Command::Delete { .. } => "delete",
+            Command::Arithmetic { decrement: false, .. } => "incr",
+            Command::Arithmetic { decrement: true, .. } => "decr",
+            Command::Touch { .. } => "touch",
+            Command::FlushAll { .. } => "flush_all",
+            Command::Version => "version",
+            Command::Verbosity => "verbosity",
+            Command::Stats { .. } => "stats",
+            Command::Quit => "quit",
+            Command::Length { .. } => "scard",
+            Command::Contains { .. } => "sismember",
+        }
+    }
+}
+
+/// What is done with the keys of a `get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retrieval {
+    /// The reply carries the cas (`gets`, `gats`).
+    pub with_cas: bool,
+    /// A new time of expiry (`gat`, `gats`), as in `Command::Touch`.
+    pub exptime: Option<i64>,
+}
+
+impl Retrieval {
+    /// The word that the command starts with.
+    pub fn verb(self) -> &'static str {
+        match (self.exptime, self.with_cas) {
+            (None, false) => "get",
+            (None, true) => "gets",
+            (Some(_), false) => "gat",
+            (Some(_), true) => "gats",
+        }
+    }
+}
+
+/// The conditions of storing a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreMode {
+    /// In any case.
+    Set,
+    /// Where there is none.
+    Add,
+    /// Where there is one.
+    Replace,
+    /// Behind the old value.
+    Append,
+    /// In front of the old value.
+    Prepend,
+    /// Where the old value still has this cas.
+    Cas(u64),
+}
+
+impl StoreMode {
+    /// The word that the command starts with.
+    pub fn verb(self) -> &'static str {
+        match self {
+            StoreMode::Set => "set",
+            StoreMode::Add => "add",
+            StoreMode::Replace => "replace",
+            StoreMode::Append => "append",
+            StoreMode::Prepend => "prepend",
+            StoreMode::Cas(_) => "cas",
+        }
+    }
+}
+
+/// The keys of a `get` that have not been taken yet, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys<'a> {
+    /// Keys that were found to be valid, spaces, and the end of the line.
+    rest: &'a [u8],
+}
+
+impl<'a> Keys<'a> {
+    /// `rest` is the rest of a line with its line feed.
+    pub(super) fn new(rest: &'a [u8]) -> Keys<'a> {
+        Keys { rest }
+    }
+
+    /// Bytes from the next key to the end of the line: a reply that has grown too large can be cut
+    /// here, and go on later with `resume` on these bytes.
+    pub fn unread(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// The keys at the start of `input`, the last `unread` bytes of a line that was parsed before.
+    pub fn resume(input: &'a [u8]) -> Keys<'a> {
+        let end = input.iter().position(|&byte| byte == b'\n').map_or(input.len(), |at| at + 1);
+        Keys { rest: &input[..end] }
+    }
+}
+
+impl<'a> Iterator for Keys<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let spaces = self.rest.iter().take_while(|&&byte| byte == b' ').count();
+        let key_on = &self.rest[spaces..];
+        // A valid key has no byte up to the space, so its line's CR and LF end it as well.
+        let length = key_on.iter().take_while(|&&byte| byte > b' ').count();
+        let (key, rest) = key_on.split_at(length);
+        if key.is_empty() {
+            return None;
+        }
+        self.rest = rest;
+        Some(key)
+    }
+}
+
+/// Why a request is not executed; the connection stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such command, or not with so many arguments.
+    Unknown,
+    /// A key that is too long or has control characters, or a bad number.
+    BadFormat,
+    /// `delete` with something else behind the key than memcached allows.
+    DeleteUsage,
+    /// A time that is not a number.
+    InvalidExptime,
+    /// `incr` or `decr` by something else than a number.
+    InvalidDelta,
+    /// The data block does not end where the line said.
+    BadDataChunk,
+    /// The data block is over the limit.
+    TooLarge,
+}
+
+impl Refusal {
+    /// The line that answers it, as memcached writes it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refusal::Unknown => "ERROR",
+            Refusal::BadFormat => "CLIENT_ERROR bad command line format",
+            Refusal::DeleteUsage => {
+                "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
+            }
+            Refusal::InvalidExptime => "CLIENT_ERROR invalid exptime argument",
+            Refusal::InvalidDelta => "CLIENT_ERROR invalid numeric delta argument",
+            Refusal::BadDataChunk => "CLIENT_ERROR bad data chunk",
+            Refusal::TooLarge => "SERVER_ERROR object too large for cache",
+        }
+    }
+}

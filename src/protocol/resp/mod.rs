@@ -1,0 +1,11 @@
+//! RESP2 and RESP3, the protocol of Redis: requests in, replies out.
+//!
+//! A request is an array of bulk strings or an inline command (a line of words). The rules and the
+//! error texts are those of Redis 7 (`networking.c`). This module knows the framing and no command.
+
+mod inline;
+mod parse;
+mod reply;
+
+pub use parse::{Arguments, FramingError, Limits, parse};
+pub use reply::{Reply, Version};

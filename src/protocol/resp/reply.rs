@@ -1,0 +1,182 @@
+//! Replies of RESP2 and RESP3.
+//!
+//! Each method appends one complete reply, or the head of an aggregate whose elements follow as
+//! replies of their own. A simple string and an error are one line whatever they are given. This
+//! module knows the wire format and no command.
+
+use crate::protocol::number::{append_i64, append_u64};
+
+/// The dialect that a client has asked for: RESP3 comes after `HELLO 3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Version {
+    /// The dialect of every connection at its start.
+    #[default]
+    Resp2,
+    /// With its own forms for null, set, map and verbatim text.
+    Resp3,
+}
+
+/// Appends encoded replies to a byte vector.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// Where the replies go.
+    pub out: &'a mut Vec<u8>,
+    /// The client's dialect.
+    pub version: Version,
+}
+
+impl Reply<'_> {
+    /// `+text`, made one line: CR and LF in it become spaces.
+    pub fn simple(&mut self, text: &str) {
+        self.one_line(b'+', text.as_bytes());
+    }
+
+    /// `-text`, made one line: CR and LF in it become spaces.
+    pub fn error(&mut self, text: &str) {
+        self.error_bytes(text.as_bytes());
+    }
+
+    /// As `error`, for text that holds bytes of a client's.
+    pub fn error_bytes(&mut self, text: &[u8]) {
+        self.one_line(b'-', text);
+    }
+
+    /// `:n`
+    pub fn integer(&mut self, n: i64) {
+        self.out.push(b':');
+        append_i64(self.out, n);
+        self.end_line();
+    }
+
+    /// `$length`, then the bytes as they are.
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.head(b'$', bytes.len());
+        self.out.extend_from_slice(bytes);
+        self.end_line();
+    }
+
+    /// `$-1`, or `_` in RESP3.
+    pub fn null(&mut self) {
+        self.by_version(b"$-1\r\n", b"_\r\n");
+    }
+
+    /// `*-1`, or `_` in RESP3.
+    pub fn null_array(&mut self) {
+        self.by_version(b"*-1\r\n", b"_\r\n");
+    }
+
+    /// The head of an array: `count` replies follow.
+    pub fn array(&mut self, count: usize) {
+        self.head(b'*', count);
+    }
+
+    /// The head of a set: `*count`, or `~count` in RESP3; `count` replies follow.
+    pub fn set(&mut self, count: usize) {
+        match self.version {
+            Version::Resp2 => self.head(b'*', count),
+            Version::Resp3 => self.head(b'~', count),
+        }
+    }
+
+    /// The head of a map: an array of twice `pairs`, or `%pairs` in RESP3; a key and a value follow
+    /// for each pair.
+    pub fn map(&mut self, pairs: usize) {
+        match self.version {
+            Version::Resp2 => self.head(b'*', pairs.saturating_mul(2)),
+            Version::Resp3 => self.head(b'%', pairs),
+        }
+    }
+
+    /// Text for people: a bulk string, or `=length`, `txt:` and the text in RESP3.
+    pub fn verbatim(&mut self, text: &str) {
+        const FORMAT: &[u8] = b"txt:";
+        match self.version {
+            Version::Resp2 => self.bulk(text.as_bytes()),
+            Version::Resp3 => {
+                self.head(b'=', FORMAT.len() + text.len());
+                self.out.extend_from_slice(FORMAT);
+                self.out.extend_from_slice(text.as_bytes());
+                self.end_line();
+            }
+        }
+    }
+
+    fn head(&mut self, kind: u8, count: usize) {
+        self.out.push(kind);
+        append_u64(self.out, count as u64);
+        self.end_line();
+    }
+
+    fn one_line(&mut self, kind: u8, text: &[u8]) {
+        self.out.push(kind);
+        let line = text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
+        self.out.extend(line);
+        self.end_line();
+    }
+
+    fn by_version(&mut self, resp2: &[u8], resp3: &[u8]) {
+        self.out.extend_from_slice(match self.version {
+            Version::Resp2 => resp2,
+            Version::Resp3 => resp3,
+        });
+    }
+
+    fn end_line(&mut self) {
+        self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Write = fn(&mut Reply<'_>);
+
+    fn encoded(version: Version, write: impl Fn(&mut Reply<'_>)) -> String {
+        let mut out = Vec::new();
+        write(&mut Reply { out: &mut out, version });
+        String::from_utf8(out).unwrap()
+    }
+
+    fn both(write: impl Fn(&mut Reply<'_>)) -> (String, String) {
+        (encoded(Version::Resp2, &write), encoded(Version::Resp3, &write))
+    }
+
+    #[test]
+    fn forms_that_both_versions_share_are_the_same_bytes() {
+        let cases: [(Write, &str); 7] = [
+            (|reply| reply.simple("OK"), "+OK\r\n"),
+            (|reply| reply.error("ERR no"), "-ERR no\r\n"),
+            (|reply| reply.integer(-12), ":-12\r\n"),
+            (|reply| reply.integer(i64::MIN), ":-9223372036854775808\r\n"),
+            (|reply| reply.bulk(b"a\r\nb"), "$4\r\na\r\nb\r\n"),
+            (|reply| reply.bulk(b""), "$0\r\n\r\n"),
+            (|reply| reply.array(10), "*10\r\n"),
+        ];
+        for (write, expected) in cases {
+            assert_eq!(both(write), (expected.to_owned(), expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn null_set_map_and_verbatim_have_their_own_form_in_resp3() {
+        let cases: [(Write, &str, &str); 5] = [
+            (|reply| reply.null(), "$-1\r\n", "_\r\n"),
+            (|reply| reply.null_array(), "*-1\r\n", "_\r\n"),
+            (|reply| reply.set(3), "*3\r\n", "~3\r\n"),
+            (|reply| reply.map(3), "*6\r\n", "%3\r\n"),
+            (|reply| reply.verbatim("abc"), "$3\r\nabc\r\n", "=7\r\ntxt:abc\r\n"),
+        ];
+        for (write, resp2, resp3) in cases {
+            assert_eq!(both(write), (resp2.to_owned(), resp3.to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_error_or_a_simple_string_is_one_line_whatever_it_is_given() {
+        let (error, _) = both(|reply| reply.error_bytes(b"ERR unknown 'a\r\n+OK\r\nb'"));
+        assert_eq!(error, "-ERR unknown 'a  +OK  b'\r\n");
+        let (simple, _) = both(|reply| reply.simple("a\nb"));
+        assert_eq!(simple, "+a b\r\n");
+    }
+}
