@@ -11,10 +11,11 @@
 //!
 //! - `server` owns every socket and every thread,
 //! - `session` is one client's state: bytes in, bytes out,
-//! - [`queue`] is FIFO with membership over a store, `kv` the key/value store,
+//! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
 //! - `options` and `logging` are the command line and the log lines of the daemon.
 
+pub mod kv;
 pub mod protocol;
 pub mod queue;
 pub mod storage;

@@ -1,0 +1,368 @@
+//! The key/value store: one map in memory under one lock.
+//!
+//! It promises that reading, deciding and changing an entry are one step, that an entry past its
+//! time is never seen again, and that keys, values and bookkeeping stay within the memory it was
+//! given. When they would not, a `Set` is refused; nothing is evicted, because every value in here
+//! was acknowledged to a client and what was acknowledged is never dropped silently. Reading and
+//! deleting always work and make room again.
+//! It knows no protocol, no socket and no disk: what is in here is gone after a restart.
+//!
+//! The lock is entered even after a panic in a closure of a caller's. Closures run before anything
+//! is changed, so the map that they leave behind is whole.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes charged for an entry beside its key and value: the slot and its share of free slots in
+/// the table (about 120), the two ordered sets (about 50), and the allocator's headers.
+const ENTRY_OVERHEAD: u64 = 192;
+
+/// The most entries that one `sweep` removes: some ten milliseconds under the lock at worst.
+const SWEEP_ENTRIES: usize = 20_000;
+
+/// One entry as a reader sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The value, any bytes.
+    pub value: &'a [u8],
+    /// Client flags of memcached; 0 for values set over Redis.
+    pub flags: u32,
+    /// Grows with every new value of any entry.
+    pub cas: u64,
+    /// Unix time in milliseconds; 0 = never.
+    pub expires_ms: u64,
+}
+
+/// What `update` does with the entry that it showed.
+#[derive(Debug)]
+pub enum Change<'v> {
+    /// Nothing changes.
+    Keep,
+    /// The entry, if there is one, is removed.
+    Delete,
+    /// A new value, and with it a new cas. A time that has passed already removes the entry.
+    Set {
+        /// The value, any bytes.
+        value: Cow<'v, [u8]>,
+        /// Client flags of memcached.
+        flags: u32,
+        /// Unix time in milliseconds; 0 = never.
+        expires_ms: u64,
+    },
+    /// New time of expiry, same value, same cas. Nothing happens where there is no entry.
+    Touch {
+        /// Unix time in milliseconds; 0 = never.
+        expires_ms: u64,
+    },
+}
+
+/// The store is full; the text names the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The limit in bytes.
+    pub limit: u64,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "out of memory: the limit is {} bytes (--max-memory)", self.limit)
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+/// The key/value store.
+pub struct Kv {
+    max_memory: u64,
+    map: Mutex<Map>,
+}
+
+impl Kv {
+    /// An empty store; `max_memory` is for keys, values and bookkeeping, in bytes.
+    pub fn new(max_memory: u64) -> Kv {
+        Kv { max_memory, map: Mutex::default() }
+    }
+
+    /// Shows the entry of `key` to `read`; None where there is none.
+    pub fn get<R>(&self, key: &[u8], read: impl FnOnce(Entry<'_>) -> R) -> Option<R> {
+        self.lock().entry(key, now_ms()).map(read)
+    }
+
+    /// Reads, decides and changes in one step under the lock. `decide` sees None where there is no
+    /// entry or it has expired.
+    ///
+    /// # Errors
+    /// A `Set` that does not fit into the memory is refused, and nothing has changed.
+    pub fn update<'v, R>(
+        &self,
+        key: &[u8],
+        decide: impl FnOnce(Option<Entry<'_>>) -> (Change<'v>, R),
+    ) -> Result<R, OutOfMemory> {
+        let now_ms = now_ms();
+        let mut map = self.lock();
+        let (change, answer) = decide(map.entry(key, now_ms));
+        map.apply(key, change, now_ms, self.max_memory)?;
+        Ok(answer)
+    }
+
+    /// Removes the entry of `key`; false where there was none.
+    pub fn delete(&self, key: &[u8]) -> bool {
+        let mut map = self.lock();
+        let was_there = map.entry(key, now_ms()).is_some();
+        let removed = map.remove(key);
+        drop(map);
+        drop(removed);
+        was_there
+    }
+
+    /// Removes all entries.
+    pub fn clear(&self) {
+        let mut map = self.lock();
+        let removed = map.take();
+        drop(map);
+        // Freeing a gigabyte takes a while: nobody waits for it.
+        drop(removed);
+    }
+
+    /// Removes all entries at a time to come, Unix time in milliseconds, also those that are set
+    /// until then. A later `clear` or `clear_at` takes its place.
+    pub fn clear_at(&self, at_ms: u64) {
+        self.lock().clear_at_ms = at_ms;
+    }
+
+    /// Entries, counting those that have expired and are not swept yet.
+    pub fn len(&self) -> usize {
+        self.lock().slots.len()
+    }
+
+    /// True where there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of keys, values and bookkeeping.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+
+    /// Up to `count` keys after `cursor`, and the next cursor (0: the end). Keys come in the order
+    /// of their creation, so every key that stays is returned exactly once.
+    pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<Box<[u8]>>) {
+        self.lock().scan(cursor, count, now_ms())
+    }
+
+    /// A number that changes whenever the entry does, its time of expiry included; 0 where there
+    /// is none (WATCH).
+    pub fn stamp(&self, key: &[u8]) -> u64 {
+        self.lock().slot(key, now_ms()).map_or(0, |slot| slot.stamp)
+    }
+
+    /// Removes expired entries, a bounded number of them; called about once a second.
+    pub fn sweep(&self) {
+        self.lock().expire(now_ms(), SWEEP_ENTRIES);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Map> {
+        let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.clear_at_ms != 0 && has_passed(map.clear_at_ms, now_ms()) {
+            drop(map.take());
+        }
+        map
+    }
+}
+
+/// One entry as it is kept.
+#[derive(Debug)]
+struct Slot {
+    value: Box<[u8]>,
+    flags: u32,
+    cas: u64,
+    stamp: u64,
+    expires_ms: u64,
+    /// Its place in `Map::order`, from 1; a key keeps it until it is removed.
+    number: u64,
+}
+
+/// The map behind the lock; every method is told the time.
+///
+/// 1. `order` holds the number and key of every slot, and nothing else.
+/// 2. `due` holds (time of expiry, number) of every slot that has a time of expiry.
+/// 3. `bytes` is the sum of `cost` over all slots, and at most the limit given to `apply`.
+#[derive(Debug, Default)]
+struct Map {
+    /// The table's hash is keyed at random, so that no client can craft collisions.
+    slots: HashMap<Arc<[u8]>, Slot>,
+    order: BTreeMap<u64, Arc<[u8]>>,
+    due: BTreeSet<(u64, u64)>,
+    bytes: u64,
+    /// Counts changes; never goes back, so that no two changes share a cas, stamp or number.
+    changes: u64,
+    /// When everything goes, Unix time in milliseconds; 0 = never.
+    clear_at_ms: u64,
+}
+
+impl Map {
+    /// Leaves an empty map, which counts its changes on.
+    fn take(&mut self) -> Map {
+        let changes = self.changes;
+        std::mem::replace(self, Map { changes, ..Map::default() })
+    }
+
+    fn slot(&self, key: &[u8], now_ms: u64) -> Option<&Slot> {
+        self.slots.get(key).filter(|slot| !has_passed(slot.expires_ms, now_ms))
+    }
+
+    fn entry(&self, key: &[u8], now_ms: u64) -> Option<Entry<'_>> {
+        self.slot(key, now_ms).map(|slot| Entry {
+            value: &slot.value,
+            flags: slot.flags,
+            cas: slot.cas,
+            expires_ms: slot.expires_ms,
+        })
+    }
+
+    fn apply(
+        &mut self,
+        key: &[u8],
+        change: Change<'_>,
+        now_ms: u64,
+        max_memory: u64,
+    ) -> Result<(), OutOfMemory> {
+        if self.slot(key, now_ms).is_none() {
+            // An entry that has expired must not come back to life.
+            self.remove(key);
+        }
+        match change {
+            Change::Keep => {}
+            Change::Set { expires_ms, .. } | Change::Touch { expires_ms }
+                if has_passed(expires_ms, now_ms) =>
+            {
+                drop(self.remove(key));
+            }
+            Change::Delete => drop(self.remove(key)),
+            Change::Set { value, flags, expires_ms } => {
+                self.make_room(key, value.len(), now_ms, max_memory)?;
+                self.set(key, value.into_owned().into_boxed_slice(), flags, expires_ms);
+            }
+            Change::Touch { expires_ms } => self.touch(key, expires_ms),
+        }
+        Ok(())
+    }
+
+    /// Removes what has expired for as long as that is in the way of the new value.
+    fn make_room(
+        &mut self,
+        key: &[u8],
+        value_len: usize,
+        now_ms: u64,
+        max_memory: u64,
+    ) -> Result<(), OutOfMemory> {
+        loop {
+            let old = self.slots.get(key).map_or(0, |slot| cost(key, slot.value.len()));
+            if self.bytes - old + cost(key, value_len) <= max_memory {
+                return Ok(());
+            }
+            if self.expire(now_ms, 1) == 0 {
+                return Err(OutOfMemory { limit: max_memory });
+            }
+        }
+    }
+
+    fn set(&mut self, key: &[u8], value: Box<[u8]>, flags: u32, expires_ms: u64) {
+        self.changes += 1;
+        let change = self.changes;
+        let added = cost(key, value.len());
+        let new = Slot { value, flags, cas: change, stamp: change, expires_ms, number: change };
+        if let Some(slot) = self.slots.get_mut(key) {
+            self.bytes = self.bytes - cost(key, slot.value.len()) + added;
+            let number = slot.number;
+            let old = std::mem::replace(slot, Slot { number, ..new });
+            self.reschedule(number, old.expires_ms, expires_ms);
+        } else {
+            let key: Arc<[u8]> = key.into();
+            self.order.insert(change, Arc::clone(&key));
+            self.slots.insert(key, new);
+            self.bytes += added;
+            self.reschedule(change, 0, expires_ms);
+        }
+    }
+
+    fn touch(&mut self, key: &[u8], expires_ms: u64) {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
+        self.changes += 1;
+        slot.stamp = self.changes;
+        let (number, old_ms) = (slot.number, std::mem::replace(&mut slot.expires_ms, expires_ms));
+        self.reschedule(number, old_ms, expires_ms);
+    }
+
+    fn reschedule(&mut self, number: u64, old_ms: u64, new_ms: u64) {
+        if old_ms != 0 {
+            self.due.remove(&(old_ms, number));
+        }
+        if new_ms != 0 {
+            self.due.insert((new_ms, number));
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<Slot> {
+        let slot = self.slots.remove(key)?;
+        self.order.remove(&slot.number);
+        self.reschedule(slot.number, slot.expires_ms, 0);
+        self.bytes -= cost(key, slot.value.len());
+        Some(slot)
+    }
+
+    /// Removes up to `most` expired entries and answers how many it removed.
+    fn expire(&mut self, now_ms: u64, most: usize) -> usize {
+        for removed in 0..most {
+            let next = self.due.first().filter(|(expires_ms, _)| has_passed(*expires_ms, now_ms));
+            let Some(key) = next.and_then(|(_, number)| self.order.get(number)).map(Arc::clone)
+            else {
+                return removed;
+            };
+            self.remove(&key);
+        }
+        most
+    }
+
+    fn scan(&self, cursor: u64, count: usize, now_ms: u64) -> (u64, Vec<Box<[u8]>>) {
+        let mut keys = Vec::new();
+        let Some(from) = cursor.checked_add(1) else {
+            return (0, keys);
+        };
+        let mut rest = self.order.range(from..);
+        let mut last = cursor;
+        for (number, key) in rest.by_ref().take(count.max(1)) {
+            last = *number;
+            if self.slot(key, now_ms).is_some() {
+                keys.push((**key).into());
+            }
+        }
+        (if rest.next().is_some() { last } else { 0 }, keys)
+    }
+}
+
+/// What an entry is charged against the limit. Both lengths are of byte strings in memory, so the
+/// sum is far from the end of a u64.
+fn cost(key: &[u8], value_len: usize) -> u64 {
+    key.len() as u64 + value_len as u64 + ENTRY_OVERHEAD
+}
+
+fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
+    expires_ms != 0 && expires_ms <= now_ms
+}
+
+/// The time that entries expire by: Unix time in milliseconds. A clock before 1970 reads
+/// as 0, and then nothing expires.
+pub(crate) fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
