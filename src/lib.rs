@@ -10,7 +10,7 @@
 //! A module uses only modules below it in this list; `tests/tidy.rs` holds that.
 //!
 //! - `server` owns every socket and every thread,
-//! - `session` is one client's state: bytes in, bytes out,
+//! - [`session`] is one client's state: bytes in, bytes out,
 //! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
 //! - `options` and `logging` are the command line and the log lines of the daemon.
@@ -18,4 +18,5 @@
 pub mod kv;
 pub mod protocol;
 pub mod queue;
+pub mod session;
 pub mod storage;

@@ -1,0 +1,160 @@
+//! What a session remembers of its client, and CLIENT, which shows and changes it.
+//!
+//! It knows no queue and no value.
+
+use super::dispatch::Context;
+use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
+use super::table::{Subcommand, run_subcommand};
+use super::transaction::{Transaction, Watched};
+use crate::protocol::resp::{Reply, Version};
+use std::time::Instant;
+
+/// Bytes of a name that a client may give itself or its library: they are kept while it stays.
+const MAX_NAME: usize = 1024;
+
+/// One client's state between requests.
+pub(super) struct Client {
+    pub id: u64,
+    /// The client's address.
+    pub peer: String,
+    connected: Instant,
+    pub version: Version,
+    pub name: Vec<u8>,
+    library_name: Vec<u8>,
+    library_version: Vec<u8>,
+    /// The requests queued since MULTI.
+    pub transaction: Option<Transaction>,
+    pub watched: Watched,
+}
+
+impl Client {
+    pub fn new(id: u64, peer: String) -> Client {
+        Client {
+            id,
+            peer,
+            connected: Instant::now(),
+            version: Version::default(),
+            name: Vec::new(),
+            library_name: Vec::new(),
+            library_version: Vec::new(),
+            transaction: None,
+            watched: Watched::default(),
+        }
+    }
+
+    /// Names the client; an empty name takes the name away.
+    pub fn set_name(&mut self, name: &[u8]) -> Outcome {
+        check_name("Client names", name)?;
+        self.name = name.to_vec();
+        Ok(())
+    }
+
+    /// Back to the state of a new connection, as RESET does.
+    pub fn reset(&mut self) {
+        self.version = Version::default();
+        self.name.clear();
+        self.transaction = None;
+        self.watched = Watched::default();
+    }
+
+    fn describe(&self) -> Vec<u8> {
+        let resp = protocol_number(self.version);
+        let (flags, multi) = match &self.transaction {
+            Some(transaction) => ("x", transaction.len().to_string()),
+            None => ("N", "-1".to_owned()),
+        };
+        let (id, peer, age) = (self.id, &self.peer, self.connected.elapsed().as_secs());
+        [
+            format!("id={id} addr={peer} name=").as_bytes(),
+            &self.name,
+            format!(" age={age} idle=0 flags={flags} db=0 sub=0 psub=0 multi={multi}").as_bytes(),
+            format!(" events=r cmd=client|info user=default resp={resp} lib-name=").as_bytes(),
+            &self.library_name,
+            b" lib-ver=",
+            &self.library_version,
+            b"\n",
+        ]
+        .concat()
+    }
+}
+
+/// The protocol's version as HELLO writes it.
+pub(super) fn protocol_number(version: Version) -> i64 {
+    match version {
+        Version::Resp2 => 2,
+        Version::Resp3 => 3,
+    }
+}
+
+/// A name is printable ASCII without spaces, so that it cannot break the line it is shown in.
+fn check_name(what: &str, name: &[u8]) -> Outcome {
+    if name.len() > MAX_NAME {
+        return Err(format!("ERR {what} cannot be longer than {MAX_NAME} bytes.").into());
+    }
+    if !name.iter().all(u8::is_ascii_graphic) {
+        let rule = "cannot contain spaces, newlines or special characters.";
+        return Err(format!("ERR {what} {rule}").into());
+    }
+    Ok(())
+}
+
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand { name: "getname", arity: 2, run: getname },
+    Subcommand { name: "id", arity: 2, run: id },
+    Subcommand { name: "info", arity: 2, run: info },
+    Subcommand { name: "no-evict", arity: 3, run: switch },
+    Subcommand { name: "no-touch", arity: 3, run: switch },
+    Subcommand { name: "setinfo", arity: 4, run: setinfo },
+    Subcommand { name: "setname", arity: 3, run: setname },
+];
+
+pub(super) fn client(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    run_subcommand(SUBCOMMANDS, context, args, reply)
+}
+
+fn id(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.integer(i64::try_from(context.client.id).unwrap_or(i64::MAX));
+    Ok(())
+}
+
+fn getname(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    match context.client.name.as_slice() {
+        [] => reply.null(),
+        name => reply.bulk(name),
+    }
+    Ok(())
+}
+
+fn setname(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    context.client.set_name(args.get(2))?;
+    reply.simple("OK");
+    Ok(())
+}
+
+fn setinfo(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (what, field) = if args.is(2, "lib-name") {
+        ("lib-name", &mut context.client.library_name)
+    } else if args.is(2, "lib-ver") {
+        ("lib-ver", &mut context.client.library_version)
+    } else {
+        return Err(Refusal::quoting("ERR Unrecognized option '", args.get(2), "'"));
+    };
+    check_name(what, args.get(3))?;
+    *field = args.get(3).to_vec();
+    reply.simple("OK");
+    Ok(())
+}
+
+fn info(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.bulk(&context.client.describe());
+    Ok(())
+}
+
+/// NO-EVICT and NO-TOUCH: nothing is ever evicted here, so both hold whatever is asked.
+fn switch(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if !args.is(2, "on") && !args.is(2, "off") {
+        return Err(SYNTAX_ERROR.into());
+    }
+    reply.simple("OK");
+    Ok(())
+}

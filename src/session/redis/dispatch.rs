@@ -1,0 +1,148 @@
+//! From a request to its reply: look the command up, check it once, queue it or run it.
+//!
+//! 1. A command runs while it holds the gate for reading; EXEC, and what else must not be seen half
+//!    done, holds it for writing. So between the commands of a transaction no other client's runs.
+//! 2. What a membership command needs is built before the gate is taken, in slices, so that others
+//!    run in between.
+//! 3. A refused request leaves nothing of its reply but the error.
+//!
+//! The gate is entered although a panic has poisoned it: it guards no data, only order.
+
+use super::client::Client;
+use super::request::{Args, Outcome, Refusal};
+use super::session::REPLY_LIMIT;
+use super::table::{self, Command, EXCLUSIVE, IMMEDIATE, MEMBERSHIP, Run, TYPED};
+use super::transaction;
+use crate::protocol::resp::Reply;
+use crate::queue::Ticket;
+use crate::session::{Close, Shared, Store};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+pub(super) const WRONG_TYPE: &str =
+    "WRONGTYPE Operation against a key holding the wrong kind of value";
+
+/// What a command works with beside its arguments and its reply.
+pub(super) struct Context<'a> {
+    pub shared: &'a Shared,
+    pub client: &'a mut Client,
+    /// The reply may leave once the log is durable up to here.
+    pub ticket: Ticket,
+    /// Set by a command that ends the connection.
+    pub close: Option<Close>,
+    /// Where the output must end: a reply that would go beyond is refused.
+    pub reply_end: usize,
+}
+
+impl Context<'_> {
+    /// Bytes that the reply may still take.
+    pub fn room(&self, reply: &Reply<'_>) -> u64 {
+        self.reply_end.saturating_sub(reply.out.len()) as u64
+    }
+
+    /// Refuses a reply of `bytes` more bytes if they are too many; `advice` says what to do.
+    pub fn check_room(&self, reply: &Reply<'_>, bytes: u64, advice: &str) -> Outcome {
+        if bytes < self.room(reply) {
+            return Ok(());
+        }
+        Err(too_large(advice))
+    }
+
+    /// Whether `key` is a queue that has messages, or a value.
+    pub fn exists(&mut self, key: &[u8]) -> Result<bool, Refusal> {
+        Ok(match &self.shared.store {
+            Store::Queues(queues) => queues.find(key, &mut self.ticket, |_| Ok(()))?.is_some(),
+            Store::Kv(kv) => kv.get(key, |_| ()).is_some(),
+        })
+    }
+}
+
+/// The refusal of a reply that would take more than `REPLY_LIMIT`.
+pub(super) fn too_large(advice: &str) -> Refusal {
+    format!("ERR the reply would be larger than {} MiB; {advice}", REPLY_LIMIT >> 20).into()
+}
+
+/// Executes or queues one request and writes its one reply.
+pub(super) fn handle(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
+    answer(reply, |reply| {
+        let command = resolve(args).inspect_err(|_| transaction::fail(context.client))?;
+        if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
+            return transaction::enqueue(context, args, reply);
+        }
+        let shared = context.shared;
+        prepare(shared, command, args)?;
+        let gate = &shared.gate;
+        if command.has(EXCLUSIVE) {
+            transaction::prepare(context);
+            let _gate = gate.write().unwrap_or_else(PoisonError::into_inner);
+            run(command, context, args, reply)
+        } else {
+            let _gate = gate.read().unwrap_or_else(PoisonError::into_inner);
+            run(command, context, args, reply)
+        }
+    });
+}
+
+/// Executes one queued request of a transaction, whose caller holds the gate.
+pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
+    answer(reply, |reply| run(resolve(args)?, context, args, reply));
+}
+
+/// Builds what the membership commands among `command` need; called without the gate.
+pub(super) fn prepare(shared: &Shared, command: &Command, args: Args<'_>) -> Outcome {
+    if let Store::Queues(queues) = &shared.store
+        && command.has(MEMBERSHIP)
+    {
+        for key in command.keys(args) {
+            queues.prepare_membership(key)?;
+        }
+    }
+    Ok(())
+}
+
+fn answer(reply: &mut Reply<'_>, work: impl FnOnce(&mut Reply<'_>) -> Outcome) {
+    let start = reply.out.len();
+    if let Err(Refusal(text)) = work(reply) {
+        reply.out.truncate(start);
+        reply.error_bytes(&text);
+    }
+}
+
+/// The command that the request names, if it takes this many words.
+fn resolve(args: Args<'_>) -> Result<&'static Command, Refusal> {
+    let command = table::find(args.get(0)).ok_or_else(|| Refusal::unknown_command(args))?;
+    if !table::allows(command.arity, args.len()) {
+        return Err(Refusal::arity(command.name));
+    }
+    Ok(command)
+}
+
+fn run(
+    command: &Command,
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    context.shared.statistics.commands.fetch_add(1, Ordering::Relaxed);
+    context.check_room(reply, 0, "use a smaller transaction")?;
+    match (&command.run, &context.shared.store) {
+        (Run::Any(run), _) => run(context, args, reply),
+        (Run::Queues(run), Store::Queues(queues)) => run(queues, context, args, reply),
+        (Run::Kv(run), Store::Kv(kv)) => run(kv, context, args, reply),
+        _ => Err(other_store(context, command, args)),
+    }
+}
+
+/// The refusal of a command of the store that this daemon does not have.
+fn other_store(context: &mut Context<'_>, command: &Command, args: Args<'_>) -> Refusal {
+    let is_typed = command.has(TYPED) || matches!(command.run, Run::Queues(_));
+    let first_key = command.keys(args).next().unwrap_or_default();
+    if is_typed && matches!(context.exists(first_key), Ok(true)) {
+        return WRONG_TYPE.into();
+    }
+    let needs = match command.run {
+        Run::Kv(_) => "the key/value store (--store kv)",
+        _ => "a queue store (--store disk or memory)",
+    };
+    format!("ERR {} needs {needs}", command.name.to_ascii_uppercase()).into()
+}

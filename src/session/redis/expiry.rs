@@ -1,0 +1,214 @@
+//! Times of expiry in the key/value store: EXPIRE, TTL, PERSIST, and the options of SET.
+//!
+//! Times are Unix times in milliseconds; 0 = never. A time that has passed removes the entry, which
+//! is the store's own rule.
+
+use super::dispatch::Context;
+use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
+use crate::kv::{Change, Kv, now_ms};
+use crate::protocol::resp::Reply;
+
+/// Milliseconds of what a client counts in.
+const SECOND: i64 = 1000;
+const MILLISECOND: i64 = 1;
+
+/// The clock as clients' numbers are: signed.
+fn now() -> i64 {
+    i64::try_from(now_ms()).unwrap_or(i64::MAX)
+}
+
+/// The Unix time `count` units after `base_ms`, in milliseconds, at least 1; None: out of range.
+fn deadline_ms(count: i64, unit_ms: i64, base_ms: i64) -> Option<u64> {
+    let at_ms = count.checked_mul(unit_ms)?.checked_add(base_ms)?;
+    Some(u64::try_from(at_ms).unwrap_or(0).max(1))
+}
+
+fn invalid_time(command: &str) -> Refusal {
+    format!("ERR invalid expire time in '{command}' command").into()
+}
+
+/// The options of SET.
+#[derive(Default)]
+pub(super) struct SetOptions {
+    pub get: bool,
+    pub keep_expiry: bool,
+    pub expires_ms: Option<u64>,
+    /// NX: only where there is no entry. XX: only where there is one.
+    only_new: bool,
+    only_old: bool,
+}
+
+impl SetOptions {
+    /// The options of `SET key value ...`, from word 3 on.
+    pub fn parse(args: Args<'_>) -> Result<SetOptions, Refusal> {
+        let mut options = SetOptions::default();
+        let mut index = 3;
+        while index < args.len() {
+            let has_expiry = options.keep_expiry || options.expires_ms.is_some();
+            if args.is(index, "nx") && !options.only_old {
+                options.only_new = true;
+            } else if args.is(index, "xx") && !options.only_new {
+                options.only_old = true;
+            } else if args.is(index, "get") {
+                options.get = true;
+            } else if args.is(index, "keepttl") && options.expires_ms.is_none() {
+                options.keep_expiry = true;
+            } else if index + 1 < args.len() && !has_expiry {
+                options.expires_ms = Some(set_expiry(args, index)?);
+                index += 1;
+            } else {
+                return Err(SYNTAX_ERROR.into());
+            }
+            index += 1;
+        }
+        Ok(options)
+    }
+
+    /// Whether to set where there is an entry, or none.
+    pub fn allow(&self, is_old: bool) -> bool {
+        if is_old { !self.only_new } else { !self.only_old }
+    }
+}
+
+/// `EX s`, `PX ms`, `EXAT s` or `PXAT ms` at `index`.
+fn set_expiry(args: Args<'_>, index: usize) -> Result<u64, Refusal> {
+    let (unit_ms, base_ms) = match args.get(index).to_ascii_lowercase().as_slice() {
+        b"ex" => (SECOND, now()),
+        b"px" => (MILLISECOND, now()),
+        b"exat" => (SECOND, 0),
+        b"pxat" => (MILLISECOND, 0),
+        _ => return Err(SYNTAX_ERROR.into()),
+    };
+    let count = args.integer(index + 1)?;
+    let at_ms = deadline_ms(count, unit_ms, base_ms).filter(|_| count > 0);
+    at_ms.ok_or_else(|| invalid_time("set"))
+}
+
+/// Conditions of EXPIRE: all that are given must hold.
+#[derive(Default)]
+struct Conditions {
+    none: bool,
+    some: bool,
+    later: bool,
+    earlier: bool,
+}
+
+impl Conditions {
+    fn parse(args: Args<'_>) -> Result<Conditions, Refusal> {
+        let mut conditions = Conditions::default();
+        for index in 3..args.len() {
+            let condition = match args.get(index).to_ascii_lowercase().as_slice() {
+                b"nx" => &mut conditions.none,
+                b"xx" => &mut conditions.some,
+                b"gt" => &mut conditions.later,
+                b"lt" => &mut conditions.earlier,
+                _ => {
+                    return Err(Refusal::quoting("ERR Unsupported option ", args.get(index), ""));
+                }
+            };
+            *condition = true;
+        }
+        let Conditions { none, some, later, earlier } = conditions;
+        if none && (some || later || earlier) {
+            return Err(
+                "ERR NX and XX, GT or LT options at the same time are not compatible".into()
+            );
+        }
+        if later && earlier {
+            return Err("ERR GT and LT options at the same time are not compatible".into());
+        }
+        Ok(conditions)
+    }
+
+    /// Whether an entry that expires at `old_ms` may expire at `new_ms`; never is later than all.
+    fn hold(&self, old_ms: u64, new_ms: u64) -> bool {
+        let old_end_ms = if old_ms == 0 { u64::MAX } else { old_ms };
+        !(self.none && old_ms != 0
+            || self.some && old_ms == 0
+            || self.later && new_ms <= old_end_ms
+            || self.earlier && new_ms >= old_end_ms)
+    }
+}
+
+pub(super) fn expire(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    expire_after(kv, "expire", SECOND, args, reply)
+}
+
+pub(super) fn pexpire(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    expire_after(kv, "pexpire", MILLISECOND, args, reply)
+}
+
+fn expire_after(
+    kv: &Kv,
+    command: &str,
+    unit_ms: i64,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let conditions = Conditions::parse(args)?;
+    let new_ms = deadline_ms(args.integer(2)?, unit_ms, now());
+    let new_ms = new_ms.ok_or_else(|| invalid_time(command))?;
+    let changed = kv.update(args.get(1), |old| match old {
+        Some(entry) if conditions.hold(entry.expires_ms, new_ms) => {
+            (Change::Touch { expires_ms: new_ms }, true)
+        }
+        _ => (Change::Keep, false),
+    })?;
+    reply.integer(i64::from(changed));
+    Ok(())
+}
+
+pub(super) fn persist(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let changed = kv.update(args.get(1), |old| match old {
+        Some(entry) if entry.expires_ms != 0 => (Change::Touch { expires_ms: 0 }, true),
+        _ => (Change::Keep, false),
+    })?;
+    reply.integer(i64::from(changed));
+    Ok(())
+}
+
+/// Seconds left, rounded; -1: it never expires, -2: there is none.
+pub(super) fn ttl(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let left_ms = left_ms(kv, args.get(1));
+    reply.integer(if left_ms < 0 { left_ms } else { left_ms.saturating_add(500) / SECOND });
+    Ok(())
+}
+
+/// As TTL, in milliseconds.
+pub(super) fn pttl(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    reply.integer(left_ms(kv, args.get(1)));
+    Ok(())
+}
+
+fn left_ms(kv: &Kv, key: &[u8]) -> i64 {
+    match kv.get(key, |entry| entry.expires_ms) {
+        None => -2,
+        Some(0) => -1,
+        Some(at_ms) => i64::try_from(at_ms.saturating_sub(now_ms())).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,251 @@
+//! The one table of commands: what each is called, takes and does.
+//!
+//! Arity counts the command's name; a negative one is a minimum. Keys are the first and the last
+//! position and the step between them; a negative last position counts from the end.
+
+use super::dispatch::Context;
+use super::request::{Args, Outcome, Refusal};
+use super::transaction;
+use super::{client, config, connection, docs, expiry, info, keyspace, queues, strings};
+use crate::kv::Kv;
+use crate::protocol::resp::Reply;
+use crate::queue::Queues;
+use Run::{Any, Kv as InKv, Queues as InQueues};
+use std::cmp::Ordering;
+
+/// A command of any store.
+pub(super) type Handler = fn(&mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome;
+
+/// A command's function, and by its kind the store that it needs.
+pub(super) enum Run {
+    Any(Handler),
+    Queues(fn(&Queues, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
+    Kv(fn(&Kv, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
+}
+
+/// One command.
+pub(super) struct Command {
+    /// In small letters.
+    pub name: &'static str,
+    pub arity: i8,
+    pub keys: (i8, i8, i8),
+    pub run: Run,
+    flags: u8,
+    /// The group and the summary that COMMAND DOCS shows.
+    pub group: &'static str,
+    pub summary: &'static str,
+}
+
+/// It changes data.
+const WRITE: u8 = 1;
+/// It reads data.
+const READ: u8 = 2;
+/// Its time does not grow with the data.
+const FAST: u8 = 4;
+/// It asks whether a message is in the queues that its keys name.
+pub(super) const MEMBERSHIP: u8 = 8;
+/// No other command runs beside it.
+pub(super) const EXCLUSIVE: u8 = 16;
+/// Redis refuses it where a value of another type is.
+pub(super) const TYPED: u8 = 64;
+/// In a transaction it runs at once instead of being queued.
+pub(super) const IMMEDIATE: u8 = 32;
+
+impl Command {
+    /// Whether the command has this flag.
+    pub fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The flags that COMMAND INFO shows.
+    pub fn flag_names(&self) -> impl Iterator<Item = &'static str> + Clone {
+        let flags = self.flags;
+        let named = [(WRITE, "write"), (READ, "readonly"), (FAST, "fast")];
+        named.into_iter().filter(move |(flag, _)| flags & flag != 0).map(|(_, name)| name)
+    }
+
+    /// Positions of the keys in a request of `len` words.
+    pub fn key_positions(&self, len: usize) -> impl Iterator<Item = usize> + Clone + use<> {
+        let (first, last, step) = self.keys;
+        let (first, step) = (first.unsigned_abs().into(), step.unsigned_abs().into());
+        let end = match usize::try_from(last) {
+            Ok(last) => last + 1,
+            Err(_) => (len + 1).saturating_sub(last.unsigned_abs().into()),
+        };
+        // Position 0 is the command's name: a command without keys has 0 for the first.
+        let end = if first == 0 { 0 } else { end.min(len) };
+        (first..end).step_by(std::cmp::max(step, 1))
+    }
+
+    /// The keys of a request.
+    pub fn keys<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.key_positions(args.len()).map(move |position| args.get(position))
+    }
+}
+
+/// Whether a request of `len` words has the arity.
+pub(super) fn allows(arity: i8, len: usize) -> bool {
+    let words = usize::from(arity.unsigned_abs());
+    if arity < 0 { len >= words } else { len == words }
+}
+
+/// The command of this name, in capitals or not.
+pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
+    let index = TABLE.binary_search_by(|command| compare(command.name, name)).ok()?;
+    TABLE.get(index)
+}
+
+fn compare(known: &str, name: &[u8]) -> Ordering {
+    known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase))
+}
+
+/// A word after CLIENT, COMMAND or CONFIG that is a command of its own.
+pub(super) struct Subcommand {
+    pub name: &'static str,
+    /// Counts both names.
+    pub arity: i8,
+    pub run: Handler,
+}
+
+/// Runs the subcommand that word 1 names.
+pub(super) fn run_subcommand(
+    subcommands: &[Subcommand],
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let container = find(args.get(0)).map_or("", |command| command.name);
+    let Some(subcommand) = subcommands.iter().find(|known| args.is(1, known.name)) else {
+        let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
+        return Err(Refusal::quoting("ERR unknown subcommand '", args.get(1), &after));
+    };
+    if !allows(subcommand.arity, args.len()) {
+        return Err(Refusal::arity(&format!("{container}|{}", subcommand.name)));
+    }
+    (subcommand.run)(context, args, reply)
+}
+
+const fn command(
+    name: &'static str,
+    arity: i8,
+    keys: (i8, i8, i8),
+    flags: u8,
+    run: Run,
+    group: &'static str,
+    summary: &'static str,
+) -> Command {
+    Command { name, arity, keys, run, flags, group, summary }
+}
+
+const NONE: (i8, i8, i8) = (0, 0, 0);
+const ONE: (i8, i8, i8) = (1, 1, 1);
+const ALL: (i8, i8, i8) = (1, -1, 1);
+
+/// All commands, in the order of their names.
+#[rustfmt::skip]
+pub(super) static TABLE: &[Command] = &[
+    command("append", 3, ONE, WRITE | FAST | TYPED, InKv(strings::append),
+        "string", "Append bytes to a value"),
+    command("auth", -2, NONE, FAST, Any(connection::auth),
+        "connection", "Authenticate; there is no password"),
+    command("client", -2, NONE, 0, Any(client::client),
+        "connection", "Show or change this connection"),
+    command("command", -1, NONE, 0, Any(docs::command),
+        "server", "Describe the commands"),
+    command("config", -2, NONE, 0, Any(config::config),
+        "server", "Show what the daemon was started with"),
+    command("dbsize", 1, NONE, READ | FAST, Any(keyspace::dbsize),
+        "server", "Count the keys"),
+    command("decr", 2, ONE, WRITE | FAST | TYPED, InKv(strings::decr),
+        "string", "Subtract 1 from a number"),
+    command("decrby", 3, ONE, WRITE | FAST | TYPED, InKv(strings::decrby),
+        "string", "Subtract from a number"),
+    command("del", -2, ALL, WRITE, Any(keyspace::del),
+        "generic", "Remove queues with all their messages, or values"),
+    command("discard", 1, NONE, FAST | IMMEDIATE, Any(transaction::discard),
+        "transactions", "Forget the commands queued since MULTI"),
+    command("echo", 2, NONE, FAST, Any(connection::echo),
+        "connection", "Answer the same bytes"),
+    command("exec", 1, NONE, EXCLUSIVE | IMMEDIATE, Any(transaction::exec),
+        "transactions", "Run the commands queued since MULTI, with no other client's in between"),
+    command("exists", -2, ALL, READ | FAST, Any(keyspace::exists),
+        "generic", "Count which of the keys exist"),
+    command("expire", -3, ONE, WRITE | FAST, InKv(expiry::expire),
+        "generic", "Let a value expire after seconds"),
+    command("flushall", -1, NONE, WRITE | EXCLUSIVE, Any(keyspace::flush),
+        "server", "Remove everything"),
+    command("flushdb", -1, NONE, WRITE | EXCLUSIVE, Any(keyspace::flush),
+        "server", "Remove everything"),
+    command("get", 2, ONE, READ | FAST | TYPED, InKv(strings::get),
+        "string", "Answer a value"),
+    command("hello", -1, NONE, FAST, Any(connection::hello),
+        "connection", "Choose the protocol's version"),
+    command("incr", 2, ONE, WRITE | FAST | TYPED, InKv(strings::incr),
+        "string", "Add 1 to a number"),
+    command("incrby", 3, ONE, WRITE | FAST | TYPED, InKv(strings::incrby),
+        "string", "Add to a number"),
+    command("info", -1, NONE, 0, Any(info::info),
+        "server", "Show the daemon in numbers"),
+    command("keys", 2, NONE, READ, Any(keyspace::keys),
+        "generic", "List the keys that match a pattern"),
+    command("mget", -2, ALL, READ | FAST, InKv(strings::mget),
+        "string", "Answer several values"),
+    command("mset", -3, (1, -1, 2), WRITE | EXCLUSIVE, InKv(strings::mset),
+        "string", "Set several values at once"),
+    command("multi", 1, NONE, FAST | IMMEDIATE, Any(transaction::multi),
+        "transactions", "Queue the following commands for EXEC"),
+    command("persist", 2, ONE, WRITE | FAST, InKv(expiry::persist),
+        "generic", "Let a value never expire"),
+    command("pexpire", -3, ONE, WRITE | FAST, InKv(expiry::pexpire),
+        "generic", "Let a value expire after milliseconds"),
+    command("ping", -1, NONE, FAST, Any(connection::ping),
+        "connection", "Answer PONG or the same bytes"),
+    command("pttl", 2, ONE, READ | FAST, InKv(expiry::pttl),
+        "generic", "Answer the milliseconds until a value expires"),
+    command("quit", -1, NONE, FAST | IMMEDIATE, Any(connection::quit),
+        "connection", "Close the connection"),
+    command("reset", 1, NONE, FAST | IMMEDIATE, Any(connection::reset),
+        "connection", "Put the connection back to its start"),
+    command("sadd", -3, ONE, WRITE | FAST | MEMBERSHIP, InQueues(queues::sadd),
+        "set", "Push each message that is not in the queue"),
+    command("scan", -2, NONE, READ, Any(keyspace::scan),
+        "generic", "List the keys page by page"),
+    command("scard", 2, ONE, READ | FAST, InQueues(queues::scard),
+        "set", "Count the messages of a queue"),
+    command("select", 2, NONE, FAST, Any(connection::select),
+        "connection", "Choose database 0, the only one"),
+    command("set", -3, ONE, WRITE, InKv(strings::set),
+        "string", "Set a value"),
+    command("setnx", 3, ONE, WRITE | FAST, InKv(strings::setnx),
+        "string", "Set a value if there is none"),
+    command("sismember", 3, ONE, READ | FAST | MEMBERSHIP, InQueues(queues::sismember),
+        "set", "Ask whether a message is in a queue"),
+    command("smembers", 2, ONE, READ, InQueues(queues::smembers),
+        "set", "Show all messages of a queue, oldest first"),
+    command("smismember", -3, ONE, READ | FAST | MEMBERSHIP, InQueues(queues::smismember),
+        "set", "Ask which of the messages are in a queue"),
+    command("smove", 4, (1, 2, 1), WRITE | FAST | MEMBERSHIP, InQueues(queues::smove),
+        "set", "Move one message to another queue"),
+    command("spop", -2, ONE, WRITE | FAST, InQueues(queues::spop),
+        "set", "Pop the oldest message, or as many as asked for"),
+    command("srandmember", -2, ONE, READ, InQueues(queues::srandmember),
+        "set", "Show the oldest message, or as many as asked for, without popping"),
+    command("srem", -3, ONE, WRITE | FAST | MEMBERSHIP, InQueues(queues::srem),
+        "set", "Remove messages by value, wherever they stand"),
+    command("sscan", -3, ONE, READ, InQueues(queues::sscan),
+        "set", "Show the messages of a queue page by page, oldest first"),
+    command("strlen", 2, ONE, READ | FAST | TYPED, InKv(strings::strlen),
+        "string", "Answer the length of a value"),
+    command("time", 1, NONE, FAST, Any(connection::time),
+        "server", "Answer the time in seconds and microseconds"),
+    command("ttl", 2, ONE, READ | FAST, InKv(expiry::ttl),
+        "generic", "Answer the seconds until a value expires"),
+    command("type", 2, ONE, READ | FAST, Any(keyspace::type_of),
+        "generic", "Answer set for a queue, string for a value, or none"),
+    command("unlink", -2, ALL, WRITE | FAST, Any(keyspace::del),
+        "generic", "Remove queues with all their messages, or values"),
+    command("unwatch", 1, NONE, FAST, Any(transaction::unwatch),
+        "transactions", "Forget the watched keys"),
+    command("watch", -2, ALL, FAST | IMMEDIATE, Any(transaction::watch),
+        "transactions", "Let EXEC fail if one of the keys changes before it"),
+];

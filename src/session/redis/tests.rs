@@ -1,0 +1,126 @@
+//! Transcripts: bytes in, bytes out, on the session itself.
+//!
+//! A reply is written with `|` for each line end: `*2|$1|a|$1|b|`.
+
+mod connection;
+mod isolation;
+mod keyspace;
+mod limits;
+mod pieces;
+mod queues;
+mod strings;
+mod transaction;
+
+use super::RedisSession;
+use crate::kv::Kv;
+use crate::queue::{Limits, MemoryBacking, Policy, Queues};
+use crate::session::{Advance, Session, Settings, Shared, Store};
+use std::sync::{Arc, RwLock};
+
+/// A daemon without sockets; its clients share the store.
+pub struct Daemon {
+    pub shared: Arc<Shared>,
+}
+
+impl Daemon {
+    /// Queues in memory: `max_memory` bytes, `max_queue_len` messages in each.
+    pub fn with_queues(max_memory: u64, max_queue_len: u64) -> Daemon {
+        let backing = Box::new(MemoryBacking::new(max_memory));
+        let limits = Limits { max_queues: 100, max_queue_len };
+        let queues = Queues::open(backing, limits, Policy::Never).unwrap();
+        Daemon::new(Store::Queues(Arc::new(queues)), "memory")
+    }
+
+    pub fn with_kv(max_memory: u64) -> Daemon {
+        Daemon::new(Store::Kv(Arc::new(Kv::new(max_memory))), "kv")
+    }
+
+    fn new(store: Store, name: &'static str) -> Daemon {
+        let settings = Settings {
+            store: name,
+            fsync: "always",
+            max_clients: 256,
+            idle_timeout_s: 300,
+            ..Settings::default()
+        };
+        let shared = Shared {
+            store,
+            gate: RwLock::new(()),
+            max_message: 1 << 20,
+            settings,
+            statistics: Default::default(),
+        };
+        Daemon { shared: Arc::new(shared) }
+    }
+
+    pub fn client(&self) -> Conversation {
+        let session = RedisSession::new(Arc::clone(&self.shared), 7, "127.0.0.1:9".into());
+        Conversation { session, last: Advance::default(), log: String::new() }
+    }
+}
+
+/// A client of a daemon with queues.
+pub fn queue_client() -> Conversation {
+    Daemon::with_queues(1 << 30, u64::MAX).client()
+}
+
+/// A client of a daemon with the key/value store.
+pub fn kv_client() -> Conversation {
+    Daemon::with_kv(1 << 30).client()
+}
+
+/// One client and what has been said so far.
+pub struct Conversation {
+    pub session: RedisSession,
+    /// What the last call of `advance` answered.
+    pub last: Advance,
+    log: String,
+}
+
+impl Conversation {
+    /// Sends bytes that are whole requests and answers the whole reply.
+    pub fn raw(&mut self, request: &[u8]) -> Vec<u8> {
+        let (mut replies, mut done) = (Vec::new(), 0);
+        loop {
+            let mut output = Vec::new();
+            self.last = self.session.advance(&request[done..], &mut output);
+            done += self.last.consumed;
+            replies.extend(output);
+            if self.last.need > 0 || self.last.close.is_some() {
+                return replies;
+            }
+        }
+    }
+
+    /// Sends the words of `line` as a request; the word `""` is empty.
+    pub fn ask(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(unquote).collect();
+        let reply = self.raw(&request(&words));
+        let reply = String::from_utf8_lossy(&reply).replace("\r\n", "|");
+        self.log += &format!("> {line}\n< {reply}\n");
+        reply
+    }
+
+    /// Sends one line after the other and compares the replies.
+    pub fn check(&mut self, transcript: &[(&str, &str)]) {
+        for (line, expected) in transcript {
+            let reply = self.ask(line);
+            assert_eq!(reply, *expected, "the conversation:\n{}", self.log);
+        }
+    }
+}
+
+fn unquote(word: &str) -> &[u8] {
+    if word == "\"\"" { b"" } else { word.as_bytes() }
+}
+
+/// A request as clients send it: an array of bulk strings.
+pub fn request(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n", word.len()).bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}

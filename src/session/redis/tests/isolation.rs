@@ -1,0 +1,66 @@
+//! Several clients at once: transactions are alone, and a panic stops nobody.
+
+use super::Daemon;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[test]
+fn between_the_commands_of_a_transaction_no_other_client_runs() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    daemon.client().check(&[("SADD left x", ":1|")]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut mover = daemon.client();
+            for _ in 0..500 {
+                let moves = ["MULTI", "SPOP left", "SADD right x", "SPOP right", "SADD left x"];
+                moves.iter().for_each(|line| drop(mover.ask(line)));
+                assert_eq!(mover.ask("EXEC"), "*4|$1|x|:1|$1|x|:1|");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut reader = daemon.client();
+        while !stop.load(Ordering::Relaxed) {
+            reader.check(&[("EXISTS right", ":0|"), ("SCARD left", ":1|")]);
+        }
+    });
+}
+
+#[test]
+fn mset_is_never_seen_half_done() {
+    let daemon = Daemon::with_kv(1 << 30);
+    daemon.client().check(&[("MSET a 0 b 0", "+OK|")]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = daemon.client();
+            for turn in 0..1000 {
+                writer.ask(&format!("MSET a {turn} b {turn}"));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut reader = daemon.client();
+        while !stop.load(Ordering::Relaxed) {
+            let reply = reader.ask("MGET a b");
+            let parts: Vec<&str> = reply.split('|').collect();
+            assert_eq!(parts[2], parts[4], "{reply}");
+        }
+    });
+}
+
+#[test]
+fn a_panic_under_the_gate_does_not_stop_other_clients() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let shared = Arc::clone(&daemon.shared);
+    let panicked = std::thread::spawn(move || {
+        let _gate = shared.gate.write();
+        panic!("on purpose");
+    });
+    assert!(panicked.join().is_err());
+    daemon.client().check(&[
+        ("SADD q a", ":1|"),
+        ("MULTI", "+OK|"),
+        ("SPOP q", "+QUEUED|"),
+        ("EXEC", "*1|$1|a|"),
+    ]);
+}

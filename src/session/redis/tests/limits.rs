@@ -1,0 +1,135 @@
+//! Replies, transactions and watched keys stay within their bounds.
+
+use super::{Conversation, Daemon, kv_client, queue_client, request};
+use crate::session::{OUTPUT_PIECE, Session};
+
+fn with_reply_limit(mut client: Conversation, bytes: usize) -> Conversation {
+    client.session.reply_limit = bytes;
+    client
+}
+
+fn too_large(advice: &str) -> String {
+    format!("-ERR the reply would be larger than 32 MiB; {advice}|")
+}
+
+#[test]
+fn a_reply_that_would_be_too_large_is_refused_before_anything_is_removed() {
+    let mut client = with_reply_limit(queue_client(), 100);
+    client.check(&[
+        ("SADD q aaaaaaaaaa bbbbbbbbbb cccccccccc dddddddddd", ":4|"),
+        ("SMEMBERS q", &too_large("use SSCAN")),
+        ("SPOP q 4", &too_large("use a smaller count")),
+        ("SRANDMEMBER q 4", &too_large("use a smaller count")),
+        ("SRANDMEMBER q -4", &too_large("use a smaller count")),
+        ("SCARD q", ":4|"),
+        ("SRANDMEMBER q 3", "*3|$10|aaaaaaaaaa|$10|bbbbbbbbbb|$10|cccccccccc|"),
+        ("SPOP q 3", "*3|$10|aaaaaaaaaa|$10|bbbbbbbbbb|$10|cccccccccc|"),
+        ("SMEMBERS q", "*1|$10|dddddddddd|"),
+    ]);
+}
+
+#[test]
+fn a_page_of_sscan_ends_where_the_reply_would_be_too_large() {
+    let mut client = with_reply_limit(queue_client(), 40);
+    client.check(&[
+        ("SADD q aaaaaaaaaa bbbbbbbbbb cccccccccc", ":3|"),
+        ("SSCAN q 0 COUNT 100", "*2|$1|3|*2|$10|aaaaaaaaaa|$10|bbbbbbbbbb|"),
+        ("SSCAN q 3 COUNT 100", "*2|$1|0|*1|$10|cccccccccc|"),
+    ]);
+    let mut client = with_reply_limit(queue_client(), 1);
+    client.check(&[
+        ("SADD q aaaaaaaaaa bbbbbbbbbb", ":2|"),
+        ("SSCAN q 0", "*2|$1|2|*1|$10|aaaaaaaaaa|"),
+    ]);
+}
+
+#[test]
+fn lists_of_keys_and_values_are_bounded() {
+    let mut client = with_reply_limit(kv_client(), 25);
+    client.check(&[
+        ("MSET aaaaaaaaaa 1 bbbbbbbbbb 2", "+OK|"),
+        ("KEYS *", &too_large("use SCAN")),
+        ("SCAN 0", &too_large("use a smaller COUNT")),
+        ("KEYS a*", "*1|$10|aaaaaaaaaa|"),
+        ("SET a xxxxxxxxxxxxxxxxxxxx", "+OK|"),
+        ("MGET a a a", &too_large("ask for fewer keys at once")),
+        ("MGET a", "*1|$20|xxxxxxxxxxxxxxxxxxxx|"),
+    ]);
+}
+
+#[test]
+fn the_replies_of_a_transaction_are_bounded_in_sum() {
+    let mut client = with_reply_limit(queue_client(), 40);
+    client
+        .check(&[("SADD q aaaaaaaaaa bbbbbbbbbb cccccccccc dddddddddd", ":4|"), ("MULTI", "+OK|")]);
+    (0..4).for_each(|_| drop(client.ask("SPOP q")));
+    let refusal = too_large("use a smaller transaction");
+    let shown = "$10|aaaaaaaaaa|$10|bbbbbbbbbb|$10|cccccccccc|";
+    client.check(&[("EXEC", &format!("*4|{shown}{refusal}")), ("SPOP q", "$10|dddddddddd|")]);
+}
+
+#[test]
+fn a_transaction_that_grows_too_large_is_given_up() {
+    let mut client = queue_client();
+    client.check(&[("MULTI", "+OK|")]);
+    let push = request(&[b"SADD", b"q", &vec![b'x'; 1 << 20]]);
+    let mut queued = 0;
+    let refusal = loop {
+        let reply = client.raw(&push);
+        if reply != b"+QUEUED\r\n" {
+            break String::from_utf8(reply).unwrap();
+        }
+        queued += 1;
+    };
+    assert_eq!(refusal, "-ERR the transaction would be larger than 71303168 bytes\r\n");
+    assert_eq!(queued, 67);
+    client.check(&[
+        ("SADD q a", "+QUEUED|"),
+        ("EXEC", "-EXECABORT Transaction discarded because of previous errors.|"),
+        ("SCARD q", ":0|"),
+    ]);
+}
+
+#[test]
+fn watched_keys_are_bounded() {
+    let mut client = queue_client();
+    let mut key = vec![b'x'; 1 << 20];
+    for turn in 0..15 {
+        key[0] = turn;
+        assert_eq!(client.raw(&request(&[b"WATCH", &key])), b"+OK\r\n");
+        assert_eq!(client.raw(&request(&[b"WATCH", &key])), b"+OK\r\n", "counted once");
+    }
+    key[0] = 15;
+    assert_eq!(client.raw(&request(&[b"WATCH", &key])), b"-ERR too many watched keys\r\n");
+    client.check(&[("UNWATCH", "+OK|"), ("WATCH a", "+OK|")]);
+}
+
+#[test]
+fn replies_are_handed_over_in_pieces() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let mut client = daemon.client();
+    client.raw(&request(&[b"SADD", b"q", &[b'x'; 50_000]]));
+    let pipeline = request(&[b"SMEMBERS", b"q"]).repeat(100);
+    let (mut done, mut replies, mut calls) = (0, 0, 0);
+    loop {
+        let mut output = Vec::new();
+        let advance = client.session.advance(&pipeline[done..], &mut output);
+        assert!(output.len() < OUTPUT_PIECE + 51_000, "two replies at most");
+        done += advance.consumed;
+        replies += output.len();
+        calls += 1;
+        if advance.need > 0 {
+            break;
+        }
+    }
+    assert_eq!((done, replies, calls), (pipeline.len(), 100 * 50_014, 51));
+}
+
+#[test]
+fn a_pattern_cannot_take_unbounded_time() {
+    let mut client = queue_client();
+    client.raw(&request(&[b"SADD", b"q", &[b'a'; 100_000]]));
+    let pattern = [b"*".as_slice(), &[b'a'; 50_000], b"b"].concat();
+    let reply = client.raw(&request(&[b"SSCAN", b"q", b"0", b"MATCH", &pattern]));
+    assert_eq!(reply, b"-ERR the pattern takes too long to match\r\n");
+}

@@ -1,0 +1,158 @@
+//! The commands of the key/value store.
+
+use super::{Daemon, kv_client, request};
+
+const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range|";
+const INVALID_TIME: &str = "-ERR invalid expire time in 'set' command|";
+
+#[test]
+fn values_are_set_and_answered() {
+    kv_client().check(&[
+        ("GET k", "$-1|"),
+        ("SET k v", "+OK|"),
+        ("GET k", "$1|v|"),
+        ("SET k \"\"", "+OK|"),
+        ("GET k", "$0||"),
+        ("SETNX k w", ":0|"),
+        ("SETNX n w", ":1|"),
+        ("MSET a 1 b 2 a 3", "+OK|"),
+        ("MGET a none b", "*3|$1|3|$-1|$1|2|"),
+        ("MSET a", "-ERR wrong number of arguments for 'mset' command|"),
+        ("MSET a 1 b", "-ERR wrong number of arguments for 'mset' command|"),
+        ("APPEND p ab", ":2|"),
+        ("APPEND p c", ":3|"),
+        ("GET p", "$3|abc|"),
+        ("STRLEN p", ":3|"),
+        ("STRLEN none", ":0|"),
+    ]);
+}
+
+#[test]
+fn set_obeys_its_conditions() {
+    kv_client().check(&[
+        ("SET k v XX", "$-1|"),
+        ("SET k v nx", "+OK|"),
+        ("SET k w NX", "$-1|"),
+        ("SET k w NX GET", "$1|v|"),
+        ("GET k", "$1|v|"),
+        ("SET k w XX GET", "$1|v|"),
+        ("GET k", "$1|w|"),
+        ("SET n v NX GET", "$-1|"),
+        ("GET n", "$1|v|"),
+        ("SET none v XX GET", "$-1|"),
+        ("EXISTS none", ":0|"),
+        ("SET k v NX XX", "-ERR syntax error|"),
+        ("SET k v FOO", "-ERR syntax error|"),
+        ("SET k v FOO 1", "-ERR syntax error|"),
+    ]);
+}
+
+#[test]
+fn set_sets_or_keeps_the_time_of_expiry() {
+    kv_client().check(&[
+        ("SET k v EX 100", "+OK|"),
+        ("TTL k", ":100|"),
+        ("SET k w KEEPTTL", "+OK|"),
+        ("TTL k", ":100|"),
+        ("SET k w", "+OK|"),
+        ("TTL k", ":-1|"),
+        ("SET k v PX 5000", "+OK|"),
+        ("TTL k", ":5|"),
+        ("SET k v EXAT 99999999999", "+OK|"),
+        ("PERSIST k", ":1|"),
+        ("SET k v PXAT 1", "+OK|"),
+        ("GET k", "$-1|"),
+        ("SET k v EX", "-ERR syntax error|"),
+        ("SET k v EX 10 PX 10", "-ERR syntax error|"),
+        ("SET k v KEEPTTL EX 10", "-ERR syntax error|"),
+        ("SET k v EX 10 KEEPTTL", "-ERR syntax error|"),
+        ("SET k v EX x", NOT_AN_INTEGER),
+        ("SET k v EX 0", INVALID_TIME),
+        ("SET k v PX -1", INVALID_TIME),
+        ("SET k v EX 9223372036854775807", INVALID_TIME),
+        ("SET k v PX 9223372036854775807", INVALID_TIME),
+    ]);
+}
+
+#[test]
+fn expiry_is_shown_changed_and_taken_away() {
+    kv_client().check(&[
+        ("TTL k", ":-2|"),
+        ("PTTL k", ":-2|"),
+        ("EXPIRE k 10", ":0|"),
+        ("SET k v", "+OK|"),
+        ("TTL k", ":-1|"),
+        ("PTTL k", ":-1|"),
+        ("EXPIRE k 10", ":1|"),
+        ("TTL k", ":10|"),
+        ("EXPIRE k 20 NX", ":0|"),
+        ("EXPIRE k 5 GT", ":0|"),
+        ("EXPIRE k 20 GT", ":1|"),
+        ("EXPIRE k 30 LT", ":0|"),
+        ("EXPIRE k 5 xx lt", ":1|"),
+        ("PERSIST k", ":1|"),
+        ("PERSIST k", ":0|"),
+        ("EXPIRE k 10 XX", ":0|"),
+        ("EXPIRE k 10 GT", ":0|"),
+        ("PEXPIRE k 1500 LT", ":1|"),
+        ("EXPIRE k -1", ":1|"),
+        ("EXISTS k", ":0|"),
+    ]);
+    let incompatible = "options at the same time are not compatible|";
+    kv_client().check(&[
+        ("EXPIRE k x", NOT_AN_INTEGER),
+        ("EXPIRE k 5 foo", "-ERR Unsupported option foo|"),
+        ("EXPIRE k 5 NX XX", &format!("-ERR NX and XX, GT or LT {incompatible}")),
+        ("EXPIRE k 5 GT LT", &format!("-ERR GT and LT {incompatible}")),
+        ("EXPIRE k 9223372036854775807", "-ERR invalid expire time in 'expire' command|"),
+        ("EXPIRE k -9223372036854775808", "-ERR invalid expire time in 'expire' command|"),
+        ("PEXPIRE k 9223372036854775807", "-ERR invalid expire time in 'pexpire' command|"),
+    ]);
+}
+
+#[test]
+fn counters_count_within_64_bits() {
+    kv_client().check(&[
+        ("INCR n", ":1|"),
+        ("INCRBY n 10", ":11|"),
+        ("DECR n", ":10|"),
+        ("DECRBY n 15", ":-5|"),
+        ("GET n", "$2|-5|"),
+        ("EXPIRE n 100", ":1|"),
+        ("INCR n", ":-4|"),
+        ("TTL n", ":100|"),
+        ("INCRBY n 1.5", NOT_AN_INTEGER),
+        ("DECRBY n -9223372036854775808", "-ERR decrement would overflow|"),
+        ("SET n 9223372036854775807", "+OK|"),
+        ("INCR n", "-ERR increment or decrement would overflow|"),
+        ("GET n", "$19|9223372036854775807|"),
+        ("SET n 01", "+OK|"),
+        ("INCR n", NOT_AN_INTEGER),
+        ("INCRBY n", "-ERR wrong number of arguments for 'incrby' command|"),
+    ]);
+}
+
+#[test]
+fn full_memory_refuses_a_set_and_shows_no_half_reply() {
+    let mut client = Daemon::with_kv(250).client();
+    let full = "-OOM out of memory: the limit is 250 bytes (--max-memory)|";
+    let large = "x".repeat(100);
+    client.check(&[
+        ("SET k v", "+OK|"),
+        (&format!("SET k {large} GET"), full),
+        (&format!("APPEND k {large}"), full),
+        ("SET other v", full),
+        ("GET k", "$1|v|"),
+        ("DEL k", ":1|"),
+        ("SET other v", "+OK|"),
+    ]);
+}
+
+#[test]
+fn a_value_does_not_grow_beyond_the_largest_message() {
+    let mut client = kv_client();
+    let large = vec![b'x'; 1 << 20];
+    assert_eq!(client.raw(&request(&[b"APPEND", b"k", &large])), b":1048576\r\n");
+    let refusal = "-ERR string exceeds maximum allowed size (--max-message)|";
+    client.check(&[("APPEND k x", refusal), ("STRLEN k", ":1048576|")]);
+}
