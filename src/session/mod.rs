@@ -4,6 +4,7 @@
 //! same code. It says with a ticket what its replies have to wait for; waiting is the caller's
 //! affair.
 
+pub mod memcached;
 pub mod redis;
 
 use crate::kv::Kv;

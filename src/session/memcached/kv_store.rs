@@ -1,0 +1,133 @@
+//! memcached's commands on the key/value store.
+//!
+//! Replies are memcached's. Differences: nothing is evicted, so a full store refuses; `decr` writes
+//! the number as it is, where memcached may leave spaces behind it.
+
+use super::expiry::expires_ms;
+use super::session::{Line, server_error};
+use crate::kv::{Change, Entry, Kv, OutOfMemory, now_ms};
+use crate::protocol::memcached::{Command, Refusal, Request, Retrieval, StoreMode, reply};
+use crate::protocol::number::parse_u64;
+use std::borrow::Cow;
+
+/// A time that has passed, for entries that are to go at once.
+const PASSED_MS: u64 = 1;
+
+/// Executes a command and answers its line. `max_value`: bytes that a value may grow to.
+pub(super) fn execute(kv: &Kv, request: &Request<'_>, max_value: usize) -> Line {
+    let done = match request.command {
+        Command::Store { mode, key, flags, exptime } => {
+            let new = Change::Set {
+                value: Cow::Borrowed(request.data),
+                flags,
+                expires_ms: expires_at(exptime),
+            };
+            store(kv, mode, key, new, request.data, max_value)
+        }
+        Command::Delete { key } => Ok(if kv.delete(key) { "DELETED" } else { "NOT_FOUND" }.into()),
+        Command::Arithmetic { key, delta, decrement } => arithmetic(kv, key, delta, decrement),
+        Command::Touch { key, exptime } => touch(kv, key, exptime),
+        Command::FlushAll { delay } => {
+            flush_all(kv, delay);
+            Ok("OK".into())
+        }
+        _ => {
+            let verb = request.command.verb();
+            return server_error(format_args!("{verb} needs a queue store (--store disk|memory)"));
+        }
+    };
+    done.unwrap_or_else(server_error)
+}
+
+/// Writes the value of `key` into `output`; nothing where there is none.
+pub(super) fn write_value(
+    kv: &Kv,
+    key: &[u8],
+    retrieval: Retrieval,
+    output: &mut Vec<u8>,
+) -> Result<(), Line> {
+    let write = |entry: Entry<'_>| {
+        let cas = retrieval.with_cas.then_some(entry.cas);
+        reply::value(output, key, entry.flags, entry.value, cas);
+    };
+    let Some(exptime) = retrieval.exptime else {
+        kv.get(key, write);
+        return Ok(());
+    };
+    let touched = kv.update(key, |entry| {
+        entry.map(write);
+        (Change::Touch { expires_ms: expires_at(exptime) }, ())
+    });
+    touched.map_err(server_error)
+}
+
+fn expires_at(exptime: i64) -> u64 {
+    expires_ms(exptime, now_ms()).unwrap_or(PASSED_MS)
+}
+
+/// `new` is what the modes store that do not look at the old value's bytes.
+fn store<'v>(
+    kv: &Kv,
+    mode: StoreMode,
+    key: &[u8],
+    new: Change<'v>,
+    data: &[u8],
+    max_value: usize,
+) -> Result<Line, OutOfMemory> {
+    kv.update(key, |entry| match (mode, entry) {
+        (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => {
+            (new, "STORED".into())
+        }
+        (StoreMode::Append, Some(entry)) => joined(entry, [entry.value, data], max_value),
+        (StoreMode::Prepend, Some(entry)) => joined(entry, [data, entry.value], max_value),
+        (StoreMode::Cas(cas), Some(entry)) if cas == entry.cas => (new, "STORED".into()),
+        (StoreMode::Cas(_), Some(_)) => (Change::Keep, "EXISTS".into()),
+        (StoreMode::Cas(_), None) => (Change::Keep, "NOT_FOUND".into()),
+        _ => (Change::Keep, "NOT_STORED".into()),
+    })
+}
+
+/// Flags and time of expiry stay the old value's, as in memcached.
+fn joined<'v>(old: Entry<'_>, parts: [&[u8]; 2], max_value: usize) -> (Change<'v>, Line) {
+    if parts[0].len().saturating_add(parts[1].len()) > max_value {
+        return (Change::Keep, Refusal::TooLarge.text().into());
+    }
+    let value = Cow::Owned(parts.concat());
+    let Entry { flags, expires_ms, .. } = old;
+    (Change::Set { value, flags, expires_ms }, "STORED".into())
+}
+
+/// 64 bits: `incr` wraps around, `decr` stops at 0.
+fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, OutOfMemory> {
+    kv.update(key, |entry| {
+        let Some(Entry { value, flags, expires_ms, .. }) = entry else {
+            return (Change::Keep, "NOT_FOUND".into());
+        };
+        let Some(number) = parse_u64(value) else {
+            let text = "CLIENT_ERROR cannot increment or decrement non-numeric value";
+            return (Change::Keep, text.into());
+        };
+        let number = match decrement {
+            true => number.saturating_sub(delta),
+            false => number.wrapping_add(delta),
+        };
+        let text = number.to_string();
+        let value = Cow::Owned(text.clone().into_bytes());
+        (Change::Set { value, flags, expires_ms }, text.into())
+    })
+}
+
+fn touch(kv: &Kv, key: &[u8], exptime: i64) -> Result<Line, OutOfMemory> {
+    kv.update(key, |entry| {
+        let line = if entry.is_some() { "TOUCHED" } else { "NOT_FOUND" };
+        (Change::Touch { expires_ms: expires_at(exptime) }, line.into())
+    })
+}
+
+/// A delay is a time like `exptime`: everything stored until then goes then.
+fn flush_all(kv: &Kv, delay: i64) {
+    match expires_ms(delay, now_ms()) {
+        None | Some(0) => kv.clear(),
+        Some(at_ms) => kv.clear_at(at_ms),
+    }
+}

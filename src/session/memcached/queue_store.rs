@@ -1,0 +1,100 @@
+//! memcached's commands on queues.
+//!
+//! `set` and `add` push, `get` and `gets` pop, `delete` drops a queue, `flush_all` drops them all;
+//! the ancestor's `scard` and `sismember` ask for the length and for membership. The client's flags
+//! stay with the message; the sequence number is its cas.
+
+use super::expiry::expires_ms;
+use super::session::{Line, server_error};
+use crate::kv::now_ms;
+use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
+use crate::queue::{NewMessage, QueueError, Queues, Ticket};
+
+/// What has to be done before a command, while other clients' transactions may still run.
+pub(super) fn prepare(queues: &Queues, command: &Command<'_>) -> Result<(), QueueError> {
+    match command {
+        Command::Contains { key } | Command::Store { mode: StoreMode::Add, key, .. } => {
+            queues.prepare_membership(key)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Executes a command and answers its line.
+pub(super) fn execute(queues: &Queues, request: &Request<'_>, ticket: &mut Ticket) -> Line {
+    let done = match request.command {
+        Command::Store { mode: mode @ (StoreMode::Set | StoreMode::Add), key, flags, exptime } => {
+            match expires_ms(exptime, now_ms()) {
+                Some(expires_ms) => {
+                    let message = NewMessage { body: request.data, flags, expires_ms };
+                    push(queues, key, &message, mode == StoreMode::Add, ticket)
+                }
+                None if mode == StoreMode::Add => queues
+                    .find(key, ticket, |queue| queue.contains(request.data))
+                    .map(|found| if found == Some(true) { "NOT_STORED" } else { "STORED" }.into()),
+                // As far as the client can tell it was stored and has expired.
+                None => Ok("STORED".into()),
+            }
+        }
+        Command::Delete { key } => queues
+            .drop_queue(key, ticket)
+            .map(|dropped| if dropped { "DELETED" } else { "NOT_FOUND" }.into()),
+        Command::FlushAll { delay: ..=0 } => queues.clear(ticket).map(|()| "OK".into()),
+        Command::FlushAll { .. } => return needs_kv("flush_all with a delay"),
+        Command::Length { key } => queues
+            .find(key, ticket, |queue| Ok(queue.len()))
+            .map(|length| length.unwrap_or(0).to_string().into()),
+        Command::Contains { key } => queues
+            .find(key, ticket, |queue| queue.contains(request.data))
+            .map(|found| if found == Some(true) { "1" } else { "0" }.into()),
+        _ => return needs_kv(request.command.verb()),
+    };
+    done.unwrap_or_else(server_error)
+}
+
+fn push(
+    queues: &Queues,
+    key: &[u8],
+    message: &NewMessage<'_>,
+    unique: bool,
+    ticket: &mut Ticket,
+) -> Result<Line, QueueError> {
+    let pushed = queues.create(key, ticket, |queue| match unique {
+        true => queue.push_unique(message),
+        false => queue.push(message).map(|()| true),
+    });
+    match pushed {
+        Ok(true) => Ok("STORED".into()),
+        Ok(false) | Err(QueueError::QueueFull { .. }) => Ok("NOT_STORED".into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Pops the oldest message of queue `key` into `output`; nothing where there is none. The message
+/// is copied before it is removed, so on an error the copy is taken back.
+pub(super) fn pop_value(
+    queues: &Queues,
+    key: &[u8],
+    retrieval: Retrieval,
+    output: &mut Vec<u8>,
+    ticket: &mut Ticket,
+) -> Result<(), Line> {
+    if retrieval.exptime.is_some() {
+        return Err(needs_kv(retrieval.verb()));
+    }
+    let start = output.len();
+    let popped = queues.find(key, ticket, |queue| {
+        queue.pop(|message| {
+            let cas = retrieval.with_cas.then_some(message.sequence);
+            reply::value(output, key, message.flags, message.body, cas);
+        })
+    });
+    popped.map(drop).map_err(|error| {
+        output.truncate(start);
+        server_error(error)
+    })
+}
+
+fn needs_kv(what: &str) -> Line {
+    server_error(format_args!("{what} needs the key/value store (--store kv)"))
+}

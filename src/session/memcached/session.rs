@@ -1,0 +1,153 @@
+//! One memcached client: its place in the input, and what it is answered.
+
+use super::{kv_store, queue_store, statistics};
+use crate::protocol::memcached::{
+    Command, Fatal, Found, Keys, Limits, Progress, Request, Retrieval, parse, reply,
+};
+use crate::session::{Advance, Close, OUTPUT_PIECE, Session, Shared, Store};
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+/// One line of reply without its CRLF.
+pub(super) type Line = Cow<'static, str>;
+
+/// A memcached client's session.
+pub struct MemcachedSession {
+    shared: Arc<Shared>,
+    progress: Progress,
+    /// A `get` whose reply grew over a piece: the input starts with the rest of its keys. So a
+    /// reply takes a piece and one value of memory, however many keys there are.
+    unfinished: Option<Retrieval>,
+}
+
+impl MemcachedSession {
+    /// A session for a new connection.
+    pub fn new(shared: Arc<Shared>) -> MemcachedSession {
+        MemcachedSession { shared, progress: Progress::default(), unfinished: None }
+    }
+}
+
+impl Session for MemcachedSession {
+    fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
+        let mut advance = Advance::default();
+        while advance.need == 0 && advance.close.is_none() && output.len() < OUTPUT_PIECE {
+            self.step(input.get(advance.consumed..).unwrap_or_default(), output, &mut advance);
+        }
+        advance
+    }
+}
+
+impl MemcachedSession {
+    /// Does one thing with what is at the start of `input`, and notes in `advance` what it was.
+    fn step(&mut self, input: &[u8], output: &mut Vec<u8>, advance: &mut Advance) {
+        if let Some(retrieval) = self.unfinished.take() {
+            return self.retrieve(Keys::resume(input), retrieval, output, advance);
+        }
+        let limits = Limits { max_data: self.shared.max_message };
+        match parse(input, &mut self.progress, &limits) {
+            Ok(Found::Partial { need }) => advance.need = need,
+            Ok(Found::Skipped { consumed }) => advance.consumed += consumed,
+            Ok(Found::Refused { refusal, noreply, consumed }) => {
+                self.count();
+                advance.consumed += consumed;
+                if !noreply {
+                    reply::line(output, refusal.text());
+                }
+            }
+            Ok(Found::Complete { request, consumed }) => {
+                self.count();
+                advance.consumed += consumed;
+                self.execute(&request, output, advance);
+            }
+            Err(Fatal::LineTooLong) => {
+                reply::line(output, "CLIENT_ERROR line too long");
+                advance.close = Some(Close::Framing);
+            }
+            Err(Fatal::Http) => advance.close = Some(Close::Http),
+        }
+    }
+
+    fn count(&self) {
+        self.shared.statistics.commands.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn execute(&mut self, request: &Request<'_>, output: &mut Vec<u8>, advance: &mut Advance) {
+        let reply = match &request.command {
+            Command::Get { keys, retrieval } => {
+                advance.consumed -= keys.unread();
+                return self.retrieve(*keys, *retrieval, output, advance);
+            }
+            Command::Quit => {
+                advance.close = Some(Close::Quit);
+                return;
+            }
+            Command::Version => concat!("VERSION ", env!("CARGO_PKG_VERSION")).into(),
+            Command::Verbosity => "OK".into(),
+            Command::Stats { group } => statistics::write(&self.shared, group, output).into(),
+            _ => self.ask_store(request, advance),
+        };
+        if !request.noreply {
+            reply::line(output, &reply);
+        }
+    }
+
+    fn ask_store(&self, request: &Request<'_>, advance: &mut Advance) -> Line {
+        match &self.shared.store {
+            Store::Queues(queues) => {
+                if let Err(error) = queue_store::prepare(queues, &request.command) {
+                    return server_error(error);
+                }
+                let _gate = enter(&self.shared.gate);
+                queue_store::execute(queues, request, &mut advance.ticket)
+            }
+            Store::Kv(kv) => {
+                let _gate = enter(&self.shared.gate);
+                kv_store::execute(kv, request, self.shared.max_message)
+            }
+        }
+    }
+
+    /// Answers the values of `keys`, which stand at the first byte not consumed, up to a piece of
+    /// output; what is left of them waits for the next call.
+    fn retrieve(
+        &mut self,
+        mut keys: Keys<'_>,
+        retrieval: Retrieval,
+        output: &mut Vec<u8>,
+        advance: &mut Advance,
+    ) {
+        let line_end = advance.consumed + keys.unread();
+        let _gate = enter(&self.shared.gate);
+        while let Some(key) = keys.next() {
+            let written = match &self.shared.store {
+                Store::Queues(queues) => {
+                    queue_store::pop_value(queues, key, retrieval, output, &mut advance.ticket)
+                }
+                Store::Kv(kv) => kv_store::write_value(kv, key, retrieval, output),
+            };
+            if let Err(error) = written {
+                reply::line(output, &error);
+                advance.consumed = line_end;
+                return;
+            }
+            if output.len() >= OUTPUT_PIECE {
+                self.unfinished = Some(retrieval);
+                advance.consumed = line_end - keys.unread();
+                return;
+            }
+        }
+        reply::line(output, "END");
+        advance.consumed = line_end;
+    }
+}
+
+/// A panic in one client's command must not stop the others: a poisoned gate is entered all the
+/// same, since it guards no data of its own.
+fn enter(gate: &RwLock<()>) -> RwLockReadGuard<'_, ()> {
+    gate.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn server_error(error: impl std::fmt::Display) -> Line {
+    format!("SERVER_ERROR {error}").into()
+}

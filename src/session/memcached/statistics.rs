@@ -1,0 +1,66 @@
+//! `stats`: the daemon's counters and settings under memcached's names where it has one for them.
+
+use crate::kv::now_ms;
+use crate::protocol::memcached::{Refusal, reply};
+use crate::session::{Shared, Store};
+use std::sync::atomic::Ordering;
+
+/// Writes the lines of a group and answers the last one. Groups that memcached has and that mean
+/// nothing here are empty; others are unknown, as in memcached.
+pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'static str {
+    match group {
+        b"" => general(shared, output),
+        b"settings" => settings(shared, output),
+        b"items" | b"slabs" | b"sizes" | b"conns" | b"cachedump" => {}
+        // Counters are those of the whole daemon, and count from its start.
+        b"reset" => return "RESET",
+        _ => return Refusal::Unknown.text(),
+    }
+    "END"
+}
+
+fn general(shared: &Shared, output: &mut Vec<u8>) {
+    let (settings, counters) = (&shared.settings, &shared.statistics);
+    let now_ms = now_ms();
+    let numbers = [
+        ("pid", u64::from(std::process::id())),
+        ("uptime", now_ms.saturating_sub(settings.started_ms) / 1000),
+        ("time", now_ms / 1000),
+        ("pointer_size", u64::from(usize::BITS)),
+        ("max_connections", settings.max_clients as u64),
+        ("curr_connections", counters.connections_now.load(Ordering::Relaxed)),
+        ("total_connections", counters.connections_total.load(Ordering::Relaxed)),
+        ("rejected_connections", counters.connections_refused.load(Ordering::Relaxed)),
+        ("cmd_total", counters.commands.load(Ordering::Relaxed)),
+        ("limit_maxbytes", settings.max_memory),
+    ];
+    reply::statistic(output, "version", env!("CARGO_PKG_VERSION"));
+    for (name, value) in numbers {
+        reply::statistic(output, name, value);
+    }
+    match &shared.store {
+        Store::Queues(queues) => {
+            for (name, value) in queues.statistics() {
+                reply::statistic(output, name, value);
+            }
+        }
+        Store::Kv(kv) => {
+            reply::statistic(output, "curr_items", kv.len());
+            reply::statistic(output, "bytes", kv.bytes());
+        }
+    }
+}
+
+fn settings(shared: &Shared, output: &mut Vec<u8>) {
+    let settings = &shared.settings;
+    reply::statistic(output, "maxbytes", settings.max_memory);
+    reply::statistic(output, "maxconns", settings.max_clients);
+    reply::statistic(output, "tcpport", settings.memcached_port);
+    reply::statistic(output, "item_size_max", shared.max_message);
+    reply::statistic(output, "idle_timeout", settings.idle_timeout_s);
+    reply::statistic(output, "evictions", "off");
+    reply::statistic(output, "cas_enabled", "yes");
+    reply::statistic(output, "flush_enabled", "yes");
+    reply::statistic(output, "store", settings.store);
+    reply::statistic(output, "fsync", settings.fsync);
+}

@@ -1,0 +1,195 @@
+//! Transcripts: bytes sent to a session, bytes expected from it, without a socket.
+
+use super::MemcachedSession;
+use crate::kv::Kv;
+use crate::queue::{Limits, MemoryBacking, Policy, Queues};
+use crate::session::{Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
+use std::sync::{Arc, RwLock};
+
+mod kv;
+mod queue;
+
+const MAX_MESSAGE: usize = 100;
+
+fn shared(store: Store) -> Arc<Shared> {
+    Arc::new(Shared {
+        store,
+        gate: RwLock::new(()),
+        max_message: MAX_MESSAGE,
+        settings: Settings { max_clients: 256, max_memory: 1 << 20, ..Settings::default() },
+        statistics: Default::default(),
+    })
+}
+
+fn kv() -> Arc<Shared> {
+    shared(Store::Kv(Arc::new(Kv::new(1 << 20))))
+}
+
+fn queues() -> Arc<Shared> {
+    let limits = Limits { max_queues: 3, max_queue_len: 1000 };
+    let backing = Box::new(MemoryBacking::new(1 << 20));
+    shared(Store::Queues(Arc::new(Queues::open(backing, limits, Policy::Never).unwrap())))
+}
+
+/// One client, driven as the server drives it.
+struct Client {
+    session: MemcachedSession,
+    input: Vec<u8>,
+    need: usize,
+    closed: Option<Close>,
+}
+
+impl Client {
+    fn new(shared: &Arc<Shared>) -> Client {
+        let session = MemcachedSession::new(Arc::clone(shared));
+        Client { session, input: Vec::new(), need: 0, closed: None }
+    }
+
+    /// Sends `bytes` and answers what comes back; output is taken piece by piece.
+    fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.input.extend_from_slice(bytes);
+        let mut answer = Vec::new();
+        while self.closed.is_none() && self.input.len() >= self.need {
+            let mut output = Vec::new();
+            let advance = self.session.advance(&self.input, &mut output);
+            assert!(output.len() < OUTPUT_PIECE + 2 * MAX_MESSAGE + 300, "a piece is bounded");
+            self.input.drain(..advance.consumed);
+            assert!(advance.need == 0 || advance.need > self.input.len());
+            self.need = advance.need;
+            self.closed = advance.close;
+            answer.extend_from_slice(&output);
+        }
+        answer
+    }
+}
+
+/// Plays a script of (sent, expected) line by line, then once more in all cuts of all that is sent.
+fn play(start: fn() -> Arc<Shared>, script: &[(&str, &str)]) {
+    let mut client = Client::new(&start());
+    let mut conversation = String::new();
+    for (sent, expected) in script {
+        let answer = client.ask(sent.as_bytes());
+        let answer = String::from_utf8_lossy(&answer);
+        conversation += &format!("> {}\n< {}\n", sent.escape_debug(), answer.escape_debug());
+        assert_eq!(answer, *expected, "\n{conversation}");
+    }
+    let sent: String = script.iter().map(|(sent, _)| *sent).collect();
+    let expected: String = script.iter().map(|(_, expected)| *expected).collect();
+    for cut in 0..sent.len() {
+        let (head, tail) = sent.as_bytes().split_at(cut);
+        let mut client = Client::new(&start());
+        let answer = [client.ask(head), client.ask(tail)].concat();
+        assert_eq!(String::from_utf8_lossy(&answer), expected, "cut at {cut}");
+    }
+}
+
+#[test]
+fn every_refusal_has_the_text_of_memcached_and_the_connection_stays() {
+    const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format\r\n";
+    const BAD_TIME: &str = "CLIENT_ERROR invalid exptime argument\r\n";
+    const BAD_DELTA: &str = "CLIENT_ERROR invalid numeric delta argument\r\n";
+    let long_get = format!("get {}\r\n", "k".repeat(251));
+    let long_set = format!("set {} 0 0 9\r\nflush_all\r\n", "k".repeat(251));
+    let large = format!("set k 0 0 101\r\n{}\r\n", "x".repeat(101));
+    let large_silent = format!("set k 0 0 101 noreply\r\n{}\r\n", "x".repeat(101));
+    let script = [
+        ("\r\n", "ERROR\r\n"),
+        ("bogus\r\n", "ERROR\r\n"),
+        ("GET k\r\n", "ERROR\r\n"),
+        ("get\r\n", "ERROR\r\n"),
+        (&long_get, BAD_FORMAT),
+        (&long_set, BAD_FORMAT),
+        ("set k x 0 1\r\na\r\n", BAD_FORMAT),
+        ("set k 0 0 -1\r\n", BAD_FORMAT),
+        ("set k 0 0 1\r\nabc\r\n", "CLIENT_ERROR bad data chunk\r\n"),
+        ("set k 0 0 1 noreply\r\nabc\r\n", ""),
+        (&large, "SERVER_ERROR object too large for cache\r\n"),
+        (&large_silent, ""),
+        ("incr k x\r\n", BAD_DELTA),
+        ("touch k x\r\n", BAD_TIME),
+        ("gat x k\r\n", BAD_TIME),
+        ("flush_all x\r\n", BAD_TIME),
+        (
+            "delete k 1\r\n",
+            "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n",
+        ),
+        ("stats bogus\r\n", "ERROR\r\n"),
+        ("get k\r\n", "END\r\n"),
+    ];
+    play(kv, &script);
+    play(queues, &script);
+}
+
+#[test]
+fn commands_that_ask_no_store_are_answered_alike() {
+    let version = format!("VERSION {}\r\n", env!("CARGO_PKG_VERSION"));
+    let script = [
+        ("version\r\n", version.as_str()),
+        ("verbosity 1\r\n", "OK\r\n"),
+        ("verbosity 1 noreply\r\n", ""),
+        ("stats items\r\n", "END\r\n"),
+        ("stats slabs\r\n", "END\r\n"),
+        ("stats reset\r\n", "RESET\r\n"),
+    ];
+    play(kv, &script);
+    play(queues, &script);
+}
+
+#[test]
+fn statistics_count_commands_and_name_settings() {
+    for shared in [kv(), queues()] {
+        let mut client = Client::new(&shared);
+        client.ask(b"set a 0 0 1\r\nx\r\nbogus\r\nget b c\r\n");
+        let general = String::from_utf8(client.ask(b"stats\r\n")).unwrap();
+        assert!(general.contains("STAT cmd_total 4\r\n"), "{general}");
+        assert!(general.ends_with("\r\nEND\r\n"), "{general}");
+        let settings = String::from_utf8(client.ask(b"stats settings\r\n")).unwrap();
+        assert!(settings.contains("STAT maxconns 256\r\n"), "{settings}");
+        assert!(settings.contains("STAT item_size_max 100\r\n"), "{settings}");
+    }
+}
+
+#[test]
+fn quit_long_lines_and_browsers_end_the_connection() {
+    let long = "x".repeat(2049);
+    let cases = [
+        ("quit\r\nversion\r\n", "", Close::Quit),
+        ("quit now\r\nquit\n", "ERROR\r\n", Close::Quit),
+        (&long, "CLIENT_ERROR line too long\r\n", Close::Framing),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "", Close::Http),
+        ("POST /x HTTP/1.1\r\n", "", Close::Http),
+    ];
+    for (sent, expected, close) in cases {
+        let mut client = Client::new(&kv());
+        let answer = client.ask(sent.as_bytes());
+        assert_eq!(String::from_utf8(answer).unwrap(), expected, "{sent}");
+        assert_eq!(client.closed, Some(close), "{sent}");
+    }
+}
+
+#[test]
+fn a_poisoned_gate_is_entered_all_the_same() {
+    let shared = queues();
+    let poisoned = Arc::clone(&shared);
+    let panicked = std::thread::spawn(move || {
+        let _gate = poisoned.gate.write();
+        panic!("a client's command");
+    });
+    assert!(panicked.join().is_err());
+    let mut client = Client::new(&shared);
+    assert_eq!(
+        client.ask(b"set q 0 0 1\r\na\r\nget q\r\n"),
+        b"STORED\r\nVALUE q 0 1\r\na\r\nEND\r\n"
+    );
+}
+
+/// A large block that nobody wants does not stay in the input.
+#[test]
+fn a_block_that_is_too_large_is_consumed_as_it_comes() {
+    let mut client = Client::new(&kv());
+    client.ask(b"set k 0 0 1000000000\r\n");
+    for _ in 0..100 {
+        assert_eq!(client.ask(&[b'x'; 4096]), b"");
+        assert_eq!(client.input.len(), 0);
+    }
+}
