@@ -9,14 +9,17 @@
 //!
 //! A module uses only modules below it in this list; `tests/tidy.rs` holds that.
 //!
-//! - `server` owns every socket and every thread,
+//! - [`server`] owns every socket and every thread,
 //! - [`session`] is one client's state: bytes in, bytes out,
 //! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
-//! - `options` and `logging` are the command line and the log lines of the daemon.
+//! - [`options`] and [`logging`] are the command line and the log lines of the daemon.
 
 pub mod kv;
+pub mod logging;
+pub mod options;
 pub mod protocol;
 pub mod queue;
+pub mod server;
 pub mod session;
 pub mod storage;

@@ -1,0 +1,242 @@
+//! mqd: the daemon. The only file that names concrete stores, sessions and listeners together.
+
+use log::{LevelFilter, info};
+use mq::kv::Kv;
+use mq::options::{Command, Options, StoreKind};
+use mq::queue::{
+    Backing, DiskBacking, Durability, Limits as QueueLimits, MemoryBacking, Policy, Queues,
+};
+use mq::server::signals::StopSignals;
+use mq::server::{Limits, NothingToSync, Server, Service, limits};
+use mq::session::memcached::MemcachedSession;
+use mq::session::redis::RedisSession;
+use mq::session::{Settings, Shared, Statistics, Store};
+use mq::storage::DataDirectory;
+use mq::{logging, options};
+use std::io::Write;
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Open files beside the clients' sockets: listeners, standard streams, and room for logs.
+const RESERVED_FILES: u64 = 64;
+
+/// How often housekeeping is done.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// A queue that nobody has used for so long is unmapped.
+const IDLE: Duration = Duration::from_secs(10);
+
+const MISTAKE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = options::parse(std::env::args_os().skip(1));
+    let environment = std::env::var("MQ_LOG").ok();
+    let run = command.and_then(|command| match command {
+        Command::Help(text) => Ok(Err(text)),
+        Command::Version => Ok(Err(format!("mqd {}\n", env!("CARGO_PKG_VERSION")))),
+        Command::Run(options) => {
+            let level = options::log_level(options.log, environment.as_deref())?;
+            Ok(Ok((options, level)))
+        }
+    });
+    match run {
+        Ok(Ok((options, level))) => start(&options, level),
+        Ok(Err(text)) => {
+            say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(mistake) => {
+            complain(&format!("{mistake} (mqd --help shows the options)"));
+            ExitCode::from(MISTAKE)
+        }
+    }
+}
+
+fn start(options: &Options, level: LevelFilter) -> ExitCode {
+    logging::start(level);
+    match serve(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            complain(&reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal. An error is one line: what could not be had at the start.
+fn serve(options: &Options) -> Result<(), String> {
+    let signals = StopSignals::new().map_err(|error| format!("no signals: {error}"))?;
+    limits::check_open_files(limits::raise_open_files(), options.max_clients, RESERVED_FILES)?;
+    let redis = bind(options.redis.as_deref())?;
+    let memcached = bind(options.memcached.as_deref())?;
+    let (store, durability) = open_store(options)?;
+    keep_house(&store)?;
+    let statistics = Arc::new(Statistics::default());
+    let shared = Arc::new(Shared {
+        store,
+        gate: RwLock::new(()),
+        max_message: options.max_message,
+        settings: settings(options, port(redis.as_ref()), port(memcached.as_ref())),
+        statistics: Arc::clone(&statistics),
+    });
+    let mut services = Vec::new();
+    services.extend(redis.map(|listener| redis_service(listener, &shared)));
+    services.extend(memcached.map(|listener| memcached_service(listener, &shared)));
+    let addresses = announcement(&services)?;
+    let limits = Limits { max_clients: options.max_clients, idle_timeout: options.idle_timeout };
+    let server = Server::start(services, limits, durability, statistics)
+        .map_err(|error| format!("cannot start: {error}"))?;
+    say(&addresses);
+    signals.wait();
+    info!("stopping");
+    server.stop();
+    close_store(&shared.store)
+}
+
+fn open_store(options: &Options) -> Result<(Store, Arc<dyn Durability>), String> {
+    let backing: Box<dyn Backing> = match options.store {
+        StoreKind::Kv => {
+            let kv = Arc::new(Kv::new(options.max_memory));
+            return Ok((Store::Kv(kv), Arc::new(NothingToSync)));
+        }
+        StoreKind::Memory => Box::new(MemoryBacking::new(options.max_memory)),
+        StoreKind::Disk => {
+            let path = &options.directory;
+            let directory = DataDirectory::open(path, options.segment_size, options.strict)
+                .map_err(|error| error.to_string())?;
+            Box::new(DiskBacking::new(directory))
+        }
+    };
+    let limits = QueueLimits {
+        max_queues: options.max_queues,
+        max_queue_len: options.max_queue_len.unwrap_or(u64::MAX),
+    };
+    // There is nothing to sync in memory, whatever the policy.
+    let policy = match options.store {
+        StoreKind::Disk => options.fsync,
+        StoreKind::Memory | StoreKind::Kv => Policy::Never,
+    };
+    let queues = Queues::open(backing, limits, policy)
+        .map_err(|error| format!("cannot open the store: {error}"))?;
+    let queues = Arc::new(queues);
+    Ok((Store::Queues(Arc::clone(&queues)), queues))
+}
+
+fn close_store(store: &Store) -> Result<(), String> {
+    match store {
+        Store::Queues(queues) if !queues.close() => {
+            Err("the last sync failed: what changed since the one before may be lost".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A thread that gives back what is no longer needed, until the process ends.
+fn keep_house(store: &Store) -> Result<(), String> {
+    let mut round: Box<dyn FnMut() + Send> = match store {
+        Store::Kv(kv) => {
+            let kv = Arc::clone(kv);
+            Box::new(move || {
+                kv.sweep();
+                thread::sleep(HOUSEKEEPING);
+            })
+        }
+        Store::Queues(queues) => {
+            let queues = Arc::clone(queues);
+            let mut last_rest = Instant::now();
+            Box::new(move || {
+                if last_rest.elapsed() >= IDLE {
+                    queues.rest_idle();
+                    last_rest = Instant::now();
+                }
+                if !queues.tidy() {
+                    queues.wait_for_chores(HOUSEKEEPING);
+                }
+            })
+        }
+    };
+    let work = move || {
+        loop {
+            // A panic is logged by its hook, and the next round is tried.
+            if catch_unwind(AssertUnwindSafe(&mut round)).is_err() {
+                thread::sleep(HOUSEKEEPING);
+            }
+        }
+    };
+    let spawned = thread::Builder::new().name("housekeeping".into()).spawn(work);
+    spawned.map(drop).map_err(|error| format!("cannot start: {error}"))
+}
+
+fn bind(address: Option<&str>) -> Result<Option<TcpListener>, String> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    TcpListener::bind(address)
+        .map(Some)
+        .map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+fn port(listener: Option<&TcpListener>) -> u16 {
+    listener.and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port())
+}
+
+fn redis_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
+    let shared = Arc::clone(shared);
+    Service {
+        protocol: "redis",
+        listener,
+        refusal: b"-ERR max number of clients reached\r\n",
+        sessions: Box::new(move |id, peer| {
+            Box::new(RedisSession::new(Arc::clone(&shared), id, peer.to_string()))
+        }),
+    }
+}
+
+fn memcached_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
+    let shared = Arc::clone(shared);
+    Service {
+        protocol: "memcached",
+        listener,
+        refusal: b"SERVER_ERROR too many open connections\r\n",
+        sessions: Box::new(move |_, _| Box::new(MemcachedSession::new(Arc::clone(&shared)))),
+    }
+}
+
+/// The start-up lines: where each service can be reached.
+fn announcement(services: &[Service]) -> Result<String, String> {
+    let mut lines = String::new();
+    for service in services {
+        let address = service.listener.local_addr().map_err(|error| error.to_string())?;
+        lines.push_str(&format!("{} listening on {address}\n", service.protocol));
+    }
+    Ok(lines)
+}
+
+fn settings(options: &Options, redis_port: u16, memcached_port: u16) -> Settings {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Settings {
+        max_clients: options.max_clients,
+        idle_timeout_s: options.idle_timeout.map_or(0, |timeout| timeout.as_secs()),
+        max_memory: options.max_memory,
+        store: options.store_name(),
+        fsync: options.fsync_name(),
+        directory: options.directory.display().to_string(),
+        redis_port,
+        memcached_port,
+        started_ms: now.as_millis() as u64,
+    }
+}
+
+/// Standard output may be closed; the daemon serves all the same.
+fn say(text: &str) {
+    let mut output = std::io::stdout();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+}
+
+fn complain(reason: &str) {
+    let _ = writeln!(std::io::stderr(), "mqd: {reason}");
+}

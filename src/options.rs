@@ -1,0 +1,294 @@
+//! The command line: arguments in, options out.
+//!
+//! Names and defaults are fixed by the documentation, and the usage text shows the defaults that
+//! the parser uses. Nothing here prints, opens or binds anything.
+
+use crate::queue::Policy;
+use getopts::Matches;
+use log::LevelFilter;
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where messages are kept (`--store`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Queues in files.
+    Disk,
+    /// Queues in memory.
+    Memory,
+    /// Keys and values in memory.
+    Kv,
+}
+
+/// What the daemon is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Run(Box<Options>),
+    /// Print this text and end.
+    Help(String),
+    /// Print the version and end.
+    Version,
+}
+
+/// Everything that the command line decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where messages are kept.
+    pub store: StoreKind,
+    /// The disk store's directory.
+    pub directory: PathBuf,
+    /// Address of the Redis listener, `host:port`; None: off.
+    pub redis: Option<String>,
+    /// Address of the memcached listener, `host:port`; None: off.
+    pub memcached: Option<String>,
+    /// When changes are made durable.
+    pub fsync: Policy,
+    /// Largest segment of a log, in bytes.
+    pub segment_size: u64,
+    /// Largest message or value, in bytes.
+    pub max_message: usize,
+    /// Most clients at a time, over both listeners.
+    pub max_clients: usize,
+    /// How long a client may be idle; None: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Most queues.
+    pub max_queues: usize,
+    /// Most messages in a queue; None: no limit.
+    pub max_queue_len: Option<u64>,
+    /// Most memory of the memory and kv stores, in bytes.
+    pub max_memory: u64,
+    /// Refuse to start on damaged files.
+    pub strict: bool,
+    /// Log lines of this level and above; None: `MQ_LOG` decides.
+    pub log: Option<LevelFilter>,
+}
+
+const STORE: &str = "disk";
+const DIRECTORY: &str = "./mq-data";
+const REDIS: &str = "127.0.0.1:4000";
+const MEMCACHED: &str = "127.0.0.1:4001";
+const FSYNC: &str = "always";
+const SEGMENT_SIZE: &str = "64m";
+const MAX_MESSAGE: &str = "16m";
+const MAX_CLIENTS: &str = "256";
+const IDLE_TIMEOUT_S: &str = "300";
+const MAX_QUEUES: &str = "10000";
+const MAX_QUEUE_LEN: &str = "0";
+const MAX_MEMORY: &str = "1g";
+const LOG: &str = "info";
+
+const STORES: [(&str, StoreKind); 3] =
+    [("disk", StoreKind::Disk), ("memory", StoreKind::Memory), ("kv", StoreKind::Kv)];
+const POLICIES: [(&str, Policy); 3] =
+    [("always", Policy::Always), ("everysec", Policy::EverySecond), ("never", Policy::Never)];
+const LEVELS: [(&str, LevelFilter); 4] = [
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+];
+
+const SEGMENT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
+/// Queue names and the words of commands are under this limit too.
+const MESSAGE_SIZES: RangeInclusive<u64> = 1 << 10..=512 << 20;
+const CLIENTS: RangeInclusive<u64> = 1..=100_000;
+const IDLE_SECONDS: RangeInclusive<u64> = 0..=100 * 365 * 86_400;
+const QUEUES: RangeInclusive<u64> = 1..=1 << 32;
+const MEMORY_SIZES: RangeInclusive<u64> = 1 << 20..=1 << 50;
+
+/// Parses the arguments after the program's name. An error is one line for standard error.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    // The mistake may repeat what was given: it is made one line.
+    let one_line = |mistake: getopts::Fail| mistake.to_string().escape_debug().to_string();
+    let given = declare().parse(arguments).map_err(one_line)?;
+    if given.opt_present("help") {
+        return Ok(Command::Help(usage()));
+    }
+    if given.opt_present("version") {
+        return Ok(Command::Version);
+    }
+    if let Some(extra) = given.free.first() {
+        return Err(format!("unexpected argument {extra:?}"));
+    }
+    options(&given).map(|options| Command::Run(Box::new(options)))
+}
+
+/// The level of log lines: `--log` first, then the environment's `MQ_LOG`, then the default.
+pub fn log_level(
+    option: Option<LevelFilter>,
+    environment: Option<&str>,
+) -> Result<LevelFilter, String> {
+    match option {
+        Some(level) => Ok(level),
+        None => {
+            let given = environment.filter(|level| !level.is_empty());
+            choice("MQ_LOG", given.unwrap_or(LOG), &LEVELS)
+        }
+    }
+}
+
+impl Options {
+    /// `--store` as it is written on the command line.
+    pub fn store_name(&self) -> &'static str {
+        name_of(self.store, &STORES)
+    }
+
+    /// `--fsync` as it is written on the command line.
+    pub fn fsync_name(&self) -> &'static str {
+        name_of(self.fsync, &POLICIES)
+    }
+}
+
+fn declare() -> getopts::Options {
+    let mut options = getopts::Options::new();
+    let with_value = [
+        "store",
+        "dir",
+        "redis",
+        "memcached",
+        "fsync",
+        "segment-size",
+        "max-message",
+        "max-clients",
+        "idle-timeout",
+        "max-queues",
+        "max-queue-len",
+        "max-memory",
+        "log",
+    ];
+    for name in with_value {
+        options.optopt("", name, "", "");
+    }
+    options.optflag("", "strict", "");
+    options.optflag("h", "help", "");
+    options.optflag("V", "version", "");
+    options
+}
+
+fn options(given: &Matches) -> Result<Options, String> {
+    let text = |name: &str, default: &str| given.opt_str(name).unwrap_or(default.into());
+    let number = |name: &str, default: &str, range| number(name, &text(name, default), range);
+    let idle_s = number("idle-timeout", IDLE_TIMEOUT_S, IDLE_SECONDS)?;
+    let options = Options {
+        store: choice("--store", &text("store", STORE), &STORES)?,
+        directory: text("dir", DIRECTORY).into(),
+        redis: address("redis", &text("redis", REDIS))?,
+        memcached: address("memcached", &text("memcached", MEMCACHED))?,
+        fsync: choice("--fsync", &text("fsync", FSYNC), &POLICIES)?,
+        segment_size: size("segment-size", &text("segment-size", SEGMENT_SIZE), SEGMENT_SIZES)?,
+        max_message: size("max-message", &text("max-message", MAX_MESSAGE), MESSAGE_SIZES)?
+            as usize,
+        max_clients: number("max-clients", MAX_CLIENTS, CLIENTS)? as usize,
+        idle_timeout: (idle_s > 0).then(|| Duration::from_secs(idle_s)),
+        max_queues: number("max-queues", MAX_QUEUES, QUEUES)? as usize,
+        max_queue_len: Some(number("max-queue-len", MAX_QUEUE_LEN, 0..=u64::MAX)?)
+            .filter(|&n| n > 0),
+        max_memory: size("max-memory", &text("max-memory", MAX_MEMORY), MEMORY_SIZES)?,
+        strict: given.opt_present("strict"),
+        log: given.opt_str("log").map(|text| choice("--log", &text, &LEVELS)).transpose()?,
+    };
+    if options.redis.is_none() && options.memcached.is_none() {
+        return Err("--redis and --memcached are both off: there is nothing to serve".into());
+    }
+    if options.directory.as_os_str().is_empty() {
+        return Err("--dir wants a directory".into());
+    }
+    Ok(options)
+}
+
+/// The value that `text` names in a table of names.
+fn choice<T: Copy>(name: &str, text: &str, table: &[(&str, T)]) -> Result<T, String> {
+    let found = table.iter().find(|(known, _)| *known == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<&str> = table.iter().map(|(known, _)| *known).collect();
+        format!("{name} is one of {}, not {text:?}", known.join(", "))
+    })
+}
+
+/// The name of `value` in a table of names.
+fn name_of<T: PartialEq>(value: T, table: &[(&'static str, T)]) -> &'static str {
+    table.iter().find(|(_, known)| *known == value).map_or("", |(name, _)| name)
+}
+
+fn address(name: &str, text: &str) -> Result<Option<String>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(Some(text.into()))
+        }
+        _ => Err(format!("--{name} is host:port or off, not {text:?}")),
+    }
+}
+
+fn number(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    in_range(name, text, digits(text), range)
+}
+
+/// A number of bytes: digits, then perhaps one of k, m and g, which are powers of 1024.
+fn size(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let (number, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let bytes = digits(number).and_then(|number| number.checked_mul(1 << shift));
+    in_range(name, text, bytes, range)
+}
+
+/// Only digits: what `parse` takes beside them, a plus sign, is a mistake here.
+fn digits(text: &str) -> Option<u64> {
+    let all = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| all)
+}
+
+fn in_range(
+    name: &str,
+    text: &str,
+    value: Option<u64>,
+    range: RangeInclusive<u64>,
+) -> Result<u64, String> {
+    value.filter(|value| range.contains(value)).ok_or_else(|| {
+        let (least, most) = (range.start(), range.end());
+        format!("--{name} is a number from {least} to {most}, not {text:?}")
+    })
+}
+
+fn usage() -> String {
+    format!(
+        "\
+mqd: durable first-in first-out queues for every Redis and memcached client.
+
+usage: mqd [options]
+
+  --store disk|memory|kv    where messages are kept ({STORE}); kv: keys and values, in memory
+  --dir DIR                 directory of the disk store ({DIRECTORY})
+  --redis ADDR|off          Redis listener ({REDIS})
+  --memcached ADDR|off      memcached listener ({MEMCACHED})
+  --fsync always|everysec|never
+                            when changes are synced to disk ({FSYNC}: before the reply)
+  --segment-size BYTES      largest segment of a log ({SEGMENT_SIZE})
+  --max-message BYTES       largest message or value ({MAX_MESSAGE})
+  --max-clients N           most clients at a time ({MAX_CLIENTS})
+  --idle-timeout SECS       disconnect clients idle for so long ({IDLE_TIMEOUT_S}; 0: never)
+  --max-queues N            most queues ({MAX_QUEUES})
+  --max-queue-len N         most messages in a queue ({MAX_QUEUE_LEN}: no limit)
+  --max-memory BYTES        most memory of the memory and kv stores ({MAX_MEMORY})
+  --strict                  refuse to start on damaged files
+  --log LEVEL               error, warn, info or debug ({LOG}; else from MQ_LOG)
+  -h, --help                print this text
+  -V, --version             print the version
+
+BYTES may end in k, m or g. ADDR is host:port; port 0 takes a free one. The addresses are
+printed at the start.
+"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! The wire of one connection: every read and write of a client's socket is in this file.
+//!
+//! [`Wire`] is what the rest of the server sees of a socket, so that tests put byte vectors in its
+//! place. This file knows bytes and deadlines, and nothing of replies, tickets or sessions.
+
+use crate::session::OUTPUT_PIECE;
+use rustix::net::{SendFlags, send};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+/// One client's byte stream, shared by the threads that read from it and write to it.
+pub(super) trait Wire: Send + Sync {
+    /// Waits for bytes, no longer than the read timeout; 0: the client sends no more.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// How long a read may wait; None: for ever.
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Sends all of `bytes`, or fails with `TimedOut` when the client does not take them in time.
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Sends what the client takes at once, without waiting; `WouldBlock`: nothing.
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Whether bytes are there that have not been read; waits for them if reading has not been
+    /// ended.
+    fn has_unread(&self) -> bool;
+
+    /// Ends one direction or both; threads that wait in a call above come back.
+    fn shutdown(&self, how: Shutdown);
+}
+
+/// A client's TCP connection.
+pub(super) struct Socket {
+    stream: TcpStream,
+    write_timeout: Option<Duration>,
+}
+
+impl Socket {
+    /// `write_timeout`: how long a piece of `OUTPUT_PIECE` bytes may take; None: for ever.
+    pub(super) fn new(stream: TcpStream, write_timeout: Option<Duration>) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(write_timeout)?;
+        Ok(Socket { stream, write_timeout })
+    }
+
+    /// The kernel's timeout is for one call. A client that takes a few bytes just before each
+    /// timeout must not hold its handler for ever, so a piece has a deadline as well.
+    fn write_piece(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let start = Instant::now();
+        while !bytes.is_empty() {
+            match (&self.stream).write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => return Err(ErrorKind::TimedOut.into()),
+                Err(error) => return Err(error),
+            }
+            let late = self.write_timeout.is_some_and(|timeout| start.elapsed() > timeout);
+            if late && !bytes.is_empty() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wire for Socket {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.stream).read(buffer)
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
+    }
+
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(OUTPUT_PIECE).try_for_each(|piece| self.write_piece(piece))
+    }
+
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(&self.stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+    }
+
+    fn has_unread(&self) -> bool {
+        self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        // The only error is that the client is gone already.
+        let _ = self.stream.shutdown(how);
+    }
+}
+
+/// Whether a read or write ended because its timeout passed: systems differ in the error's name.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}

@@ -1,0 +1,243 @@
+//! What clients of every kind get from the server, over real sockets: limits, timeouts, slow
+//! readers, strangers, and requests of every size.
+
+// A failed expectation is how a test fails.
+#![allow(clippy::expect_used)]
+
+mod common;
+
+use common::{Client, Daemon, request};
+use std::io::Write;
+use std::thread;
+
+const MIB: usize = 1 << 20;
+
+fn both(daemon: &Daemon) -> [(Client, &'static str, &'static str); 2] {
+    [(daemon.redis(), "PING\r\n", "+PONG\r\n"), (daemon.memcached(), "get nothing\r\n", "END\r\n")]
+}
+
+#[test]
+fn one_client_too_many_gets_its_protocols_error_and_the_end() {
+    let daemon = Daemon::start("--store kv --max-clients 2");
+    let [(mut redis, ping, pong), (mut memcached, get, end)] = both(&daemon);
+    redis.ask(ping, pong);
+    memcached.ask(get, end);
+    for _ in 0..3 {
+        let mut refused = daemon.redis();
+        refused.expect("-ERR max number of clients reached\r\n");
+        refused.expect_end();
+        let mut refused = daemon.memcached();
+        refused.expect("SERVER_ERROR too many open connections\r\n");
+        refused.expect_end();
+    }
+    redis.ask(ping, pong);
+    memcached.ask("quit\r\n", "");
+    memcached.expect_end();
+    // The place is free a moment after the client has seen the end.
+    loop {
+        let mut next = daemon.redis();
+        next.send(ping);
+        match next.read(1)[..] {
+            [b'+'] => break next.expect("PONG\r\n"),
+            _ => next.expect("ERR max number of clients reached\r\n"),
+        }
+    }
+}
+
+#[test]
+fn idle_clients_are_closed_and_busy_ones_are_not() {
+    let daemon = Daemon::start("--store kv --idle-timeout 1");
+    let mut idle = both(&daemon).map(|(client, _, _)| client);
+    let watching = thread::spawn(move || idle.iter_mut().for_each(Client::expect_end));
+    let [(mut redis, ping, pong), (mut memcached, get, end)] = both(&daemon);
+    while !watching.is_finished() {
+        redis.ask(ping, pong);
+        memcached.ask(get, end);
+        thread::sleep(std::time::Duration::from_millis(50));
+    }
+    watching.join().expect("idle clients see the end");
+    redis.ask(ping, pong);
+    memcached.ask(get, end);
+}
+
+#[test]
+fn a_request_that_trickles_in_for_ever_is_closed() {
+    let daemon = Daemon::start("--store kv --idle-timeout 1");
+    for (mut client, start) in [
+        (daemon.redis(), "*2\r\n$3\r\nGET\r\n$1000\r\n"),
+        (daemon.memcached(), "set k 0 0 1000\r\n"),
+    ] {
+        client.send(start);
+        let mut sender = client.sender();
+        let trickle = thread::spawn(move || {
+            let mut sent = 0;
+            while sent < 900 && sender.write_all(b"x").is_ok() {
+                sent += 1;
+                thread::sleep(std::time::Duration::from_millis(25));
+            }
+            sent
+        });
+        client.expect_end();
+        drop(client);
+        assert!(trickle.join().expect("no panic") < 900, "the whole trickle was taken");
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_closed_in_the_end() {
+    let daemon = Daemon::start("--store kv --idle-timeout 1 --log debug");
+    let mut client = daemon.redis();
+    client.ask(request(&[b"SET", b"k", &vec![b'x'; 8 * MIB]]), "+OK\r\n");
+    client.send("GET k\r\n".repeat(10));
+    daemon.wait_for_log("replies cannot be sent");
+}
+
+#[test]
+fn a_slow_reader_holds_up_nobody_and_costs_bounded_memory() {
+    let daemon = Daemon::start("--store kv");
+    daemon.redis().ask(request(&[b"SET", b"k", &vec![b'x'; MIB]]), "+OK\r\n");
+    let before = daemon.memory("VmRSS");
+    let mut slow = [daemon.redis(), daemon.memcached()];
+    slow[0].send("GET k\r\n".repeat(1000));
+    slow[1].send("get k\r\n".repeat(1000));
+    for _ in 0..1000 {
+        for (mut client, question, answer) in both(&daemon) {
+            client.ask(question, answer);
+        }
+    }
+    let grown = daemon.memory("VmHWM") - before;
+    assert!(grown < 24 * MIB as u64, "{grown} bytes for clients that do not read");
+    for _ in 0..1000 {
+        slow[0].expect(format!("${MIB}\r\n{}\r\n", "x".repeat(MIB)));
+    }
+}
+
+#[test]
+fn http_is_closed_and_logged() {
+    let daemon = Daemon::start("--store kv");
+    let requests = [
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\nSET evil 1\r\n",
+        "Host: localhost\r\nSET evil 1\r\n",
+    ];
+    for text in requests {
+        for (protocol, mut client) in [("redis", daemon.redis()), ("memcached", daemon.memcached())]
+        {
+            let lines = daemon.log().matches("it speaks HTTP").count();
+            client.send(text);
+            client.read_to_end();
+            daemon.wait_for_log(protocol);
+            while daemon.log().matches("it speaks HTTP").count() == lines {
+                thread::yield_now();
+            }
+        }
+    }
+    daemon.redis().ask("EXISTS evil\r\n", ":0\r\n");
+}
+
+#[test]
+fn a_framing_error_is_answered_before_the_end() {
+    let daemon = Daemon::start("--store kv");
+    let mut client = daemon.redis();
+    client.send("*1\r\n$4\r\nPING\r\n*1\r\n$x\r\nPING\r\n*1\r\n$4\r\nPING\r\n");
+    client.expect("+PONG\r\n-ERR Protocol error: invalid bulk length\r\n");
+    client.expect_end();
+    daemon.wait_for_log("not the protocol");
+}
+
+#[test]
+fn a_pipeline_of_100_000_commands_is_answered_in_order() {
+    let daemon = Daemon::start("--store kv");
+    let numbers = || 0..100_000;
+    let mut redis = daemon.redis();
+    let mut sender = redis.sender();
+    let input: String = numbers().map(|number| format!("ECHO {number:06}\r\n")).collect();
+    let sending = thread::spawn(move || sender.write_all(input.as_bytes()));
+    redis.expect(numbers().map(|number| format!("$6\r\n{number:06}\r\n")).collect::<String>());
+    sending.join().expect("no panic").expect("all was taken");
+
+    let mut memcached = daemon.memcached();
+    let mut sender = memcached.sender();
+    let input: String = numbers().map(|number| format!("set k 0 0 6\r\n{number:06}\r\n")).collect();
+    let sending = thread::spawn(move || sender.write_all(input.as_bytes()));
+    memcached.expect("STORED\r\n".repeat(100_000));
+    sending.join().expect("no panic").expect("all was taken");
+    memcached.ask("get k\r\n", "VALUE k 0 6\r\n099999\r\nEND\r\n");
+}
+
+#[test]
+fn a_declared_length_costs_nothing_until_the_bytes_arrive() {
+    let daemon = Daemon::start("--store kv --max-message 512m");
+    let before = daemon.memory("VmRSS");
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut redis = daemon.redis();
+        redis.ask("PING\r\n", "+PONG\r\n");
+        redis.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\n");
+        let mut memcached = daemon.memcached();
+        memcached.ask("get nothing\r\n", "END\r\n");
+        memcached.send("set k 0 0 500000000\r\nabc");
+        clients.extend([redis, memcached]);
+    }
+    daemon.redis().ask("PING\r\n", "+PONG\r\n");
+    let grown = daemon.memory("VmHWM") - before;
+    assert!(grown < 32 * MIB as u64, "{grown} bytes for lengths that were only declared");
+}
+
+#[test]
+fn a_value_of_16_mib_passes_through_both_protocols() {
+    let daemon = Daemon::start("--store kv");
+    let value: Vec<u8> = (0..16 * MIB).map(|index| (index % 251) as u8).collect();
+    let mut redis = daemon.redis();
+    redis.ask(request(&[b"SET", b"k", &value]), "+OK\r\n");
+    let mut memcached = daemon.memcached();
+    memcached.send("get k\r\n");
+    memcached.expect(format!("VALUE k 0 {}\r\n", value.len()));
+    memcached.expect(&value);
+    memcached.expect("\r\nEND\r\n");
+    memcached.send(format!("set l 5 0 {}\r\n", value.len()));
+    memcached.send(&value);
+    memcached.ask("\r\n", "STORED\r\n");
+    redis.ask("GET l\r\n", format!("${}\r\n", value.len()));
+    redis.expect(&value);
+    redis.expect("\r\n");
+}
+
+#[test]
+fn a_request_in_single_bytes_is_a_request() {
+    let daemon = Daemon::start("--store kv");
+    let mut redis = daemon.redis();
+    for byte in request(&[b"SET", b"k", b"a\r\nb\0"]) {
+        redis.send([byte]);
+    }
+    redis.expect("+OK\r\n");
+    let mut memcached = daemon.memcached();
+    for byte in b"get k\r\n" {
+        memcached.send([*byte]);
+    }
+    memcached.expect("VALUE k 0 5\r\na\r\nb\0\r\nEND\r\n");
+}
+
+#[test]
+fn a_half_closed_client_gets_all_its_replies() {
+    let daemon = Daemon::start("--store kv");
+    for (mut client, question, answer) in both(&daemon) {
+        client.send(question.repeat(1000));
+        client.half_close();
+        client.expect(answer.repeat(1000));
+        client.expect_end();
+    }
+}
+
+#[test]
+fn two_hundred_clients_at_once_are_all_served() {
+    let daemon = Daemon::start("--store kv");
+    let mut clients: Vec<Client> = (0..200).map(|_| daemon.redis()).collect();
+    clients.iter_mut().for_each(|client| client.send("INCR n\r\n"));
+    let mut counts: Vec<u32> = clients
+        .iter_mut()
+        .map(|client| client.read_line()[1..].parse().expect("a number"))
+        .collect();
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=200).collect::<Vec<u32>>());
+}
