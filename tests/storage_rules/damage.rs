@@ -1,0 +1,99 @@
+//! Rule 5: torn is not rotten.
+
+use super::bench::*;
+
+/// Ten messages, the first five of them known to be durable by the records after them.
+fn half_durable() -> (Bench, Vec<(String, usize)>) {
+    let mut bench = Bench::new(16 * 1024);
+    for number in 0..10 {
+        bench.push(format!("message {number}"));
+        if number == 4 {
+            bench.sync();
+        }
+    }
+    let places = bench.places();
+    let offsets = places.iter().map(|(_, position, _)| bench.file_of(*position)).collect();
+    (bench, offsets)
+}
+
+fn flip(files: &mut Files, (name, offset): &(String, usize)) {
+    files.get_mut(name).unwrap()[offset + 60] ^= 0x10;
+}
+
+fn numbers(bench: &mut Bench) -> Vec<usize> {
+    let number = |body: Vec<u8>| String::from_utf8(body[8..].to_vec()).unwrap().parse().unwrap();
+    bench.bodies().into_iter().map(number).collect()
+}
+
+#[test]
+fn rule_05_a_bad_record_behind_what_was_durable_is_torn_and_cut() {
+    let (bench, offsets) = half_durable();
+    for (torn, place) in offsets.iter().enumerate().skip(5) {
+        let mut files = bench.files();
+        flip(&mut files, place);
+        let mut bench = Bench::of(&files, 16 * 1024);
+        assert_eq!(numbers(&mut bench), (0..torn).collect::<Vec<_>>());
+        assert_eq!((bench.count("torn_tails"), bench.count("damaged_records")), (1, 0));
+        assert!(!bench.root.path().join("damaged").exists());
+        // Torn is no damage.
+        let root = with_files(&files);
+        assert!(open(root.path(), 16 * 1024, true).is_ok());
+    }
+}
+
+#[test]
+fn rule_05_a_bad_record_before_what_was_durable_is_rotten_and_passed_over() {
+    let (bench, offsets) = half_durable();
+    for (rotten, place) in offsets.iter().enumerate().take(5) {
+        let mut files = bench.files();
+        flip(&mut files, place);
+        let (mut bench, lines) = captured(|| Bench::of(&files, 16 * 1024));
+        let rest: Vec<usize> = (0..10).filter(|number| *number != rotten).collect();
+        assert_eq!(numbers(&mut bench), rest);
+        assert_eq!(bench.log.len(), 9);
+        assert_eq!((bench.count("damaged_records"), bench.count("torn_tails")), (1, 0));
+        let (name, offset) = place;
+        let line = lines.iter().find(|line| line.contains("[rotten-record]")).unwrap();
+        for part in [name, &format!("offset {offset}:"), "expected checksum", "found"] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+        let copy = bench.root.path().join("damaged").join(format!("q-q.{name}"));
+        assert_eq!(&std::fs::read(copy).unwrap(), &files[name], "not as it was found");
+        // What comes later is appended, and the damage stays passed over.
+        bench.push("message 10");
+        let mut bench = bench.reopen();
+        assert_eq!(numbers(&mut bench), rest.into_iter().chain([10]).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn rule_05_strict_refuses_what_is_rotten_and_touches_nothing() {
+    let (bench, offsets) = half_durable();
+    let mut files = bench.files();
+    flip(&mut files, &offsets[2]);
+    let root = with_files(&files);
+    let refused = open(root.path(), 16 * 1024, true).err().unwrap().to_string();
+    let (name, offset) = &offsets[2];
+    for part in [name, &format!("offset {offset}:"), "expected", "found", "--strict"] {
+        assert!(refused.contains(part), "{part} is not in {refused}");
+    }
+    assert_eq!(read_files(&root.path().join("q-q")), files);
+}
+
+/// A record that rots while the daemon runs is met by whoever reads it next.
+#[test]
+fn rule_05_a_record_that_rots_under_a_running_daemon_is_passed_over() {
+    let (mut bench, offsets) = half_durable();
+    let (name, offset) = &offsets[1];
+    let path = bench.folder().join(name);
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[0xff; 4], *offset as u64 + 60).unwrap();
+    let mut popped = Vec::new();
+    while let Some(body) = bench.pop() {
+        popped.push(body[8] - b'0');
+    }
+    assert_eq!(popped, [0, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!((bench.count("damaged_records"), bench.count("lost_messages")), (1, 1));
+    assert_eq!(bench.log.len(), 0);
+}

@@ -1,0 +1,205 @@
+//! Rules 8, 9 and 13: when syncs happen, what a failed one means, and who shares one.
+//!
+//! `tests/faults` fails the system's own calls under a running daemon.
+
+use super::bench::*;
+use super::common::{Client, Daemon, GUARD};
+use mq::queue::{
+    Committed, DiskBacking, Durability, Limits as QueueLimits, Policy, Queues, Ticket,
+};
+use mq::server::{Limits, Server, Service};
+use mq::session::redis::RedisSession;
+use mq::session::{Settings, Shared, Statistics, Store};
+use mq::storage::{DataDirectory, StorageError};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+use tempfile::TempDir;
+
+/// What the newest cursor of a segment says is durable: the slots are in the sectors after the
+/// header, the generation first and the durable position fourth.
+fn durable_position(segment: &[u8]) -> u64 {
+    let field =
+        |slot: &[u8], index: usize| u64::from_le_bytes(*slot[index * 8..].first_chunk().unwrap());
+    let slots = segment[SECTOR..RECORDS].chunks(SECTOR);
+    slots.max_by_key(|slot| field(slot, 0)).map_or(0, |slot| field(slot, 3))
+}
+
+/// A peer syncs only inside the next write, so its last writes before idle never are. An idle
+/// queue's cursor says what has been synced.
+#[test]
+fn rule_08_every_second_what_is_dirty_is_synced_also_when_idle() {
+    let daemon = Daemon::start("--fsync everysec");
+    daemon.redis().ask("SADD q m\r\n", ":1\r\n");
+    let start = Instant::now();
+    loop {
+        let files = read_files(&daemon.directory().join("q-q"));
+        if durable_position(&files["00000000000000000000.seg"]) > RECORDS as u64 {
+            break;
+        }
+        assert!(start.elapsed() < GUARD, "the last write before idle is never synced");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn rule_08_a_segment_is_durable_before_its_successor_gets_a_record() {
+    let mut bench = Bench::new(16 * 1024);
+    // No sync is asked for: the rotation makes the older ones durable, and its cursor says so.
+    (0..500).for_each(|number| bench.push(format!("{number:0100}")));
+    let ends: Vec<u64> = bench.log.segments().map(|segment| segment.records_end).collect();
+    let with_records = bench.log.segments().filter(|segment| segment.record_bytes() > 0);
+    let mut count = 0;
+    for (segment, end_before) in with_records.skip(1).zip(ends) {
+        let bytes = std::fs::read(&segment.path).unwrap();
+        assert_eq!(durable_position(&bytes), end_before);
+        count += 1;
+    }
+    assert!(count > 3, "{count} rotations");
+}
+
+fn failed() -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(5))
+}
+
+#[test]
+fn rule_09_a_failed_sync_closes_the_queue_for_writing_until_restart() {
+    let mut bench = Bench::new(16 * 1024);
+    bench.push("durable");
+    bench.push("durable too");
+    bench.sync();
+    bench.push("not durable");
+    let (_work, point) = bench.log.begin_sync().unwrap();
+    bench.log.end_sync(point, &failed());
+    assert_eq!(bench.count("failed_syncs"), 1);
+    for _ in 0..2 {
+        let pushed = bench.log.push(&new_message(b"later"), 1);
+        assert!(matches!(pushed, Err(StorageError::Poisoned { .. })), "{pushed:?}");
+        let place = bench.log.next(0).unwrap().unwrap().0;
+        let popped = bench.log.remove(place);
+        assert!(matches!(popped, Err(StorageError::Poisoned { .. })), "{popped:?}");
+        let place = bench.log.find(b"durable too").unwrap().unwrap().0;
+        assert!(matches!(bench.log.remove(place), Err(StorageError::Poisoned { .. })));
+        assert!(matches!(bench.log.sync_now(), Err(StorageError::Poisoned { .. })));
+        // It is not tried again, and never succeeds silently.
+        let (work, point) = bench.log.begin_sync().expect("a refusal");
+        let outcome = work();
+        assert!(outcome.is_err());
+        bench.log.end_sync(point, &outcome);
+        assert!(!bench.log.copy_forward().unwrap());
+        bench.log.rest();
+    }
+    assert_eq!(bench.bodies().len(), 3, "reading goes on");
+    let mut bench = bench.reopen();
+    assert_eq!(bench.bodies()[..2], [b"durable".to_vec(), b"durable too".to_vec()]);
+    bench.push("writable again");
+    bench.sync();
+}
+
+/// The durability of real queues; counts commits, and lets none begin while `hold` is locked.
+struct Counting {
+    queues: Arc<Queues>,
+    commits: AtomicU64,
+    hold: Mutex<()>,
+}
+
+impl Durability for Counting {
+    fn durable(&self) -> Ticket {
+        self.queues.durable()
+    }
+
+    fn commit(&self) -> Committed {
+        let _held = self.hold.lock().unwrap();
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.queues.commit()
+    }
+
+    fn interval_ms(&self) -> Option<u64> {
+        self.queues.interval_ms()
+    }
+}
+
+/// A Redis server over queues on disk under `--fsync always`, in this process.
+fn serve() -> (Server, SocketAddr, Arc<Counting>, TempDir) {
+    let root = TempDir::new().unwrap();
+    let directory = DataDirectory::open(root.path(), 1 << 20, true).unwrap();
+    let limits = QueueLimits { max_queues: 100, max_queue_len: u64::MAX };
+    let backing = Box::new(DiskBacking::new(directory));
+    let queues = Arc::new(Queues::open(backing, limits, Policy::Always).unwrap());
+    let durability = Arc::new(Counting {
+        queues: Arc::clone(&queues),
+        commits: AtomicU64::new(0),
+        hold: Mutex::new(()),
+    });
+    let statistics = Arc::new(Statistics::default());
+    let shared = Arc::new(Shared {
+        store: Store::Queues(queues),
+        gate: RwLock::new(()),
+        max_message: 1 << 20,
+        settings: Settings::default(),
+        statistics: Arc::clone(&statistics),
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = Service {
+        protocol: "redis",
+        listener,
+        refusal: b"",
+        sessions: Box::new(move |id, peer| {
+            Box::new(RedisSession::new(Arc::clone(&shared), id, peer.to_string()))
+        }),
+    };
+    let limits = Limits { max_clients: 100, idle_timeout: None };
+    let committing: Arc<dyn Durability> = Arc::<Counting>::clone(&durability);
+    let server = Server::start(vec![service], limits, committing, statistics).unwrap();
+    (server, address, durability, root)
+}
+
+#[test]
+fn rule_13_a_pipeline_costs_a_few_syncs_and_not_one_a_command() {
+    let (server, address, durability, _root) = serve();
+    let mut client = Client::connect(address);
+    client.ask("SADD q first\r\n", ":1\r\n");
+    let before = durability.commits.load(Ordering::SeqCst);
+    let pushes: String = (0..1000).map(|number| format!("SADD q {number}\r\n")).collect();
+    client.ask(pushes, ":1\r\n".repeat(1000));
+    let commits = durability.commits.load(Ordering::SeqCst) - before;
+    println!("{commits} commits");
+    assert!((1..=20).contains(&commits), "{commits} commits for a pipeline of 1000");
+    server.stop();
+}
+
+#[test]
+fn rule_13_many_clients_share_a_sync_and_no_reply_leaves_before_it() {
+    let (server, address, durability, _root) = serve();
+    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(address)).collect();
+    clients.iter_mut().for_each(|client| client.ask("PING\r\n", "+PONG\r\n"));
+    let before = durability.commits.load(Ordering::SeqCst);
+    let held = durability.hold.lock().unwrap();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("SADD q {number}\r\n"));
+    }
+    // Everything is in the queue, and nobody has been told. A reply about the queue waits too.
+    let queues = &durability.queues;
+    let start = Instant::now();
+    while queues.find(b"q", &mut Ticket::default(), |queue| Ok(queue.len())) != Ok(Some(50)) {
+        assert!(start.elapsed() < GUARD);
+        thread::yield_now();
+    }
+    for client in &mut clients {
+        let socket = client.sender();
+        socket.set_nonblocking(true).unwrap();
+        let early = socket.peek(&mut [0; 16]);
+        assert!(early.is_err(), "answered before it is durable: {early:?}");
+        socket.set_nonblocking(false).unwrap();
+    }
+    // What waits for no sync is answered meanwhile.
+    Client::connect(address).ask("PING\r\n", "+PONG\r\n");
+    drop(held);
+    clients.iter_mut().for_each(|client| client.expect(":1\r\n"));
+    let commits = durability.commits.load(Ordering::SeqCst) - before;
+    assert!((1..=3).contains(&commits), "{commits} commits for 50 clients");
+    server.stop();
+}
