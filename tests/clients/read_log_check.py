@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""Compares what read_log.py lists with what the daemon delivers.
+
+Each round works on a daemon, ends it, perhaps damages its files, lists them with read_log.py, starts
+the daemon on them again and pops everything. A queue must deliver what was listed: bodies and
+flags, in order. The seed is printed; MQ_TEST_SEED repeats a run.
+
+usage: read_log_check.py path/to/mqd [rounds]
+"""
+
+import glob
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from urllib.parse import unquote_to_bytes
+
+READER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_log.py")
+NAMES = [b"jobs", b"a/b\r\n\0", b"x" * 300, b""]
+OLD = b"buried"
+
+
+class Client:
+    """The few replies of Redis and memcached that are needed here."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.replies = self.socket.makefile("rb")
+
+    def __call__(self, *words):
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        bulks = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(bulks))
+        return self.reply()
+
+    def reply(self):
+        line = self.replies.readline().rstrip(b"\r\n")
+        kind, rest = line[:1], line[1:]
+        if kind == b"*":
+            return [self.reply() for _ in range(int(rest))]
+        if kind == b"$":
+            return self.replies.read(int(rest) + 2)[:-2] if int(rest) >= 0 else None
+        assert kind in (b":", b"+"), line
+        return int(rest) if kind == b":" else rest
+
+    def set(self, key, flags, exptime, body):
+        self.socket.sendall(b"set %s %d %d %d\r\n%s\r\n" % (key, flags, exptime, len(body), body))
+        assert self.replies.readline() == b"STORED\r\n"
+
+    def get(self, key):
+        """Flags and body of the oldest message."""
+        self.socket.sendall(b"get %s\r\n" % key)
+        line = self.replies.readline()
+        if line == b"END\r\n":
+            return None
+        _value, _key, flags, length = line.split()
+        body = self.replies.read(int(length) + 2)[:-2]
+        assert self.replies.readline() == b"END\r\n"
+        return int(flags), body
+
+
+class Daemon:
+    """A daemon on `directory`."""
+
+    def __init__(self, binary, directory):
+        options = ["--redis", "127.0.0.1:0", "--memcached", "127.0.0.1:0", "--log", "error"]
+        options += ["--segment-size", "64k", "--dir", directory, "--fsync", "everysec"]
+        self.log = open(os.path.join(os.path.dirname(directory), "log"), "ab")
+        self.process = subprocess.Popen(
+            [binary, *options], stdout=subprocess.PIPE, stderr=self.log
+        )
+        ports = [int(self.process.stdout.readline().rsplit(b":", 1)[1]) for _ in range(2)]
+        self.redis, self.memcached = Client(ports[0]), Client(ports[1])
+
+    def end(self, kill):
+        (self.process.kill if kill else self.process.terminate)()
+        self.process.wait(60)
+        self.process.stdout.close()
+        self.log.close()
+
+
+def work(daemon, draw):
+    """Pushes, pops and removals from the middle, over several segments."""
+    for name in draw.sample(NAMES, draw.randint(1, len(NAMES))):
+        pushed = []
+        for _ in range(draw.randint(1, 400)):
+            what = draw.random()
+            if what < 0.7 or not pushed:
+                body = draw.randbytes(draw.choice([0, 1, 7, 8, 100, 1000]))
+                pushed += [body] * daemon.redis("SADD", name, body)
+            elif what < 0.85:
+                daemon.redis("SPOP", name)
+            else:
+                daemon.redis("SREM", name, draw.choice(pushed))
+    for number in range(draw.randint(0, 30)):
+        exptime = draw.choice([0, 0, 1000, int(time.time()) + 1])
+        daemon.memcached.set(b"flagged", draw.getrandbits(32), exptime, b"%d" % number)
+
+
+def bury(daemon, directory):
+    """One old message under many that are gone: it is copied forward, and all segments die, also
+    those with the removals. Answers the first segments."""
+    segments = f"{directory}/q-buried/*.seg"
+    pushed, count = {}, 0
+    deadline = time.time() + 60
+    while not pushed or any(map(os.path.exists, used)):
+        for number in range(count, count + 300):
+            daemon.redis("SADD", OLD, b"%d" % number + bytes(1000))
+        pushed = pushed or {path: read(path) for path in glob.glob(segments)}
+        for number in range(max(count, 1), count + 300):
+            daemon.redis("SREM", OLD, b"%d" % number + bytes(1000))
+        if count == 0:
+            used = glob.glob(segments)
+        count += 300
+        time.sleep(0.1)
+        assert time.time() < deadline, "the first segments do not die"
+    assert b"copied_messages:0" not in daemon.redis("INFO"), "nothing was copied forward"
+    return pushed
+
+
+def restore(files):
+    """Brings back dead segments, as when a crash comes before their unlinking is durable."""
+    for path, data in files.items():
+        with open(path, "xb") as file:
+            file.write(data)
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def damage(directory, draw):
+    """Changes a few bytes of a file, or blanks them: somewhere, or at the end of what is written."""
+    path = draw.choice(sorted(glob.glob(glob.escape(directory) + "/q-*/*.seg")))
+    with open(path, "r+b") as file:
+        data = bytearray(file.read())
+        end = len(data.rstrip(b"\0"))
+        start = draw.choice([draw.randrange(end), max(0, end - draw.randint(1, 300))])
+        count = min(draw.choice([1, 2, 512]), len(data) - start)
+        blank = draw.random() < 0.5
+        data[start : start + count] = bytes(count) if blank else draw.randbytes(count)
+        file.seek(0)
+        file.write(data)
+    return f"{count} bytes at {start} of {os.path.relpath(path, directory)}"
+
+
+def listed(directory):
+    """By queue: flags and bodies of what is not expired."""
+    text = subprocess.run([sys.executable, READER, directory], check=True, capture_output=True)
+    queues = {}
+    for line in text.stdout.decode().splitlines():
+        name, _number, flags, expires, body = line.split("\t")
+        if int(expires) == 0 or int(expires) > time.time() * 1000:
+            queue = queues.setdefault(unquote_to_bytes(name), [])
+            queue.append((int(flags), unquote_to_bytes(body)))
+    return queues
+
+
+def delivered(daemon):
+    """The same, by popping."""
+    queues = {}
+    for name in daemon.redis("KEYS", "*"):
+        if name == b"flagged":
+            messages = list(iter(lambda: daemon.memcached.get(b"flagged"), None))
+        else:
+            bodies = daemon.redis("SPOP", name, 1_000_000)
+            messages = [(0, body) for body in bodies]
+        if messages:
+            queues[name] = messages
+    return queues
+
+
+def play(binary, number, draw):
+    with tempfile.TemporaryDirectory(prefix="mq-read-log-") as scratch:
+        directory = os.path.join(scratch, "data")
+        daemon = Daemon(binary, directory)
+        work(daemon, draw)
+        files = bury(daemon, directory) if number == 0 else {}
+        daemon.end(kill=draw.random() < 0.5)
+        if files:
+            restore(files)
+        done = damage(directory, draw) if number % 2 else "nothing"
+        time.sleep(1.1)  # What expires has expired.
+        expected = listed(directory)
+        daemon = Daemon(binary, directory)
+        got = delivered(daemon)
+        daemon.end(kill=True)
+        if expected != got:
+            for name in sorted({*expected, *got}):
+                mine, theirs = expected.get(name, []), got.get(name, [])
+                print(f"queue {name!r}: listed {len(mine)}, delivered {len(theirs)}")
+            with open(os.path.join(scratch, "log")) as log:
+                print(log.read())
+            sys.exit(f"round {number} differs, damaged: {done}")
+        return sum(map(len, got.values()))
+
+
+def main():
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    rounds = int(sys.argv[2]) if len(sys.argv) == 3 else 6
+    seed = int(os.environ.get("MQ_TEST_SEED") or time.time_ns())
+    print(f"read_log_check: MQ_TEST_SEED={seed}")
+    draw = random.Random(seed)
+    total = sum(play(sys.argv[1], number, draw) for number in range(rounds))
+    print(f"read_log_check: {rounds} rounds, {total} messages agree")
+
+
+if __name__ == "__main__":
+    main()

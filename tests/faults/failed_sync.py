@@ -1,0 +1,115 @@
+"""A device that fails to sync: nobody is told what is not durable, later writes are refused
+until the restart, reading goes on, and the restart serves what was answered before (rule 9).
+
+Usage: failed_sync.py MQD DIRECTORY, with FAILING_SYNC the library to preload.
+"""
+
+import os
+import shutil
+
+from client import Daemon, Refused, refusal, run, say, wait_until
+
+
+def start(program, data, policy, fail):
+    environment = {"LD_PRELOAD": os.environ["FAILING_SYNC"], "MQ_FAIL": fail}
+    return Daemon(program, data, ["--fsync", policy], environment)
+
+
+def positive(work):
+    """What `work` is answered; None: an error or the end of the connection."""
+    try:
+        return work()
+    except (Refused, OSError):
+        return None
+
+
+def check_closed_for_writing(daemon):
+    """Every write is refused, and every read is answered."""
+    client = daemon.redis()
+    for _ in range(2):
+        for command in (["SADD", "q", "later"], ["SPOP", "q"], ["SREM", "q", "m3"]):
+            error = refusal(lambda: client.ask(*command))
+            assert "sync" in error and "restart" in error, error
+        error = refusal(lambda: daemon.memcached().set(b"q", b"later"))
+        assert error.startswith("SERVER_ERROR "), error
+    assert client.ask("PING") == "PONG"
+    assert client.ask("SISMEMBER", "q", "m3") == 1
+    assert client.ask("SMEMBERS", "q")[:10] == [b"m%d" % number for number in range(10)]
+
+
+def check_after_restart(program, data, policy, doubtful):
+    daemon = Daemon(program, data, ["--fsync", policy, "--strict"])
+    client = daemon.redis()
+    left = client.ask("SMEMBERS", "q")
+    durable = [b"m%d" % number for number in range(10)]
+    assert left[:10] == durable and left[10:] in ([], doubtful), left
+    assert client.ask("SADD", "q", "writable") == 1
+    assert daemon.stop() == 0
+
+
+def under_always(program, directory):
+    data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
+    for command in (["SADD", "q", "doubtful"], ["SPOP", "q"], ["SREM", "q", "m5"]):
+        daemon = start(program, data, "always", fail)
+        client = daemon.redis()
+        for number in range(10):
+            assert client.ask("SADD", "q", f"m{number}") == 1
+        assert client.ask("SADD", "fine", "m") == 1
+        open(fail, "w").close()
+        assert positive(lambda: client.ask(*command)) is None, f"{command}: answered, not durable"
+        os.remove(fail)
+        # The device is well again: a sync that is tried again would lie.
+        error = refusal(lambda: daemon.redis().ask("SADD", "q", "later"))
+        assert "restart" in error, error
+        # Another queue has nothing to do with it.
+        assert daemon.redis().ask("SADD", "fine", "n") == 1
+        if command[0] == "SADD":
+            check_closed_for_writing(daemon)
+        daemon.kill()
+        if command[0] == "SADD":
+            check_after_restart(program, data, "always", [b"doubtful"])
+        shutil.rmtree(data)
+    say("always: nobody was told what was not durable")
+
+
+def under_everysec(program, directory):
+    data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
+    daemon = start(program, data, "everysec", fail)
+    client = daemon.redis()
+    for number in range(10):
+        assert client.ask("SADD", "q", f"m{number}") == 1
+    open(fail, "w").close()
+
+    def is_closed():
+        return positive(lambda: daemon.redis().ask("SADD", "q", "doubtful")) is None
+
+    wait_until(is_closed, "a failed sync closes the queue")
+    check_closed_for_writing(daemon)
+    os.remove(fail)
+    check_closed_for_writing(daemon)
+    # What was answered since the last good sync may be lost: that is no clean stop.
+    assert daemon.stop() == 1, daemon.log()
+    check_after_restart(program, data, "everysec", [b"doubtful"])
+    shutil.rmtree(data)
+    say("everysec: the failed sync closed the queue")
+
+
+def at_the_stop(program, directory):
+    """The last sync fails: the exit status says so."""
+    data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
+    daemon = start(program, data, "never", fail)
+    assert daemon.redis().ask("SADD", "q", "m") == 1
+    open(fail, "w").close()
+    assert daemon.stop() == 1, daemon.log()
+    os.remove(fail)
+    shutil.rmtree(data)
+    say("never: a failed sync at the stop is an exit status of 1")
+
+
+def test(program, directory):
+    under_always(program, directory)
+    under_everysec(program, directory)
+    at_the_stop(program, directory)
+
+
+run(test)

@@ -1,0 +1,129 @@
+"""The order of syncs, as the system sees it: what an answer says is on the device before it leaves, a
+segment before its successor has a record, a directory after every change in it (rules 8, 12, 13, 15).
+
+Usage: sync_order.py MQD DIRECTORY, with TRACING the library to preload.
+"""
+
+import os
+import shutil
+import time
+
+from client import Daemon, run, say, wait_until
+
+
+class Traced:
+    """A daemon whose syncs are written down."""
+
+    def __init__(self, program, directory, policy):
+        directory = os.path.realpath(directory)
+        self.data, self.trace = os.path.join(directory, "data"), os.path.join(directory, "trace")
+        open(self.trace, "w").close()
+        environment = {"LD_PRELOAD": os.environ["TRACING"], "MQ_TRACE": self.trace}
+        arguments = ["--fsync", policy, "--segment-size", "64k"]
+        self.daemon = Daemon(program, self.data, arguments, environment)
+        self.client = self.daemon.redis()
+
+    def calls(self):
+        with open(self.trace, encoding="utf-8") as trace:
+            return [tuple(line.split(" ", 1)) for line in trace.read().splitlines()]
+
+    def ask(self, *command):
+        """The answer, and the calls from before the question to the answer."""
+        before = len(self.calls())
+        answer = self.client.ask(*command)
+        return answer, self.calls()[before:]
+
+    def newest(self, queue="q"):
+        """The newest segment that has been synced with a mapping."""
+        synced = [path for call, path in self.calls() if call == "msync" and f"/q-{queue}/" in path]
+        return max(synced, default=None)
+
+    def end(self, directory):
+        assert self.daemon.stop() == 0
+        shutil.rmtree(self.data)
+
+
+def check_directories(calls):
+    """Each change in a directory has a sync of it behind it."""
+    for index, (call, path) in enumerate(calls):
+        if call in ("create", "mkdir", "rename", "unlink"):
+            synced = ("fsync", os.path.dirname(path)) in calls[index + 1:]
+            assert synced, f"{call} {path}, and its directory is not synced: {calls[index:]}"
+
+
+def check_rotation(before, after, calls):
+    """A new tail: the old one has been synced first."""
+    if before is not None and after != before:
+        synced = [path for call, path in calls if call == "msync"]
+        assert before in synced, f"{after} is in use and {before} is not synced: {calls}"
+        assert synced.index(before) < synced.index(after), calls
+
+
+def answers_wait_for_syncs(program, directory):
+    traced = Traced(program, directory, "always")
+    rotations = 0
+    for number in range(300):
+        before = traced.newest()
+        answer, calls = traced.ask("SADD", "q", b"%01000d" % number)
+        assert answer == 1
+        after = traced.newest()
+        assert ("msync", after) in calls, f"answered before a sync: {calls}"
+        check_rotation(before, after, calls)
+        check_directories(calls)
+        rotations += before != after
+    assert rotations > 4, rotations
+    for number in range(100):
+        for command in (["SPOP", "q"], ["SREM", "q", b"%01000d" % (299 - number)]):
+            _, calls = traced.ask(*command)
+            assert ("msync", traced.newest()) in calls, f"{command}: answered before a sync"
+    answer, calls = traced.ask("DEL", "q")
+    assert answer == 1
+    renamed = calls.index(("rename", os.path.join(traced.data, "q-q")))
+    assert ("fsync", traced.data) in calls[renamed:], f"dropped, and not durably: {calls}"
+    # Segments that died were unlinked, and the unlinks are durable.
+    assert any(call == "unlink" for call, _ in traced.calls())
+    # What the reaper unlinks of a dropped queue need not be: the next start goes on with it.
+    wait_until(lambda: not any(name.startswith("dropped") for name in os.listdir(traced.data)),
+               "the dropped queue is unlinked")
+    check_directories([call for call in traced.calls() if "/dropped-" not in call[1]])
+    traced.end(directory)
+    say("always: every answer waited for its sync")
+
+
+def rotations_are_synced(program, directory):
+    """Under the other policies too: recovery relies on it."""
+    traced = Traced(program, directory, "never")
+    for number in range(300):
+        before = len(traced.calls())
+        traced.client.ask("SADD", "q", b"%01000d" % number)
+        created = [path for call, path in traced.calls()[before:] if call == "create"]
+        check_directories(traced.calls()[before:])
+        assert not created or number == 0 or "msync" in dict(traced.calls()), created
+    segments = sorted(os.listdir(os.path.join(traced.data, "q-q")))
+    synced = {os.path.basename(path) for call, path in traced.calls() if call == "msync"}
+    # All but the tail, and segments behind it that have no record yet.
+    assert len(synced) >= 4 and synced.issuperset(segments[:len(synced)]), (segments, synced)
+    traced.end(directory)
+    say("never: a segment is synced before its successor is used")
+
+
+def idle_queues_are_synced(program, directory):
+    traced = Traced(program, directory, "everysec")
+    for _ in range(3):
+        _, calls = traced.ask("SADD", "q", b"m%f" % time.time())
+        before = sum(call == "msync" for call, _ in traced.calls())
+        start = time.monotonic()
+        wait_until(lambda: sum(call == "msync" for call, _ in traced.calls()) > before,
+                   "what was written before the daemon fell idle is synced")
+        assert time.monotonic() - start < 3, "later than a second, even on a slow machine"
+    traced.end(directory)
+    say("everysec: what is dirty is synced, idle or not")
+
+
+def test(program, directory):
+    answers_wait_for_syncs(program, directory)
+    rotations_are_synced(program, directory)
+    idle_queues_are_synced(program, directory)
+
+
+run(test)
