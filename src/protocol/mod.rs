@@ -22,3 +22,14 @@ pub enum Parsed {
         need: usize,
     },
 }
+
+/// Whether a line with these first and last words is HTTP. A web page can make a browser send
+/// requests to any port, and some of their lines would run as commands; no client of ours starts a
+/// line like this.
+pub fn is_http(first: &[u8], last: &[u8]) -> bool {
+    const METHODS: [&[u8]; 9] =
+        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"];
+    first.eq_ignore_ascii_case(b"POST")
+        || first.eq_ignore_ascii_case(b"Host:")
+        || (METHODS.contains(&first) && last.starts_with(b"HTTP/"))
+}

@@ -79,12 +79,9 @@ pub(super) fn read<'a>(line: &'a [u8], limits: &Limits) -> Result<Line<'a>, BadL
 
 /// True for the lines that browsers can be made to send to any port.
 pub(super) fn is_http(line: &[u8]) -> bool {
-    const METHODS: [&[u8]; 8] =
-        [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"];
     let mut words = Words(line);
     let first = words.next().unwrap_or_default();
-    let ends_in_http = || words.last().is_some_and(|word| word.starts_with(b"HTTP/1."));
-    matches!(first, b"POST" | b"Host:") || METHODS.contains(&first) && ends_in_http()
+    crate::protocol::is_http(first, words.last().unwrap_or_default())
 }
 
 fn retrieve(rest: Words<'_>, retrieval: Retrieval) -> Result<Line<'_>, BadLine> {

@@ -6,8 +6,8 @@
 use super::client::Client;
 use super::dispatch::{self, Context};
 use super::request::Args;
-use crate::protocol::Parsed;
 use crate::protocol::resp::{Arguments, FramingError, Limits, Reply, parse};
+use crate::protocol::{Parsed, is_http};
 use crate::session::{Advance, Close, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl RedisSession {
         if args.is_empty() {
             return;
         }
-        if args.is_inline() && is_http(args) {
+        if args.is_inline() && is_http(args.get(0), args.get(args.len() - 1)) {
             advance.close = Some(Close::Http);
             return;
         }
@@ -110,14 +110,4 @@ pub(super) fn limits(shared: &Shared) -> Limits {
 /// Bytes of one request, and of all requests that a transaction may queue.
 pub(super) fn request_limit(shared: &Shared) -> usize {
     shared.max_message.saturating_mul(4).saturating_add(REQUEST_BYTES)
-}
-
-/// A web page can make a browser send requests to this port, and some of their lines would run as
-/// inline commands. No client of ours starts a line like this.
-fn is_http(args: Args<'_>) -> bool {
-    const METHODS: [&[u8]; 7] = [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"PATCH"];
-    let (first, last) = (args.get(0), args.get(args.len() - 1));
-    first.eq_ignore_ascii_case(b"POST")
-        || first.eq_ignore_ascii_case(b"Host:")
-        || (last.starts_with(b"HTTP/") && METHODS.contains(&first))
 }
