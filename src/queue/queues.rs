@@ -1,7 +1,8 @@
 //! All queues of a daemon, by name.
 //!
-//! The map's lock is held only to look a queue up; work is done under the queue's own lock, so a
-//! slow queue never stops another. An empty queue does not exist for clients; what is left of it
+//! The map's lock is held to look a queue up, and to take a few empty ones out, which renames their
+//! folders but syncs nothing; work is done under the queue's own lock, so a slow queue never stops
+//! another. An empty queue does not exist for clients; what is left of it
 //! here goes when the daemon tidies up, or when room for another queue is needed.
 
 use super::chores::Chores;
