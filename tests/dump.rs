@@ -321,7 +321,7 @@ fn a_flipped_bit_is_named_and_the_other_messages_are_printed() {
     fs::write(&file, bytes).unwrap();
     let (printed, said) = damaged(directory.path(), &["messages", "jobs"]);
     assert_eq!(last_column(&printed), ["message 0", "message 2", "after the sync"]);
-    let place = format!("00000000000000000000.seg: offset {}: expected checksum", RECORDS + 72);
+    let place = format!("00000000000000000000.seg: at offset {}: expected checksum", RECORDS + 72);
     assert!(said.contains(&place) && said.contains("[rotten-record]"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     let (printed, _) = damaged(directory.path(), &["list"]);

@@ -44,8 +44,10 @@ fn main() -> ExitCode {
         output: BufWriter::new(io::stdout().lock()),
         has_failed: false,
     };
-    match dump.run(command).and_then(|()| dump.output.flush()) {
-        Ok(()) if dump.has_failed || dump.inspection.damage_count() > 0 => ExitCode::FAILURE,
+    let outcome = dump.run(command).and_then(|()| dump.output.flush());
+    dump.say_findings();
+    match outcome {
+        Ok(()) if dump.has_failed => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         // As with `| head`: the reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -97,7 +99,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(PathBuf, Command)
 struct Dump<W> {
     inspection: Inspection,
     output: W,
-    /// Something asked for could not be shown.
+    /// Something asked for could not be shown, or is damaged.
     has_failed: bool,
 }
 
@@ -193,7 +195,16 @@ impl<W: Write> Dump<W> {
 
     fn open(&mut self, folder: &str) -> Option<InspectedQueue> {
         let queue = self.inspection.open(folder);
+        self.say_findings();
         self.shown(queue).flatten()
+    }
+
+    /// Names what was found in the files.
+    fn say_findings(&mut self) {
+        for finding in self.inspection.take_findings() {
+            log::log!(finding.level(), "{finding}");
+            self.has_failed |= finding.is_damage();
+        }
     }
 
     /// Logs what cannot be shown.

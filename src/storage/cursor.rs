@@ -67,6 +67,58 @@ impl Cursor {
     }
 }
 
+/// Why a slot's sector is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotFault {
+    /// The checksum does not fit the bytes.
+    Checksum {
+        /// What the slot says.
+        expected: u32,
+        /// What its bytes give.
+        found: u32,
+    },
+    /// It was written for the segment at this base.
+    Base(u64),
+    /// Bytes behind the slot are not zero, the first of them at this offset of the sector.
+    Behind(usize),
+}
+
+impl SlotFault {
+    /// What is wrong with a slot's whole sector, of the segment at `base`; None: it is valid, or
+    /// was never written.
+    pub fn of(base: u64, sector: &[u8]) -> Option<SlotFault> {
+        let first = sector.iter().position(|byte| *byte != 0)?;
+        let (slot, behind) = sector.split_at_checked(SLOT_SIZE)?;
+        let (expected, found) = (get_u32(slot, SLOT_CRC), crc32fast::hash(&slot[..SLOT_CRC]));
+        if first < SLOT_SIZE && expected != found {
+            return Some(SlotFault::Checksum { expected, found });
+        }
+        if first < SLOT_SIZE && get_u64(slot, SLOT_BASE) != base {
+            return Some(SlotFault::Base(get_u64(slot, SLOT_BASE)));
+        }
+        let behind = behind.iter().position(|byte| *byte != 0)?;
+        Some(SlotFault::Behind(SLOT_SIZE + behind))
+    }
+
+    /// What should be there, in words.
+    pub fn expected(&self, base: u64) -> String {
+        match self {
+            SlotFault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
+            SlotFault::Base(_) => format!("a cursor of the segment at {base}"),
+            SlotFault::Behind(_) => "zeros behind a cursor".into(),
+        }
+    }
+
+    /// What is there, in words.
+    pub fn found(&self) -> String {
+        match self {
+            SlotFault::Checksum { found, .. } => format!("{found:08x}"),
+            SlotFault::Base(base) => format!("one of the segment at {base}"),
+            SlotFault::Behind(offset) => format!("something at byte {offset} of its sector"),
+        }
+    }
+}
+
 /// Where slot `index` starts in its segment, in bytes.
 pub const fn slot_offset(index: usize) -> usize {
     SLOTS + index * SECTOR

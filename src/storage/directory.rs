@@ -9,12 +9,15 @@
 
 use super::counters::Counters;
 use super::error::StorageError;
-use super::log::{Log, LogSettings};
+use super::finding::{Finding, Label};
+use super::log::Log;
 use super::recovery;
 use super::segment::sync_directory;
+use super::settings::{Access, LogSettings};
 use fs2::FileExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,8 +27,10 @@ use std::thread;
 
 /// The name of the lock file.
 pub(super) const LOCK: &str = "LOCK";
+/// The name of the folder of copies.
+pub(super) const QUARANTINE: &str = "damaged";
 const QUEUE_PREFIX: &str = "q-";
-const DROPPED_PREFIX: &str = "dropped-";
+pub(super) const DROPPED_PREFIX: &str = "dropped-";
 /// Separates a cut name from the number that makes it unique; no encoded name contains it.
 const CUT_MARK: char = '~';
 /// The longest encoded name that is not cut, in bytes; file systems allow 255 with the prefix.
@@ -68,20 +73,24 @@ pub(super) fn may_hold(folder: &str, name: &[u8]) -> bool {
     folder == stem || (stem.ends_with(CUT_MARK) && folder.starts_with(&stem))
 }
 
-/// The folders in a data directory, sorted.
-pub(super) fn folders(path: &Path) -> Result<Vec<String>, StorageError> {
-    let list = || -> io::Result<Vec<String>> {
-        let mut folders = Vec::new();
+/// What is in a folder, sorted by name; true for a folder.
+pub(super) fn entries(path: &Path) -> Result<Vec<(OsString, bool)>, StorageError> {
+    let list = || -> io::Result<Vec<(OsString, bool)>> {
+        let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.extend(entry.file_name().into_string().ok());
-            }
+            entries.push((entry.file_name(), entry.file_type()?.is_dir()));
         }
-        folders.sort_unstable();
-        Ok(folders)
+        entries.sort_unstable();
+        Ok(entries)
     };
     list().map_err(|error| StorageError::io("list", path, error))
+}
+
+/// The folders in a data directory, sorted.
+pub(super) fn folders(path: &Path) -> Result<Vec<String>, StorageError> {
+    let folders = entries(path)?.into_iter().filter(|(_, is_folder)| *is_folder);
+    Ok(folders.filter_map(|(name, _)| name.into_string().ok()).collect())
 }
 
 /// The queue's name in its folder's name. None: this is no queue's folder. Some(None): the name was
@@ -117,8 +126,7 @@ impl DataDirectory {
         sync_directory(path)?;
         let settings = LogSettings {
             segment_size,
-            strict,
-            quarantine: Some(path.join("damaged")),
+            access: Access::Own { strict, quarantine: path.join(QUARANTINE) },
             counters: Arc::new(Counters::default()),
         };
         let (sender, dropped) = mpsc::channel();
@@ -153,18 +161,13 @@ impl DataDirectory {
                     log.rest();
                     logs.push(log);
                 }
-                None => {
-                    log::info!("{}: removed [unborn-queue]", path.display());
-                    self.drop_folder(&path)?;
-                }
+                None => self.drop_folder(&path)?,
             }
         }
         self.settle_drops()?;
         let mut names = HashSet::new();
         if let Some(twice) = logs.iter().find(|log| !names.insert(log.name())) {
-            let (path, name) = (twice.directory().display(), twice.name().escape_ascii());
-            let what = format!("{path}: queue {name} has another folder [foreign-segment]");
-            return Err(StorageError::Damaged(what));
+            self.settings.decide(second_folder(twice.directory(), twice.name()))?;
         }
         Ok(logs)
     }
@@ -233,6 +236,17 @@ impl DataDirectory {
     /// Counters of what was found and done.
     pub fn counters(&self) -> &Counters {
         &self.settings.counters
+    }
+}
+
+/// Queue `name` has a folder beside the one at `path`.
+pub(super) fn second_folder(path: &Path, name: &[u8]) -> Finding {
+    Finding {
+        file: path.into(),
+        offset: 0,
+        label: Label::ForeignSegment,
+        expected: format!("one folder of queue {:?}", name.escape_ascii().to_string()),
+        found: "another".into(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What storage answers when it cannot do what it was asked. Each error says which file and why.
 
+use super::finding::Finding;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -37,15 +38,8 @@ pub enum StorageError {
         /// The lock file.
         path: PathBuf,
     },
-    /// The file is of a format that this program does not read.
-    Version {
-        /// The segment file.
-        path: PathBuf,
-        /// The version it says.
-        found: u32,
-    },
-    /// Damage, where none is allowed (`--strict`).
-    Damaged(String),
+    /// The log is not opened with what was found: nothing can be, or nothing may be (`--strict`).
+    Refused(Box<Finding>),
 }
 
 impl StorageError {
@@ -79,12 +73,11 @@ impl fmt::Display for StorageError {
             StorageError::Locked { path } => {
                 write!(f, "another daemon uses this directory: {} is locked", path.display())
             }
-            StorageError::Version { path, found } => write!(
-                f,
-                "{}: format version {found} is newer than this program reads [newer-format]",
-                path.display()
-            ),
-            StorageError::Damaged(what) => write!(f, "{what}"),
+            // Damage is refused where it is asked for only.
+            StorageError::Refused(finding) if finding.is_damage() => {
+                write!(f, "{finding} (--strict)")
+            }
+            StorageError::Refused(finding) => write!(f, "{finding}"),
         }
     }
 }

@@ -37,6 +37,20 @@ pub struct Summary {
     pub hash: BodyHash,
 }
 
+/// What is behind a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// Nothing.
+    Not,
+    /// Its footer.
+    With(Footer),
+    /// So many bytes that are no footer of it.
+    Badly {
+        /// How many.
+        length: u64,
+    },
+}
+
 /// Summaries of all records of a segment, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footer {
@@ -160,22 +174,25 @@ impl Footer {
         written
     }
 
-    /// Reads the footer of `segment`; None: there is none, or it does not fit.
-    pub fn read(segment: &Segment) -> io::Result<Option<Footer>> {
+    /// Reads what is behind `segment`.
+    pub fn read(segment: &Segment) -> io::Result<Sealed> {
         let file = File::open(&segment.path)?;
         let length = file.metadata()?.len().saturating_sub(segment.size);
+        if length == 0 {
+            return Ok(Sealed::Not);
+        }
         // No record is smaller than its entry, so a footer is never larger than its segment.
-        if length == 0 || length > segment.size {
-            return Ok(None);
+        if length > segment.size {
+            return Ok(Sealed::Badly { length });
         }
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, segment.size)?;
-        let footer = Footer::decode(segment.base, &bytes);
-        Ok(footer.filter(|footer| {
+        let footer = Footer::decode(segment.base, &bytes).filter(|footer| {
             let start = segment.records_start();
             let end = footer.summaries(start).fold(start, |_, last| last.position + last.size);
             end == footer.records_end && end <= segment.end()
-        }))
+        });
+        Ok(footer.map_or(Sealed::Badly { length }, Sealed::With))
     }
 }
 

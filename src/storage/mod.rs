@@ -6,13 +6,15 @@
 //! - `layout`, `record`, `cursor`: bytes and what they say,
 //! - `segment`, `walk`, `footer`: one file, the way through its records, and their summary,
 //! - `log`: one queue; `index` and `relocated` say where its messages are,
-//! - `recovery`: from files to a log; `quarantine` sets copies of damaged ones aside,
+//! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
+//!   that, and `quarantine` sets copies of damaged files aside,
 //! - `directory`: all queues; `inspect` looks at them and writes nothing.
 
 mod counters;
 mod cursor;
 mod directory;
 mod error;
+mod finding;
 mod footer;
 mod index;
 mod inspect;
@@ -24,14 +26,17 @@ mod record;
 mod recovery;
 mod relocated;
 mod segment;
+mod settings;
 mod walk;
 
-pub use self::log::{Log, LogSettings, SyncPoint, SyncWork};
+pub use self::log::{Log, SyncPoint, SyncWork};
 pub use counters::Counters;
 pub use directory::DataDirectory;
 pub use error::StorageError;
+pub use finding::{Finding, Label, Weight};
 pub use inspect::{InspectedQueue, Inspection};
 pub use message::{Message, NewMessage, Place};
+pub use settings::{Access, LogSettings};
 
 /// The bytes themselves, for tools and tests that read files without a log.
 pub mod format {

@@ -1,26 +1,24 @@
 //! Copies of damaged segments, set aside before anything is written over them.
 
-use super::segment::Segment;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// Copies the file of `segment`, of the queue in `directory`, into `quarantine`, once, if there is
-/// one. Where that fails, on a full disk for one, a log line says so and the daemon goes on.
-pub fn set_aside(quarantine: Option<&Path>, directory: &Path, segment: &Segment) {
-    let Some(quarantine) = quarantine else {
-        return;
+/// Copies the segment file at `path`, of the queue whose folder it lies in, into `quarantine`,
+/// once, if it is there. Where that fails, on a full disk for one, a log line says so and the
+/// daemon goes on.
+pub fn set_aside(quarantine: &Path, path: &Path) {
+    let name = |path: Option<&Path>| {
+        let name = path.and_then(Path::file_name).unwrap_or_default();
+        name.to_string_lossy().into_owned()
     };
-    let queue = directory.file_name().unwrap_or_default().to_string_lossy();
-    let file = segment.path.file_name().unwrap_or_default().to_string_lossy();
-    let target = quarantine.join(format!("{queue}.{file}"));
-    if target.exists() {
+    let target = quarantine.join(format!("{}.{}", name(path.parent()), name(Some(path))));
+    if target.exists() || !path.exists() {
         return;
     }
-    let copied = copy(&segment.path, quarantine, &target);
-    match copied {
-        Ok(()) => log::warn!("a copy of {} is in {}", segment.path.display(), target.display()),
-        Err(error) => log::error!("no copy of {}: {error}", segment.path.display()),
+    match copy(path, quarantine, &target) {
+        Ok(()) => log::warn!("a copy of {} is in {}", path.display(), target.display()),
+        Err(error) => log::error!("no copy of {}: {error}", path.display()),
     }
 }
 

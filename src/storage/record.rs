@@ -142,17 +142,24 @@ pub enum Fault {
     Hole,
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Fault {
+    /// What should be there, in words.
+    pub fn expected(&self) -> String {
         match self {
-            Fault::Checksum { expected, found } => {
-                write!(f, "expected checksum {expected:08x}, found {found:08x}")
-            }
-            Fault::Kind(byte) => write!(f, "expected a kind of record from 1 to 3, found {byte}"),
-            Fault::Length(length) => {
-                write!(f, "expected a record inside the segment, found a body of {length} bytes")
-            }
-            Fault::Hole => write!(f, "expected a record, found zeros with records behind them"),
+            Fault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
+            Fault::Kind(_) => "a kind of record from 1 to 3".into(),
+            Fault::Length(_) => "a record inside the segment".into(),
+            Fault::Hole => "a record".into(),
+        }
+    }
+
+    /// What is there, in words.
+    pub fn found(&self) -> String {
+        match self {
+            Fault::Checksum { found, .. } => format!("{found:08x}"),
+            Fault::Kind(byte) => byte.to_string(),
+            Fault::Length(length) => format!("a body of {length} bytes"),
+            Fault::Hole => "zeros".into(),
         }
     }
 }

@@ -48,24 +48,31 @@ impl SegmentHeader {
     /// Reads the header of the segment at `base` from its first sector, and the size it says.
     pub fn decode(base: u64, sector: &[u8]) -> Result<(SegmentHeader, u64), HeaderFault> {
         let Some(sector) = sector.first_chunk::<SECTOR>() else {
-            return Err(HeaderFault::Damaged);
+            return Err(HeaderFault::Short(sector.len()));
         };
         if sector[..SEGMENT_VERSION] != MAGIC {
-            return Err(HeaderFault::Damaged);
+            return Err(HeaderFault::Magic);
         }
         let mut unsigned = *sector;
         put_u32(&mut unsigned, SEGMENT_CRC, 0);
-        let name_length = get_u32(sector, SEGMENT_NAME_LENGTH) as usize;
-        if crc32fast::hash(&unsigned) != get_u32(sector, SEGMENT_CRC) || name_length > NAME_MAX {
-            return Err(HeaderFault::Damaged);
+        let (expected, found) = (get_u32(sector, SEGMENT_CRC), crc32fast::hash(&unsigned));
+        if expected != found {
+            return Err(HeaderFault::Checksum { expected, found });
         }
         let version = get_u32(sector, SEGMENT_VERSION);
         if version != VERSION {
             return Err(HeaderFault::Version(version));
         }
-        let size = get_u64(sector, SEGMENT_SIZE);
-        if get_u64(sector, SEGMENT_BASE) != base || size > POSITION_MAX {
-            return Err(HeaderFault::Damaged);
+        let name_length = get_u32(sector, SEGMENT_NAME_LENGTH) as usize;
+        if name_length > NAME_MAX {
+            return Err(HeaderFault::NameLength(name_length));
+        }
+        let (found, size) = (get_u64(sector, SEGMENT_BASE), get_u64(sector, SEGMENT_SIZE));
+        if found != base {
+            return Err(HeaderFault::Base { expected: base, found });
+        }
+        if size > POSITION_MAX {
+            return Err(HeaderFault::Size(size));
         }
         let mut hash_key = HashKey::default();
         hash_key.copy_from_slice(&sector[SEGMENT_HASH_KEY..SEGMENT_NAME_LENGTH]);
@@ -83,8 +90,71 @@ impl SegmentHeader {
 pub enum HeaderFault {
     /// It is intact, and of a format that this program does not read.
     Version(u32),
-    /// Its bytes are not those of a header at this base.
-    Damaged,
+    /// There are only so many bytes.
+    Short(usize),
+    /// It does not begin as a header does.
+    Magic,
+    /// The checksum does not fit the bytes.
+    Checksum {
+        /// What the header says.
+        expected: u32,
+        /// What its bytes give.
+        found: u32,
+    },
+    /// The name cannot be so long.
+    NameLength(usize),
+    /// It is that of another segment.
+    Base {
+        /// What the file's name says.
+        expected: u64,
+        /// What the header says.
+        found: u64,
+    },
+    /// The segment cannot be so long.
+    Size(u64),
+}
+
+impl HeaderFault {
+    /// Where in the header it is, in bytes.
+    pub fn offset(&self) -> usize {
+        match self {
+            HeaderFault::Version(_) => SEGMENT_VERSION,
+            HeaderFault::Short(length) => *length,
+            HeaderFault::Magic => SEGMENT_MAGIC,
+            HeaderFault::Checksum { .. } => SEGMENT_CRC,
+            HeaderFault::NameLength(_) => SEGMENT_NAME_LENGTH,
+            HeaderFault::Base { .. } => SEGMENT_BASE,
+            HeaderFault::Size(_) => SEGMENT_SIZE,
+        }
+    }
+
+    /// What should be there, in words.
+    pub fn expected(&self) -> String {
+        match self {
+            HeaderFault::Version(_) => format!("format version {VERSION}"),
+            HeaderFault::Short(_) => format!("a segment header of {SECTOR} bytes"),
+            HeaderFault::Magic => {
+                format!("a segment header, {:?}", MAGIC.escape_ascii().to_string())
+            }
+            HeaderFault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
+            HeaderFault::NameLength(_) => format!("a name of {NAME_MAX} bytes at most"),
+            HeaderFault::Base { expected, .. } => format!("base {expected}"),
+            HeaderFault::Size(_) => format!("a size of {POSITION_MAX} at most"),
+        }
+    }
+
+    /// What is there, in words.
+    pub fn found(&self) -> String {
+        match self {
+            HeaderFault::Version(version) => version.to_string(),
+            HeaderFault::Short(length) => format!("{length}"),
+            HeaderFault::Magic => "something else".into(),
+            HeaderFault::Checksum { found, .. } => format!("{found:08x}"),
+            HeaderFault::NameLength(length) => length.to_string(),
+            HeaderFault::Base { found, .. } => found.to_string(),
+            HeaderFault::Size(size) => size.to_string(),
+        }
+    }
 }
 
 /// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
@@ -329,11 +399,16 @@ mod tests {
         header(b"jobs").encode(8192, 16384, &mut sector);
         for bit in 0..SECTOR * 8 {
             sector[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(SegmentHeader::decode(8192, &sector), Err(HeaderFault::Damaged));
+            let read = SegmentHeader::decode(8192, &sector);
+            assert!(
+                matches!(read, Err(HeaderFault::Checksum { .. } | HeaderFault::Magic)),
+                "{bit}"
+            );
             sector[bit / 8] ^= 1 << (bit % 8);
         }
-        assert_eq!(SegmentHeader::decode(0, &sector), Err(HeaderFault::Damaged), "misplaced");
-        assert_eq!(SegmentHeader::decode(0, &[]), Err(HeaderFault::Damaged));
+        let misplaced = HeaderFault::Base { expected: 0, found: 8192 };
+        assert_eq!(SegmentHeader::decode(0, &sector), Err(misplaced));
+        assert_eq!(SegmentHeader::decode(0, &[]), Err(HeaderFault::Short(0)));
     }
 
     #[test]

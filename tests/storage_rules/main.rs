@@ -16,6 +16,7 @@ mod order;
 #[path = "../common/random.rs"]
 mod random;
 mod resources;
+mod silent;
 mod space;
 mod syncing;
 mod table;

@@ -16,40 +16,19 @@ mod read;
 mod sync;
 mod write;
 
-use super::counters::Counters;
 use super::cursor::Turns;
 use super::error::StorageError;
 use super::index::{HashKey, Index};
 use super::relocated::Relocated;
 use super::segment::Segment;
+use super::settings::LogSettings;
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 pub use sync::{SyncPoint, SyncWork};
 
 /// The size of a queue's first segment in bytes; each is four times the one before, up to the
 /// limit.
 pub const FIRST_SEGMENT_SIZE: u64 = 8 * 1024;
-
-/// What all logs of a daemon share.
-#[derive(Clone, Debug)]
-pub struct LogSettings {
-    /// The largest segment in bytes, but for one whose only record is larger.
-    pub segment_size: u64,
-    /// Refuse to open a damaged log.
-    pub strict: bool,
-    /// Where copies of damaged segments go; None: the files are only read.
-    pub quarantine: Option<PathBuf>,
-    /// Counters of what was found.
-    pub counters: Arc<Counters>,
-}
-
-impl LogSettings {
-    /// True when nothing is written, made or removed: the files may be somebody else's.
-    pub fn is_read_only(&self) -> bool {
-        self.quarantine.is_none()
-    }
-}
 
 /// The log of one queue.
 #[derive(Debug)]

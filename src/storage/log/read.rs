@@ -6,10 +6,10 @@
 
 use super::super::counters::add;
 use super::super::error::StorageError;
-use super::super::footer::Footer;
+use super::super::finding::{Finding, Label};
+use super::super::footer::{Footer, Sealed};
 use super::super::index::BodyHash;
 use super::super::message::{Message, Place};
-use super::super::quarantine::set_aside;
 use super::super::record::{Fault, Kind, Record, Verdict, decode, reread};
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::{Step, Walk};
@@ -165,10 +165,13 @@ impl Log {
         }
         let index = self.segment_index(position);
         let segment = &self.segments[index];
-        let offset = position - segment.base;
-        log::error!("{}: offset {offset}: {fault} [rotten-record]", segment.path.display());
-        add(&self.settings.counters.damaged, 1);
-        set_aside(self.settings.quarantine.as_deref(), &self.directory, segment);
+        self.settings.note(Finding {
+            file: segment.path.clone(),
+            offset: position - segment.base,
+            label: Label::RottenRecord,
+            expected: fault.expected(),
+            found: fault.found(),
+        });
         let lost_count = self.recount(index)?;
         add(&self.settings.counters.lost_messages, lost_count);
         Ok(())
@@ -249,7 +252,7 @@ impl Log {
     /// Adds the live messages of a segment by its footer; false: there is none that can be read.
     fn index_by_footer(&self, membership: &mut Membership, index: usize) -> bool {
         let segment = &self.segments[index];
-        let Ok(Some(footer)) = Footer::read(segment) else { return false };
+        let Ok(Sealed::With(footer)) = Footer::read(segment) else { return false };
         for summary in footer.summaries(segment.records_start()) {
             if self.is_live(summary.position, summary.kind, summary.sequence) {
                 membership.index.insert(summary.hash, summary.position);

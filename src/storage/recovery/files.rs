@@ -1,12 +1,11 @@
 //! The files of a queue: which there are, and what their headers and cursors say.
 
-use super::super::counters::add;
-use super::super::cursor::Cursor;
+use super::super::cursor::{Cursor, SlotFault, slot_offset};
 use super::super::error::StorageError;
-use super::super::layout::RECORDS;
-use super::super::log::LogSettings;
-use super::super::quarantine::set_aside;
-use super::super::segment::{HeaderFault, Segment, SegmentHeader, base_of, sync_directory};
+use super::super::finding::{Finding, Label};
+use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT};
+use super::super::segment::{HeaderFault, Segment, SegmentHeader, base_of, file_name};
+use super::super::settings::LogSettings;
 use super::super::walk::is_zero;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,43 +15,68 @@ use std::path::{Path, PathBuf};
 pub struct Found {
     /// The file.
     pub segment: Segment,
-    /// None: damaged.
-    pub header: Option<SegmentHeader>,
+    /// What its header says, or why that is not known.
+    pub header: Result<SegmentHeader, HeaderFault>,
     /// The newest valid cursor and its slot.
     pub cursor: Option<(usize, Cursor)>,
+    /// What is wrong with its slots.
+    pub bad_slots: Vec<Finding>,
     /// Where the file should end.
     pub declared_end: u64,
 }
 
-/// Finds the segments that count, oldest first. Files that were never finished or are dead are
-/// removed, unless files are only read.
+/// The files of a queue as they were found.
+pub struct Files {
+    /// The segments that count, oldest first.
+    pub found: Vec<Found>,
+    /// Files that were never finished or are dead: to be removed.
+    pub doomed: Vec<PathBuf>,
+}
+
+/// Finds the files of a queue, and says what there is to say of each as a whole. Nothing is
+/// changed.
 pub fn find(
     directory: &Path,
     name: Option<&[u8]>,
     settings: &LogSettings,
-) -> Result<Vec<Found>, StorageError> {
-    let mut found = Vec::new();
+) -> Result<Files, StorageError> {
+    let (mut found, mut doomed) = (Vec::new(), Vec::new());
     for (base, path) in segment_files(directory)? {
-        found.extend(read_segment(base, path, name, settings.is_read_only())?);
+        let segment = read_segment(base, path, settings)?;
+        check_name(&segment, name, settings)?;
+        if is_unborn(&segment)? {
+            settings.decide(unborn(&segment))?;
+            doomed.push(segment.segment.path);
+        } else {
+            found.push(segment);
+        }
     }
     let cursor = found.iter().filter_map(|found| found.cursor).max_by_key(|(_, c)| c.generation);
     let oldest = cursor.map(|(_, cursor)| cursor.oldest);
     if let Some(oldest) = oldest {
-        if !settings.is_read_only() {
-            remove_dead(directory, &found, oldest)?;
+        let is_dead = |found: &mut Found| found.segment.base < oldest;
+        for dead in found.extract_if(.., is_dead) {
+            settings.decide(Finding {
+                file: dead.segment.path.clone(),
+                offset: 0,
+                label: Label::DeadSegment,
+                expected: format!("segments from {oldest} on"),
+                found: format!("one at {}", dead.segment.base),
+            })?;
+            doomed.push(dead.segment.path);
         }
-        found.retain(|found| found.segment.base >= oldest);
     }
-    check_overlaps(&mut found)?;
+    check_overlaps(&mut found, settings)?;
     let mut expected = oldest;
     for found in &found {
         report(found, expected, settings, directory)?;
         expected = Some(found.declared_end);
     }
-    Ok(found)
+    Ok(Files { found, doomed })
 }
 
-fn segment_files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
+/// The segment files in a queue's folder and their bases, sorted.
+pub fn segment_files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
     let list = || -> io::Result<Vec<(u64, PathBuf)>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(directory)? {
@@ -67,13 +91,8 @@ fn segment_files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> 
     list().map_err(|error| StorageError::io("list", directory, error))
 }
 
-/// Reads what comes before the records. None: the file was never finished, and does not count.
-fn read_segment(
-    base: u64,
-    path: PathBuf,
-    name: Option<&[u8]>,
-    is_read_only: bool,
-) -> Result<Option<Found>, StorageError> {
+/// Reads what comes before the records.
+fn read_segment(base: u64, path: PathBuf, settings: &LogSettings) -> Result<Found, StorageError> {
     let mut start = Vec::new();
     let read = File::open(&path).and_then(|file| {
         let length = file.metadata()?.len();
@@ -82,69 +101,109 @@ fn read_segment(
     });
     let length = read.map_err(|error| StorageError::io("read", &path, error))?;
     let (header, size) = match SegmentHeader::decode(base, &start) {
-        Err(HeaderFault::Version(found)) => return Err(StorageError::Version { path, found }),
-        Err(HeaderFault::Damaged) => (None, length),
-        Ok((header, size)) => (Some(header), size),
-    };
-    if let (Some(name), Some(header)) = (name, &header)
-        && *name != *header.name
-    {
-        let other = header.name.escape_ascii();
-        let what = format!("{}: is of queue {other} [foreign-segment]", path.display());
-        return Err(StorageError::Damaged(what));
-    }
-    let mut segment = Segment::existing(base, length.min(size), path);
-    if is_read_only {
-        segment = segment.read_only();
-    }
-    let is_unborn = header.is_none() && (length == 0 || is_zero(segment.bytes()?));
-    if is_unborn {
-        if !is_read_only {
-            remove(&segment.path, "unborn-segment")?;
+        Err(fault @ HeaderFault::Version(_)) => {
+            settings.decide(header_finding(&path, fault, Label::NewerFormat))?;
+            (Err(fault), length)
         }
-        return Ok(None);
-    }
-    if is_read_only {
-        // A daemon at work may unlink the file; the mapping keeps what was in it.
-        segment.mapping()?;
+        Err(fault) => (Err(fault), length),
+        Ok((header, size)) => (Ok(header), size),
+    };
+    let mut segment = Segment::existing(base, length.min(size), path);
+    if settings.is_read_only() {
+        segment = segment.read_only();
+        if segment.size > 0 {
+            // A daemon at work may unlink the file; the mapping keeps what was in it.
+            segment.mapping()?;
+        }
     }
     let cursor = Cursor::newest(base, &start);
-    Ok(Some(Found { segment, header, cursor, declared_end: base.saturating_add(size) }))
+    let bad_slots = bad_slots(&segment, &start);
+    Ok(Found { segment, header, cursor, bad_slots, declared_end: base.saturating_add(size) })
+}
+
+/// What is wrong with the slots of `segment`, which begins with `start`.
+fn bad_slots(segment: &Segment, start: &[u8]) -> Vec<Finding> {
+    let fault = |offset: usize| {
+        let fault = SlotFault::of(segment.base, start.get(offset..offset + SECTOR)?)?;
+        Some(Finding {
+            file: segment.path.clone(),
+            offset: offset as u64,
+            label: Label::BadSlot,
+            expected: fault.expected(segment.base),
+            found: fault.found(),
+        })
+    };
+    (0..SLOT_COUNT).map(slot_offset).filter_map(fault).collect()
+}
+
+fn header_finding(path: &Path, fault: HeaderFault, label: Label) -> Finding {
+    Finding {
+        file: path.into(),
+        offset: fault.offset() as u64,
+        label,
+        expected: fault.expected(),
+        found: fault.found(),
+    }
+}
+
+/// A segment belongs to the queue that its folder's name tells, if that tells one.
+fn check_name(
+    found: &Found,
+    name: Option<&[u8]>,
+    settings: &LogSettings,
+) -> Result<(), StorageError> {
+    let (Some(name), Ok(header)) = (name, &found.header) else { return Ok(()) };
+    if *name == *header.name {
+        return Ok(());
+    }
+    let queue = |name: &[u8]| format!("queue {:?}", name.escape_ascii().to_string());
+    settings.decide(Finding {
+        file: found.segment.path.clone(),
+        offset: SEGMENT_NAME as u64,
+        label: Label::ForeignSegment,
+        expected: queue(name),
+        found: queue(&header.name),
+    })
+}
+
+fn is_unborn(found: &Found) -> Result<bool, StorageError> {
+    Ok(found.header.is_err() && (found.segment.size == 0 || is_zero(found.segment.bytes()?)))
+}
+
+fn unborn(found: &Found) -> Finding {
+    let what = if found.segment.size == 0 { "an empty file" } else { "zeros" };
+    Finding {
+        file: found.segment.path.clone(),
+        offset: 0,
+        label: Label::UnbornSegment,
+        expected: "a segment header".into(),
+        found: what.into(),
+    }
 }
 
 /// No two segments hold the same positions; one without a header ends where the next one starts.
-fn check_overlaps(found: &mut [Found]) -> Result<(), StorageError> {
+fn check_overlaps(found: &mut [Found], settings: &LogSettings) -> Result<(), StorageError> {
     for index in 1..found.len() {
         let (before, rest) = found.split_at_mut(index);
         let (Some(first), Some(second)) = (before.last_mut(), rest.first()) else { continue };
         let next_base = second.segment.base;
-        if first.header.is_none() {
+        if first.header.is_err() {
             // A footer may be behind it, and nothing says where it starts.
             first.declared_end = first.declared_end.min(next_base);
             first.segment.size = first.segment.size.min(next_base - first.segment.base);
             first.segment.unmap();
         }
         if first.declared_end > next_base {
-            let (path, end) = (first.segment.path.display(), first.declared_end);
-            let what = format!("{path}: ends at {end}, and another segment starts at {next_base}");
-            return Err(StorageError::Damaged(format!("{what} [overlapping-segment]")));
+            settings.decide(Finding {
+                file: first.segment.path.clone(),
+                offset: next_base - first.segment.base,
+                label: Label::OverlappingSegment,
+                expected: format!("no other segment before {}", first.declared_end),
+                found: format!("one at {next_base}"),
+            })?;
         }
     }
     Ok(())
-}
-
-fn remove_dead(directory: &Path, found: &[Found], oldest: u64) -> Result<(), StorageError> {
-    let mut dead = found.iter().filter(|found| found.segment.base < oldest).peekable();
-    if dead.peek().is_none() {
-        return Ok(());
-    }
-    dead.try_for_each(|dead| remove(&dead.segment.path, "dead-segment"))?;
-    sync_directory(directory)
-}
-
-fn remove(path: &Path, label: &str) -> Result<(), StorageError> {
-    log::info!("{}: removed [{label}]", path.display());
-    fs::remove_file(path).map_err(|error| StorageError::io("remove", path, error))
 }
 
 /// Says what is damaged about a file as a whole. `expected`: where a segment should start.
@@ -155,37 +214,26 @@ fn report(
     directory: &Path,
 ) -> Result<(), StorageError> {
     let segment = &found.segment;
-    let mut faults = Vec::new();
-    if found.header.is_none() {
-        faults.push("expected a segment header, found none [rotten-header]".to_string());
+    if let Some(expected) = expected.filter(|expected| *expected < segment.base) {
+        settings.decide(Finding {
+            file: directory.join(file_name(expected)),
+            offset: 0,
+            label: Label::MissingSegment,
+            expected: "a segment".into(),
+            found: format!("none before {}", segment.base),
+        })?;
+    }
+    if let Err(fault) = &found.header {
+        settings.decide(header_finding(&segment.path, *fault, Label::RottenHeader))?;
     }
     if segment.end() < found.declared_end {
-        let (size, length) = (found.declared_end - segment.base, segment.size);
-        faults.push(format!("expected {size} bytes, found {length} [short-segment]"));
+        settings.decide(Finding {
+            file: segment.path.clone(),
+            offset: segment.size,
+            label: Label::ShortSegment,
+            expected: format!("{} bytes", found.declared_end - segment.base),
+            found: segment.size.to_string(),
+        })?;
     }
-    if let Some(expected) = expected.filter(|expected| *expected < segment.base) {
-        let base = segment.base;
-        faults.push(format!("expected one at {expected}, found {base} next [missing-segment]"));
-    }
-    for fault in faults {
-        damage(settings, directory, segment, &fault)?;
-    }
-    Ok(())
-}
-
-/// Says what is damaged, sets a copy aside and counts; an error under `--strict`.
-pub fn damage(
-    settings: &LogSettings,
-    directory: &Path,
-    segment: &Segment,
-    what: &str,
-) -> Result<(), StorageError> {
-    let text = format!("{}: {what}", segment.path.display());
-    if settings.strict {
-        return Err(StorageError::Damaged(format!("{text} (--strict)")));
-    }
-    log::error!("{text}");
-    add(&settings.counters.damaged, 1);
-    set_aside(settings.quarantine.as_deref(), directory, segment);
     Ok(())
 }

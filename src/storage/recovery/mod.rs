@@ -1,33 +1,16 @@
 //! Recovery: from the files of a queue to its log (rule 16).
 //!
-//! What is found at each place has a label, which log lines and test names carry;
-//! `storage-format.md` gives the reasons. "Durable" is what a cursor or a later record says was
-//! durable.
-//!
-//! | label | what is found | what is done |
-//! | --- | --- | --- |
-//! | `unborn-queue` | a directory without a segment | it is removed |
-//! | `unborn-segment` | a damaged header, and zeros or nothing behind it | it is removed |
-//! | `dead-segment` | a segment from before the cursor's oldest one | it is removed |
-//! | `foreign-segment` | an intact header of another queue | refused, nothing is touched |
-//! | `overlapping-segment` | two segments with the same positions | refused, nothing is touched |
-//! | `newer-format` | an intact header of another version | refused, nothing is touched |
-//! | `rotten-header` | a damaged header with something behind it | read by the file's name |
-//! | `short-segment` | a file shorter than its header says | what is there is read |
-//! | `missing-segment` | a gap between segments | the others are read |
-//! | `no-cursor` | no valid slot, and nothing durable | everything is delivered |
-//! | `lost-cursor` | no valid slot where one was durable | an older one counts, or none |
-//! | `torn-tail` | a bad record or a hole, not durable | cut: zeros from there on |
-//! | `rotten-record` | a bad record or a hole, durable | passed over |
-//! | `lost-end` | the records end before what was durable | what is there is read |
-//! | `clean-end` | zeros behind the last record | the log goes on there |
+//! What is found, and what is decided about it, is the table in `finding`; `storage-format.md` has
+//! the same one and gives the reasons.
 
-mod files;
+pub mod files;
 mod records;
 mod tail;
 
 use super::error::StorageError;
-use super::log::{Log, LogSettings};
+use super::finding::{Finding, Label};
+use super::log::Log;
+use super::settings::LogSettings;
 use std::path::Path;
 
 /// Opens the log of queue `name` in `directory`; None: there is no queue in it (`unborn-queue`).
@@ -37,9 +20,16 @@ pub fn open(
     name: Option<&[u8]>,
     settings: &LogSettings,
 ) -> Result<Option<Log>, StorageError> {
-    let found = files::find(directory, name, settings)?;
-    if found.is_empty() {
+    let files = files::find(directory, name, settings)?;
+    if files.found.is_empty() {
+        settings.decide(Finding {
+            file: directory.into(),
+            offset: 0,
+            label: Label::UnbornQueue,
+            expected: "a segment".into(),
+            found: "none".into(),
+        })?;
         return Ok(None);
     }
-    records::recover(directory, name, settings, found).map(Some)
+    records::recover(directory, name, settings, files).map(Some)
 }

@@ -1,18 +1,19 @@
 //! The records of a queue: what lives, and where the log goes on.
 
-use super::super::counters::add;
 use super::super::cursor::Cursor;
 use super::super::error::StorageError;
-use super::super::footer::{Footer, Summary};
+use super::super::finding::{Finding, Label};
+use super::super::footer::{Footer, Sealed, Summary};
 use super::super::index::HashKey;
 use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
-use super::super::log::{Log, LogSettings};
+use super::super::log::Log;
 use super::super::record::{Fault, Kind, Verdict, decode};
 use super::super::segment::FooterState;
+use super::super::settings::LogSettings;
 use super::super::walk::{Step, Walk};
-use super::files::{Found, damage};
+use super::files::Files;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Records that are looked at between two changes of the log.
 const SLICE: usize = 4096;
@@ -60,6 +61,10 @@ pub(super) struct Recovery {
     numbered_to: u64,
     /// Segments that do not hold a message that they were said to hold.
     pub(super) doubtful: BTreeSet<usize>,
+    /// Files to be removed.
+    pub(super) doomed: Vec<PathBuf>,
+    /// For each segment, what is wrong with its slots.
+    pub(super) bad_slots: Vec<Vec<Finding>>,
 }
 
 /// Puts the log together from its segments, of which there is at least one.
@@ -67,9 +72,10 @@ pub fn recover(
     directory: &Path,
     name: Option<&[u8]>,
     settings: &LogSettings,
-    found: Vec<Found>,
+    files: Files,
 ) -> Result<Log, StorageError> {
-    let newest_header = found.iter().rev().find_map(|found| found.header.clone());
+    let Files { found, doomed } = files;
+    let newest_header = found.iter().rev().find_map(|found| found.header.clone().ok());
     // Without a header the key is lost; it only seeds an index that is made anew.
     let hash_key = newest_header.as_ref().map_or(HashKey::default(), |header| header.hash_key);
     let directory_name = directory.file_name().unwrap_or_default().as_encoded_bytes();
@@ -78,7 +84,8 @@ pub fn recover(
     let with_cursor = found.iter().rposition(|found| found.cursor.is_some());
     let cursor = found.iter().filter_map(|found| found.cursor).max_by_key(|(_, c)| c.generation);
     let declared_ends: Vec<u64> = found.iter().map(|found| found.declared_end).collect();
-    let segments = found.into_iter().map(|found| found.segment).collect();
+    let (segments, bad_slots) =
+        found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
     let log = Log::over(directory, settings, name, hash_key, segments);
     let claims = vec![0; log.segments.len()];
     let mut recovery = Recovery {
@@ -89,6 +96,8 @@ pub fn recover(
         with_records: None,
         numbered_to: 0,
         doubtful: BTreeSet::new(),
+        doomed,
+        bad_slots,
     };
     recovery.take_cursor(cursor);
     recovery.read_segments()?;
@@ -130,8 +139,7 @@ impl Recovery {
     /// Reads the records of a segment; false: the log was cut in it.
     fn read_segment(&mut self, index: usize) -> Result<bool, StorageError> {
         self.log.segments[index].first_sequence = self.numbered_to;
-        // Whoever wants to know of all damage reads everything.
-        if !self.log.settings.strict && self.read_footer(index)? {
+        if self.read_footer(index)? {
             return Ok(true);
         }
         let mut next = Some(self.log.segments[index].records_start());
@@ -162,7 +170,19 @@ impl Recovery {
         let segment = &mut self.log.segments[index];
         let read = Footer::read(segment);
         let read = read.map_err(|error| StorageError::io("read", &segment.path, error))?;
-        let Some(footer) = read else { return Ok(false) };
+        let footer = match read {
+            Sealed::With(footer) => footer,
+            Sealed::Not => return Ok(false),
+            Sealed::Badly { length } => {
+                let (offset, found) = (segment.size, format!("{length} other bytes"));
+                self.find(index, offset, Label::BadFooter, "nothing or a footer", found)?;
+                return Ok(false);
+            }
+        };
+        // Whoever wants to know of all damage reads everything.
+        if self.log.settings.reads_every_record() {
+            return Ok(false);
+        }
         segment.footer = FooterState::Written;
         let start = segment.records_start();
         self.claim(footer.durable.0);
@@ -183,13 +203,11 @@ impl Recovery {
     ) -> Result<(), StorageError> {
         let Damage { position, fault, resumes } = *damage;
         let offset = position - self.log.segments[index].base;
+        let label = if is_rotten { Label::RottenRecord } else { Label::TornTail };
+        self.find(index, offset, label, fault.expected(), fault.found())?;
         if !is_rotten {
-            let path = self.log.segments[index].path.display();
-            log::warn!("{path}: offset {offset}: {fault} [torn-tail]");
-            add(&self.log.settings.counters.torn_tails, 1);
             return Ok(());
         }
-        self.damage(index, &format!("offset {offset}: {fault} [rotten-record]"))?;
         self.log.reported.insert(position);
         if resumes.is_none() {
             self.log.segments[index].records_end = self.last_written(index)?;
@@ -311,8 +329,18 @@ impl Recovery {
         Ok(matches!(decode(bytes, position), Verdict::Whole(_)))
     }
 
-    pub(super) fn damage(&self, index: usize, what: &str) -> Result<(), StorageError> {
-        damage(&self.log.settings, &self.log.directory, &self.log.segments[index], what)
+    /// Something was found at `offset` of a segment.
+    pub(super) fn find(
+        &self,
+        index: usize,
+        offset: u64,
+        label: Label,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Result<(), StorageError> {
+        let file = self.log.segments[index].path.clone();
+        let (expected, found) = (expected.into(), found.into());
+        self.log.settings.decide(Finding { file, offset, label, expected, found })
     }
 
     /// The position after the last byte of a segment that is not zero.

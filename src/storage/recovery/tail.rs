@@ -2,7 +2,8 @@
 
 use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
-use super::super::layout::{RECORDS, SECTOR, SLOT_COUNT};
+use super::super::finding::Label;
+use super::super::layout::{RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::Log;
 use super::super::record::{Verdict, decode};
 use super::super::segment::{FooterState, Segment, sync_directory};
@@ -19,31 +20,47 @@ impl Recovery {
             // Beyond the file of any but the last segment, a missing one has been reported.
             let is_elsewhere = claim > segment.end() && index + 1 < self.claims.len();
             if claim > end && !is_elsewhere && !self.has_gone_on(index, end)? {
-                let what = format!("expected records up to {claim}, found {end} [lost-end]");
-                self.damage(index, &what)?;
+                let base = segment.base;
+                let expected = format!("records up to offset {}", claim - base);
+                self.find(index, end - base, Label::LostEnd, expected, "none")?;
             }
         }
         self.check_cursor(has_cursor)
     }
 
-    /// Whether the newest segment in use has the cursor that its first sync made durable.
-    fn check_cursor(&self, has_cursor: bool) -> Result<(), StorageError> {
+    /// Whether the newest segment in use has the cursor that its first sync made durable, and what
+    /// is wrong with others.
+    fn check_cursor(&mut self, has_cursor: bool) -> Result<(), StorageError> {
         let newest = self.with_records.unwrap_or(0);
+        if !self.has_cursor_in(newest)? {
+            // One finding says it of all its slots.
+            self.bad_slots[newest].clear();
+            self.say_no_cursor(newest, has_cursor)?;
+        }
+        for finding in std::mem::take(&mut self.bad_slots).into_iter().flatten() {
+            self.log.settings.decide(finding)?;
+        }
+        Ok(())
+    }
+
+    fn has_cursor_in(&self, newest: usize) -> Result<bool, StorageError> {
         let segment = &self.log.segments[newest];
         let is_there = self.with_cursor.is_some_and(|with_cursor| with_cursor >= newest);
         // A daemon at work may have written it since the first look.
-        if is_there || Cursor::newest(segment.base, segment.bytes()?).is_some() {
+        Ok(is_there || Cursor::newest(segment.base, segment.bytes()?).is_some())
+    }
+
+    fn say_no_cursor(&self, newest: usize, has_cursor: bool) -> Result<(), StorageError> {
+        let start = self.log.segments[newest].records_start();
+        let is_synced = self.durable > start || (!has_cursor && self.durable > 0);
+        let found = if has_cursor { "an older one" } else { "none" };
+        if is_synced || self.written_slots(newest)? > 1 {
+            return self.find(newest, SLOTS as u64, Label::LostCursor, "a cursor", found);
+        }
+        if has_cursor {
             return Ok(());
         }
-        let is_synced = self.durable > segment.records_start() || (!has_cursor && self.durable > 0);
-        if is_synced || self.written_slots(newest)? > 1 {
-            let found = if has_cursor { "an older one" } else { "none" };
-            return self.damage(newest, &format!("expected a cursor, found {found} [lost-cursor]"));
-        }
-        if !has_cursor {
-            log::info!("{}: [no-cursor]", self.log.directory.display());
-        }
-        Ok(())
+        self.find(newest, SLOTS as u64, Label::NoCursor, "a cursor", found)
     }
 
     /// Slots of a segment with anything in them. A crash leaves one that is not valid at the most.
@@ -77,6 +94,7 @@ impl Recovery {
         if self.log.settings.is_read_only() {
             return Ok(self.log);
         }
+        self.remove_doomed()?;
         self.remove_short_spares(declared_ends)?;
         self.unseal()?;
         self.cut()?;
@@ -103,6 +121,14 @@ impl Recovery {
         self.log.record_bytes = self.log.segments.iter().map(Segment::record_bytes).sum();
         self.log.count_spare();
         Ok(self.log)
+    }
+
+    /// Removes files that were never finished or are dead.
+    fn remove_doomed(&self) -> Result<(), StorageError> {
+        for path in &self.doomed {
+            fs::remove_file(path).map_err(|error| StorageError::io("remove", path, error))?;
+        }
+        if self.doomed.is_empty() { Ok(()) } else { sync_directory(&self.log.directory) }
     }
 
     /// Removes segments without records from the first on whose file is short: the log goes on with

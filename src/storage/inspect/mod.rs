@@ -6,19 +6,22 @@
 //! Beside a daemon the files change while they are read. What is shown of a queue was so at some
 //! time during its opening; when a file vanishes before it is mapped, the queue is opened anew.
 
+mod verify;
+
 use super::counters::Counters;
 use super::directory::{LOCK, decode_folder, folders, may_hold};
 use super::error::StorageError;
-use super::log::{Log, LogSettings};
+use super::finding::Finding;
+use super::log::Log;
 use super::message::Message;
 use super::recovery;
 use super::segment::Segment;
+use super::settings::{Access, LogSettings};
 use fs2::FileExt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How often a queue whose files vanish is tried.
 const ATTEMPTS: usize = 100;
@@ -27,7 +30,16 @@ const ATTEMPTS: usize = 100;
 #[derive(Debug)]
 pub struct Inspection {
     path: PathBuf,
-    settings: LogSettings,
+    /// What was found so far and is not taken.
+    findings: Findings,
+}
+
+/// What was found, in the order of finding.
+type Findings = Arc<Mutex<Vec<Finding>>>;
+
+fn take(findings: &Findings) -> Vec<Finding> {
+    // A push leaves nothing half done.
+    std::mem::take(&mut *findings.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A queue as it was found.
@@ -39,14 +51,7 @@ pub struct InspectedQueue {
 impl Inspection {
     /// A look into the directory at `path`.
     pub fn new(path: &Path) -> Inspection {
-        let settings = LogSettings {
-            // No segment is made.
-            segment_size: 0,
-            strict: false,
-            quarantine: None,
-            counters: Arc::new(Counters::default()),
-        };
-        Inspection { path: path.into(), settings }
+        Inspection { path: path.into(), findings: Findings::default() }
     }
 
     /// True when a daemon uses the directory. A lock cannot be asked, only tried: for that moment a
@@ -70,21 +75,43 @@ impl Inspection {
 
     /// Opens the queue in `folder`. None: there is none, or it has gone.
     pub fn open(&self, folder: &str) -> Result<Option<InspectedQueue>, StorageError> {
-        let path = self.path.join(folder);
-        let name = decode_folder(folder).flatten();
-        let mut attempts = 1..ATTEMPTS;
-        loop {
-            match recovery::open(&path, name.as_deref(), &self.settings) {
-                Err(error) if has_vanished(&error) && !path.exists() => return Ok(None),
-                Err(error) if has_vanished(&error) && attempts.next().is_some() => {}
-                other => return Ok(other?.map(|log| InspectedQueue { log })),
-            }
-        }
+        let log = self.open_log(folder, false, &self.findings)?;
+        Ok(log.map(|log| InspectedQueue { log }))
     }
 
-    /// Places where damage was found so far; log lines have named them.
-    pub fn damage_count(&self) -> u64 {
-        self.settings.counters.damaged.load(Ordering::Relaxed)
+    /// What was found since the last call, by opening queues and by reading their messages.
+    pub fn take_findings(&self) -> Vec<Finding> {
+        take(&self.findings)
+    }
+
+    /// Opens a log, with `is_thorough` without a belief in footers. What is found goes to
+    /// `findings`.
+    fn open_log(
+        &self,
+        folder: &str,
+        is_thorough: bool,
+        findings: &Findings,
+    ) -> Result<Option<Log>, StorageError> {
+        let path = self.path.join(folder);
+        let name = decode_folder(folder).flatten();
+        let settings = LogSettings {
+            // No segment is made.
+            segment_size: 0,
+            access: Access::Look { is_thorough, findings: Arc::clone(findings) },
+            counters: Arc::new(Counters::default()),
+        };
+        let known = findings.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let mut attempts = 1..ATTEMPTS;
+        loop {
+            let opened = recovery::open(&path, name.as_deref(), &settings);
+            let has_vanished = opened.as_ref().is_err_and(has_vanished);
+            if has_vanished && path.exists() && attempts.next().is_some() {
+                // What was found of files that are not there any more does not count.
+                findings.lock().unwrap_or_else(PoisonError::into_inner).truncate(known);
+                continue;
+            }
+            return if has_vanished && !path.exists() { Ok(None) } else { opened };
+        }
     }
 }
 

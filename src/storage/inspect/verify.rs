@@ -1,0 +1,151 @@
+//! Verifying: reads everything, and says what is wrong and what recovery would decide.
+//!
+//! 1. Recovery reads every record and believes no footer, as for a strict start, without its steps
+//!    that write.
+//! 2. What no start looks at is looked at too: what footers say of the records, and files with
+//!    names that mean nothing.
+//!
+//! Beside a daemon the files change while they are read. Then everything is read twice, and what is
+//! found once only was a change in the making.
+
+use super::super::directory::{
+    DROPPED_PREFIX, LOCK, QUARANTINE, decode_folder, entries, second_folder,
+};
+use super::super::error::StorageError;
+use super::super::finding::{Finding, Label};
+use super::super::footer::{Footer, Sealed};
+use super::super::index::{BodyHash, HashKey};
+use super::super::segment::{Segment, base_of};
+use super::super::walk::{Step, Walk};
+use super::{Findings, Inspection, take};
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::Path;
+
+impl Inspection {
+    /// Everything that is wrong with the queue in `folder`, and what recovery would decide, in the
+    /// order of files and offsets. An error is one of reading.
+    pub fn verify(&self, folder: &str) -> Result<Vec<Finding>, StorageError> {
+        self.twice(|| self.verify_once(folder))
+    }
+
+    /// What is wrong with the data directory as a whole, not with the queues in it: folders and
+    /// files that mean nothing or are no queue, and queues with two folders. An error is one of
+    /// reading.
+    pub fn verify_directory(&self) -> Result<Vec<Finding>, StorageError> {
+        self.twice(|| self.verify_directory_once())
+    }
+
+    /// Beside a daemon, what `look` finds each time.
+    fn twice(
+        &self,
+        look: impl Fn() -> Result<Vec<Finding>, StorageError>,
+    ) -> Result<Vec<Finding>, StorageError> {
+        let mut found = look()?;
+        if !found.is_empty() && self.is_in_use() {
+            let again = look()?;
+            found.retain(|finding| again.contains(finding));
+        }
+        Ok(found)
+    }
+
+    fn verify_once(&self, folder: &str) -> Result<Vec<Finding>, StorageError> {
+        let findings = Findings::default();
+        let opened = self.open_log(folder, true, &findings);
+        let mut found = take(&findings);
+        match opened {
+            Err(StorageError::Refused(finding)) => found.push(*finding),
+            Err(error) => return Err(error),
+            Ok(None) => {}
+            Ok(Some(log)) => {
+                for segment in log.segments() {
+                    found.extend(false_footer(segment, &log.hash_key)?);
+                }
+            }
+        }
+        let path = self.path.join(folder);
+        if path.exists() {
+            found.extend(others(&path, |name, is_folder| {
+                let is_segment = !is_folder && base_of(name).is_some();
+                (!is_segment).then_some(Label::UnknownFile)
+            })?);
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn verify_directory_once(&self) -> Result<Vec<Finding>, StorageError> {
+        let mut found = others(&self.path, |name, is_folder| match name {
+            LOCK if !is_folder => None,
+            QUARANTINE if is_folder => None,
+            _ if is_folder && decode_folder(name).is_some() => None,
+            _ if is_folder && name.starts_with(DROPPED_PREFIX) => Some(Label::DroppedQueue),
+            _ => Some(Label::UnknownFile),
+        })?;
+        let copies = self.path.join(QUARANTINE);
+        if copies.is_dir() {
+            found.extend(others(&copies, |_, _| Some(Label::SetAside))?);
+        }
+        let mut names = HashSet::new();
+        for folder in self.folders(None)? {
+            let name = match decode_folder(&folder).flatten() {
+                Some(name) => Some(name),
+                // What cannot be opened is for `verify` to say.
+                None => self.open(&folder).ok().flatten().map(|queue| queue.name().to_vec()),
+            };
+            if let Some(name) = name.filter(|name| !names.insert(name.clone())) {
+                found.push(second_folder(&self.path.join(folder), &name));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What is in `directory`, sorted, that `label_of` has a label for; its second argument is true for
+/// a folder.
+fn others(
+    directory: &Path,
+    label_of: impl Fn(&str, bool) -> Option<Label>,
+) -> Result<Vec<Finding>, StorageError> {
+    let finding = |(name, is_folder): (OsString, bool)| {
+        let what = if is_folder { "a folder" } else { "a file" };
+        let label =
+            name.to_str().map_or(Some(Label::UnknownFile), |name| label_of(name, is_folder));
+        Some(Finding {
+            file: directory.join(name),
+            offset: 0,
+            label: label?,
+            expected: "nothing".into(),
+            found: what.into(),
+        })
+    };
+    Ok(entries(directory)?.into_iter().filter_map(finding).collect())
+}
+
+/// Whether the footer of `segment` says something else than its records. Where one of these is
+/// damaged, that has been said, and the footer may be right.
+fn false_footer(segment: &Segment, hash_key: &HashKey) -> Result<Option<Finding>, StorageError> {
+    let read = Footer::read(segment);
+    let read = read.map_err(|error| StorageError::io("read", &segment.path, error))?;
+    let Sealed::With(footer) = read else { return Ok(None) };
+    let start = segment.records_start();
+    let mut drafted = Footer::new(start);
+    for step in Walk::new(segment.bytes_from(start)?, start) {
+        match step {
+            Step::Whole(_, record) => drafted.add(&record, BodyHash::new(hash_key, record.body)),
+            Step::Damage { .. } => return Ok(None),
+        }
+    }
+    if footer == drafted || footer.records_end > drafted.records_end {
+        return Ok(None);
+    }
+    let same = footer.summaries(start).zip(drafted.summaries(start));
+    let same_count = same.take_while(|(said, is)| said == is).count();
+    Ok(Some(Finding {
+        file: segment.path.clone(),
+        offset: segment.size,
+        label: Label::FalseFooter,
+        expected: "a footer of its records".into(),
+        found: format!("one that is right about the first {same_count}"),
+    }))
+}

@@ -1,0 +1,89 @@
+//! What all logs of a data directory share, and what becomes of what is found in their files.
+
+use super::counters::{Counters, add};
+use super::error::StorageError;
+use super::finding::{Finding, Label, Weight};
+use super::quarantine::set_aside;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What all logs share.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// The largest segment in bytes, but for one whose only record is larger.
+    pub segment_size: u64,
+    /// Whose the files are.
+    pub access: Access,
+    /// Counters of what was found.
+    pub counters: Arc<Counters>,
+}
+
+/// Whose the files are, which says what becomes of findings.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// This process's: findings are logged and counted, and what is damaged is set aside.
+    Own {
+        /// Refuse to open a damaged log.
+        strict: bool,
+        /// Where copies of damaged segments go.
+        quarantine: PathBuf,
+    },
+    /// Perhaps somebody else's: nothing is written, made or removed, and findings are kept.
+    Look {
+        /// Read every record, also where a footer tells of them.
+        is_thorough: bool,
+        /// What was found, in the order of finding.
+        findings: Arc<Mutex<Vec<Finding>>>,
+    },
+}
+
+impl LogSettings {
+    /// True when nothing is written, made or removed.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.access, Access::Look { .. })
+    }
+
+    /// True when every record is read, and no footer in its place.
+    pub fn reads_every_record(&self) -> bool {
+        match self.access {
+            Access::Own { strict, .. } => strict,
+            Access::Look { is_thorough, .. } => is_thorough,
+        }
+    }
+
+    /// Takes what was found at the opening; an error when the log is not to be opened with it.
+    pub fn decide(&self, finding: Finding) -> Result<(), StorageError> {
+        let is_refused = match (finding.label.weight(), &self.access) {
+            (Weight::Refusal, _) => true,
+            (Weight::Damage, Access::Own { strict, .. }) => *strict,
+            _ => false,
+        };
+        if is_refused {
+            return Err(StorageError::Refused(Box::new(finding)));
+        }
+        self.note(finding);
+        Ok(())
+    }
+
+    /// Takes what was found where it is too late to refuse it.
+    pub fn note(&self, finding: Finding) {
+        if finding.is_damage() {
+            add(&self.counters.damaged, 1);
+        }
+        if finding.label == Label::TornTail {
+            add(&self.counters.torn_tails, 1);
+        }
+        match &self.access {
+            Access::Look { findings, .. } => {
+                // A push leaves nothing half done.
+                findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+            }
+            Access::Own { quarantine, .. } => {
+                log::log!(finding.level(), "{finding}");
+                if finding.is_damage() {
+                    set_aside(quarantine, &finding.file);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Rule 16, the rest of it: labels of what changes nothing at a start, and what verifying says that
+//! no start does.
+
+use super::bench::*;
+use mq::storage::{Finding, Inspection, Label};
+use std::fs;
+use std::path::Path;
+
+const SEGMENT_SIZE: u64 = 8 * 1024;
+
+/// A queue with a footer, a cursor in several slots, and all of it synced.
+fn sealed() -> Files {
+    let mut bench = Bench::new(SEGMENT_SIZE);
+    (0..40).for_each(|number| bench.push(format!("{number:0200}")));
+    for _ in 0..3 {
+        bench.pop();
+        bench.sync();
+    }
+    while bench.log.wants_footer() {
+        bench.log.draft_footer().map_or(Ok(()), |work| work()).unwrap();
+    }
+    bench.log.rest();
+    bench.files()
+}
+
+fn verified(root: &Path) -> Vec<Finding> {
+    let inspection = Inspection::new(root);
+    let mut found = inspection.verify_directory().unwrap();
+    for folder in inspection.folders(None).unwrap() {
+        found.extend(inspection.verify(&folder).unwrap());
+    }
+    found
+}
+
+/// Verifying says this one thing of the files; a start says it or nothing, and delivers everything.
+fn expect(files: &Files, label: Label, is_said: bool) -> Finding {
+    let root = with_files(files);
+    let mut found = verified(root.path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    let found = found.remove(0);
+    assert_eq!(found.label, label);
+    assert_eq!(read_files(&root.path().join("q-q")), *files, "verifying has written");
+    let (mut bench, lines) = captured(|| Bench::of(files, SEGMENT_SIZE));
+    let said = if is_said { vec![format!("[{}]", label.name())] } else { Vec::new() };
+    let labels = lines.iter().filter_map(|line| Some(line[line.find('[')?..].to_string()));
+    assert_eq!(labels.collect::<Vec<_>>(), said);
+    assert_eq!(bench.bodies().len(), 37);
+    found
+}
+
+#[test]
+fn rule_16_nothing_is_said_of_what_is_whole() {
+    let root = with_files(&sealed());
+    assert_eq!(verified(root.path()), []);
+}
+
+#[test]
+fn rule_16_bad_slot() {
+    let whole = sealed();
+    let newest = whole.len() - 2;
+    for offset in [SECTOR, SECTOR + 60, 2 * SECTOR - 1, 4 * SECTOR + 10] {
+        let mut files = whole.clone();
+        let (name, bytes) = files.iter_mut().nth(newest).unwrap();
+        let name = name.clone();
+        bytes[offset] ^= 0x80;
+        let found = expect(&files, Label::BadSlot, true);
+        assert!(found.file.ends_with(name), "{found}");
+        assert_eq!(found.offset as usize, offset / SECTOR * SECTOR);
+    }
+}
+
+#[test]
+fn rule_16_bad_footer() {
+    let whole = sealed();
+    let end = SEGMENT_SIZE as usize;
+    for length in [end + 1, end + 64, whole[FIRST].len() - 1] {
+        let mut files = whole.clone();
+        files.get_mut(FIRST).unwrap().truncate(length);
+        let found = expect(&files, Label::BadFooter, true);
+        assert!(found.file.ends_with(FIRST) && found.offset == SEGMENT_SIZE, "{found}");
+    }
+}
+
+const FIRST: &str = "00000000000000000000.seg";
+
+#[test]
+fn rule_16_false_footer() {
+    let mut files = sealed();
+    let bytes = files.get_mut(FIRST).unwrap();
+    // The hash of the second record, and the checksum made good again.
+    let (start, end) = (SEGMENT_SIZE as usize, bytes.len());
+    bytes[start + 64 + 8 + 7] ^= 1;
+    let crc = crc32fast::hash(&bytes[start..end - 8]).to_le_bytes();
+    bytes[end - 8..end - 4].copy_from_slice(&crc);
+    let found = expect(&files, Label::FalseFooter, false);
+    assert!(found.found.ends_with("the first 1"), "{found}");
+}
+
+#[test]
+fn rule_16_dropped_queue() {
+    let root = with_files(&sealed());
+    fs::create_dir(root.path().join("dropped-3")).unwrap();
+    let found = verified(root.path());
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].label, Label::DroppedQueue);
+}
+
+#[test]
+fn rule_16_set_aside() {
+    let mut files = sealed();
+    files.get_mut(FIRST).unwrap()[30] ^= 1;
+    let bench = Bench::of(&files, SEGMENT_SIZE);
+    let found = verified(bench.root.path());
+    let copies: Vec<_> = found.iter().filter(|found| found.label == Label::SetAside).collect();
+    assert_eq!(copies.len(), 1, "{found:?}");
+    assert!(copies[0].file.ends_with(format!("damaged/q-q.{FIRST}")));
+}
+
+#[test]
+fn rule_16_unknown_file() {
+    let root = with_files(&sealed());
+    for name in ["notes.txt", "q-q/1.seg", "q-q/copy of 00000000000000000000.seg", "q-%zz"] {
+        fs::write(root.path().join(name), "x").unwrap();
+    }
+    fs::create_dir(root.path().join("q-q/folder")).unwrap();
+    let found = verified(root.path());
+    assert!(found.iter().all(|found| found.label == Label::UnknownFile), "{found:?}");
+    assert_eq!(found.len(), 5, "{found:?}");
+    let (mut bench, lines) = captured(|| open(root.path(), SEGMENT_SIZE, true).unwrap());
+    assert_eq!(lines, [] as [&str; 0]);
+    assert_eq!(bench.1.as_mut().unwrap().len(), 37);
+}
