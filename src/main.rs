@@ -10,7 +10,7 @@ use mq::server::signals::StopSignals;
 use mq::server::{Limits, NothingToSync, Server, Service, limits};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
-use mq::session::{Settings, Shared, Statistics, Store};
+use mq::session::{Settings, Shared, Started, Statistics, Store};
 use mq::storage::DataDirectory;
 use mq::{logging, options};
 use std::io::Write;
@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Open files beside the clients' sockets: listeners, standard streams, and room for logs.
 const RESERVED_FILES: u64 = 64;
@@ -217,7 +217,6 @@ fn announcement(services: &[Service]) -> Result<String, String> {
 }
 
 fn settings(options: &Options, redis_port: u16, memcached_port: u16) -> Settings {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Settings {
         max_clients: options.max_clients,
         idle_timeout_s: options.idle_timeout.map_or(0, |timeout| timeout.as_secs()),
@@ -227,7 +226,7 @@ fn settings(options: &Options, redis_port: u16, memcached_port: u16) -> Settings
         directory: options.directory.display().to_string(),
         redis_port,
         memcached_port,
-        started_ms: now.as_millis() as u64,
+        started: Started::default(),
     }
 }
 

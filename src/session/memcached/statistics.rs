@@ -21,11 +21,10 @@ pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'st
 
 fn general(shared: &Shared, output: &mut Vec<u8>) {
     let (settings, counters) = (&shared.settings, &shared.statistics);
-    let now_ms = now_ms();
     let numbers = [
         ("pid", u64::from(std::process::id())),
-        ("uptime", now_ms.saturating_sub(settings.started_ms) / 1000),
-        ("time", now_ms / 1000),
+        ("uptime", settings.started.uptime_s()),
+        ("time", now_ms() / 1000),
         ("pointer_size", u64::from(usize::BITS)),
         ("max_connections", settings.max_clients as u64),
         ("curr_connections", counters.connections_now.load(Ordering::Relaxed)),

@@ -5,7 +5,6 @@
 use super::dispatch::Context;
 use super::keyspace;
 use super::request::{Args, Outcome};
-use crate::kv::now_ms;
 use crate::protocol::resp::Reply;
 use crate::session::{Shared, Store};
 use std::fmt::Display;
@@ -63,7 +62,7 @@ fn count(name: &'static str, counter: &AtomicU64) -> (&'static str, String) {
 
 fn server(shared: &Shared) -> Lines {
     let settings = &shared.settings;
-    let uptime_s = now_ms().saturating_sub(settings.started_ms) / 1000;
+    let uptime_s = settings.started.uptime_s();
     vec![
         line("redis_version", REDIS_VERSION),
         line("mq_version", env!("CARGO_PKG_VERSION")),
