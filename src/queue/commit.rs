@@ -63,23 +63,18 @@ pub(super) struct Commit {
     /// The last epoch whose syncs are done.
     durable: AtomicU64,
     dirty: Mutex<Vec<Arc<Slot>>>,
-    /// One commit at a time; holds the threads for syncs side by side.
-    syncers: Mutex<ThreadPool>,
+    /// One commit at a time; holds the threads for syncs side by side, once there were several.
+    syncers: Mutex<Option<ThreadPool>>,
 }
 
 impl Commit {
     pub(super) fn new(policy: Policy) -> Commit {
-        let syncers = threadpool::Builder::new()
-            .num_threads(SYNC_THREADS)
-            .thread_name("sync".into())
-            .thread_stack_size(128 * 1024)
-            .build();
         Commit {
             policy,
             open: AtomicU64::new(1),
             durable: AtomicU64::new(0),
             dirty: Mutex::new(Vec::new()),
-            syncers: Mutex::new(syncers),
+            syncers: Mutex::new(None),
         }
     }
 
@@ -111,6 +106,14 @@ impl Commit {
     }
 }
 
+fn start_syncers() -> ThreadPool {
+    threadpool::Builder::new()
+        .num_threads(SYNC_THREADS)
+        .thread_name("sync".into())
+        .thread_stack_size(128 * 1024)
+        .build()
+}
+
 impl Durability for Commit {
     fn durable(&self) -> Ticket {
         match self.policy {
@@ -120,14 +123,14 @@ impl Durability for Commit {
     }
 
     fn commit(&self) -> Committed {
-        let syncers = self.syncers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut syncers = self.syncers.lock().unwrap_or_else(PoisonError::into_inner);
         let (epoch, mut slots) = self.close_epoch();
         let last = slots.pop();
         let count = slots.len();
         let (sender, outcomes) = mpsc::channel();
         for slot in slots {
             let sender = sender.clone();
-            syncers.execute(move || {
+            syncers.get_or_insert_with(start_syncers).execute(move || {
                 let outcome = slot.sync();
                 // Whoever has the answer may let go of everything.
                 drop(slot);
