@@ -1,24 +1,33 @@
-//! The index: positions of messages by the hash of their bodies.
+//! The index: where messages are by the hash of their bodies.
 //!
-//! An entry is eight bytes, 24 bits of hash above 40 of position, in one of 16 tables, which shrink
+//! An entry is eight bytes, 24 bits of hash above 40 of ordinal, in one of 16 tables, which shrink
 //! as they grow: 24 bytes a message at the most. A table holds one entry for each hash; further
 //! ones, which nearly always are equal messages, are in a sorted set beside it, so that many of
 //! them cost no more than different ones. What the index answers are candidates: whoever asks
-//! compares the bytes.
+//! compares the bytes. An ordinal says where a message is; what it counts is the caller's affair.
 
-use super::layout::ALIGNMENT;
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 
 /// The key of a queue's hashes: nobody outside knows it, so nobody can craft collisions.
 pub type HashKey = [u8; 16];
 
-/// Bits of an entry that hold the position, in units of the alignment: 8 TiB of log, beyond which
-/// positions wrap around.
-const POSITION_BITS: u32 = 40;
-const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
-const POSITION_SPAN: u64 = (1 << POSITION_BITS) * ALIGNMENT as u64;
+/// A key that nobody can guess: the standard library seeds its hashers from the system's generator.
+pub fn random_hash_key() -> HashKey {
+    let half = || RandomState::new().hash_one(0_u8).to_le_bytes();
+    let mut key = HashKey::default();
+    key[..8].copy_from_slice(&half());
+    key[8..].copy_from_slice(&half());
+    key
+}
+
+/// Bits of an entry that hold the ordinal; beyond these, ordinals wrap around.
+const ORDINAL_BITS: u32 = 40;
+/// All ordinals of a queue at one time are less than this apart.
+const ORDINAL_SPAN: u64 = 1 << ORDINAL_BITS;
+const ORDINAL_MASK: u64 = ORDINAL_SPAN - 1;
 /// Shards of an index: the growth of one is short.
 const SHARD_COUNT: usize = 1 << 4;
 
@@ -46,27 +55,26 @@ impl BodyHash {
         self.0 as usize % SHARD_COUNT
     }
 
-    fn entry(self, position: u64) -> u64 {
+    fn entry(self, ordinal: u64) -> u64 {
         let kept = u64::from(self.0 >> 8);
-        (kept << POSITION_BITS) | ((position / ALIGNMENT as u64) & POSITION_MASK)
+        (kept << ORDINAL_BITS) | (ordinal & ORDINAL_MASK)
     }
 }
 
-/// The position before `end` that an entry's bits are the lower ones of.
-fn whole_position(entry: u64, end: u64) -> u64 {
-    let lower = (entry & POSITION_MASK) * ALIGNMENT as u64;
-    let candidate = end - end % POSITION_SPAN + lower;
-    if candidate >= end { candidate.saturating_sub(POSITION_SPAN) } else { candidate }
+/// The ordinal before `end` that an entry's bits are the lower ones of.
+fn whole_ordinal(entry: u64, end: u64) -> u64 {
+    let candidate = end - end % ORDINAL_SPAN + (entry & ORDINAL_MASK);
+    if candidate >= end { candidate.saturating_sub(ORDINAL_SPAN) } else { candidate }
 }
 
 /// Spreads the 24 bits of hash in an entry over the 64 that a table looks at.
 fn spread(entry: u64) -> u64 {
-    (entry >> POSITION_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    (entry >> ORDINAL_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Whether two entries have the same hash.
 fn same_hash(one: u64, other: u64) -> bool {
-    (one ^ other) & !POSITION_MASK == 0
+    (one ^ other) & !ORDINAL_MASK == 0
 }
 
 /// Messages whose hashes have the same lower bits.
@@ -91,7 +99,7 @@ impl Shard {
         let Ok(mut found) = self.first.find_entry(spread(entry), |other| *other == entry) else {
             return self.more.remove(&entry);
         };
-        let next = self.more.range(entry & !POSITION_MASK..).next().copied();
+        let next = self.more.range(entry & !ORDINAL_MASK..).next().copied();
         if let Some(next) = next.filter(|next| same_hash(*next, entry)) {
             *found.get_mut() = next;
             self.more.remove(&next);
@@ -108,11 +116,11 @@ impl Shard {
 
     fn with_hash(&self, wanted: u64) -> impl Iterator<Item = u64> {
         let first = self.first.find(spread(wanted), move |entry| same_hash(*entry, wanted));
-        first.into_iter().chain(self.more.range(wanted..=wanted | POSITION_MASK)).copied()
+        first.into_iter().chain(self.more.range(wanted..=wanted | ORDINAL_MASK)).copied()
     }
 }
 
-/// The positions of a queue's messages.
+/// The messages of a queue.
 #[derive(Debug, Default)]
 pub struct Index {
     shards: [Shard; SHARD_COUNT],
@@ -120,55 +128,47 @@ pub struct Index {
 
 impl Index {
     /// Adds a message.
-    pub fn insert(&mut self, hash: BodyHash, position: u64) {
-        self.shards[hash.shard()].insert(hash.entry(position));
+    pub fn insert(&mut self, hash: BodyHash, ordinal: u64) {
+        self.shards[hash.shard()].insert(hash.entry(ordinal));
     }
 
-    /// Removes the message at `position`; false: it is not here.
-    pub fn remove(&mut self, hash: BodyHash, position: u64) -> bool {
-        self.shards[hash.shard()].remove(hash.entry(position))
+    /// Removes the message at `ordinal`; false: it is not here.
+    pub fn remove(&mut self, hash: BodyHash, ordinal: u64) -> bool {
+        self.shards[hash.shard()].remove(hash.entry(ordinal))
     }
 
-    /// Positions at which a message with this hash may lie. `end` is the end of the log.
+    /// Ordinals before `end` that a message with this hash may have.
     pub fn candidates(&self, hash: BodyHash, end: u64) -> impl Iterator<Item = u64> {
         let entries = self.shards[hash.shard()].with_hash(hash.entry(0));
-        entries.map(move |entry| whole_position(entry, end))
+        entries.map(move |entry| whole_ordinal(entry, end))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
+    use std::collections::HashSet;
 
     #[test]
     fn every_message_is_a_candidate_until_it_is_removed() {
         let key = [7; 16];
-        let body = |position: u64| (position / 3).to_le_bytes();
-        let hash = |position: u64| BodyHash::new(&key, &body(position));
-        // A start that makes positions wrap around.
-        let (start, count) = (POSITION_SPAN * 3 - 800_000, 200_000);
-        let (mut index, mut end) = (Index::default(), start);
-        for step in 0..count {
-            let position = start + step * 8;
-            end = position + 8;
-            index.insert(hash(position), position);
+        let hash = |ordinal: u64| BodyHash::new(&key, &(ordinal / 3).to_le_bytes());
+        // A start that makes ordinals wrap around.
+        let (start, count) = (ORDINAL_SPAN * 3 - 100_000, 200_000);
+        let (mut index, end) = (Index::default(), start + count);
+        for ordinal in start..end {
+            index.insert(hash(ordinal), ordinal);
         }
-        for step in 0..count {
-            let position = start + step * 8;
-            assert!(index.candidates(hash(position), end).any(|found| found == position));
+        for ordinal in start..end {
+            assert!(index.candidates(hash(ordinal), end).any(|found| found == ordinal));
         }
-        for step in (0..count).step_by(2) {
-            assert!(index.remove(hash(start + step * 8), start + step * 8));
-            assert!(!index.remove(hash(start + step * 8), start + step * 8));
+        for ordinal in (start..end).step_by(2) {
+            assert!(index.remove(hash(ordinal), ordinal));
+            assert!(!index.remove(hash(ordinal), ordinal));
         }
-        let mut found = HashMap::new();
-        for step in 0..count {
-            for position in index.candidates(hash(start + step * 8), end) {
-                *found.entry(position).or_insert(0) += 1;
-            }
-        }
-        assert!(found.keys().all(|position| (position - start) / 8 % 2 == 1));
+        let candidates = (start..end).flat_map(|ordinal| index.candidates(hash(ordinal), end));
+        let found: HashSet<u64> = candidates.collect();
+        assert!(found.iter().all(|ordinal| (ordinal - start) % 2 == 1));
         assert_eq!(found.len(), count as usize / 2);
     }
 
@@ -182,13 +182,13 @@ mod tests {
             assert!(bytes as u64 <= count * 24 + 1000, "{bytes} bytes for {count} messages");
         };
         for number in 0..200_000 {
-            index.insert(hash(number), number * 8);
+            index.insert(hash(number), number);
             if number > 10_000 && number % 1000 == 0 {
                 check(&index, number + 1);
             }
         }
         for number in 0..190_000 {
-            assert!(index.remove(hash(number), number * 8));
+            assert!(index.remove(hash(number), number));
             if number % 1000 == 0 {
                 check(&index, 200_000 - number - 1);
             }

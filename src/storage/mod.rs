@@ -34,6 +34,7 @@ pub use counters::Counters;
 pub use directory::DataDirectory;
 pub use error::StorageError;
 pub use finding::{Finding, Label, Weight};
+pub use index::{BodyHash, HashKey, Index, random_hash_key};
 pub use inspect::{InspectedQueue, Inspection};
 pub use message::{Message, NewMessage, Place};
 pub use settings::{Access, LogSettings};

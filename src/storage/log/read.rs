@@ -9,6 +9,7 @@ use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::footer::{Footer, Sealed};
 use super::super::index::BodyHash;
+use super::super::layout::ALIGNMENT;
 use super::super::message::{Message, Place};
 use super::super::record::{Fault, Kind, Record, Verdict, decode, reread};
 use super::super::segment::{FooterState, Segment};
@@ -205,7 +206,8 @@ impl Log {
         let hash = BodyHash::new(&self.hash_key, body);
         let mut found = None;
         if let Some(membership) = &self.membership {
-            for position in membership.index.candidates(hash, self.end()) {
+            for ordinal in membership.index.candidates(hash, ordinal_of(self.end())) {
+                let position = ordinal * ALIGNMENT as u64;
                 if let Verdict::Whole(record) = decode(self.bytes_from(position)?, position)
                     && record.body == body
                     && self.is_live(position, record.kind, record.sequence)
@@ -255,7 +257,7 @@ impl Log {
         let Ok(Sealed::With(footer)) = Footer::read(segment) else { return false };
         for summary in footer.summaries(segment.records_start()) {
             if self.is_live(summary.position, summary.kind, summary.sequence) {
-                membership.index.insert(summary.hash, summary.position);
+                membership.index.insert(summary.hash, ordinal_of(summary.position));
             }
         }
         true
@@ -274,7 +276,7 @@ impl Log {
                 && self.is_live(position, record.kind, record.sequence)
             {
                 let hash = BodyHash::new(&self.hash_key, record.body);
-                membership.index.insert(hash, position);
+                membership.index.insert(hash, ordinal_of(position));
             }
         }
         Ok(walk.position())
@@ -285,7 +287,7 @@ impl Log {
         if let Some(membership) = &mut self.membership
             && membership.built_to > position
         {
-            membership.index.insert(BodyHash::new(&self.hash_key, body), position);
+            membership.index.insert(BodyHash::new(&self.hash_key, body), ordinal_of(position));
         }
     }
 
@@ -294,7 +296,7 @@ impl Log {
         if let Some(membership) = &mut self.membership
             && membership.built_to > position
         {
-            membership.index.remove(hash, position);
+            membership.index.remove(hash, ordinal_of(position));
         }
     }
 
@@ -304,6 +306,11 @@ impl Log {
         self.lowest = None;
         self.copied_to = 0;
     }
+}
+
+/// A position as the index counts: 40 bits of it are 8 TiB of log.
+fn ordinal_of(position: u64) -> u64 {
+    position / ALIGNMENT as u64
 }
 
 /// What a look through one segment came to.

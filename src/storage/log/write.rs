@@ -13,11 +13,10 @@ use super::super::record::{Kind, Record};
 use super::super::segment::{Segment, SegmentHeader, sync_directory};
 use super::super::settings::LogSettings;
 use super::{FIRST_SEGMENT_SIZE, Log};
-use crate::storage::index::BodyHash;
+use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
 use std::fs;
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,16 +26,6 @@ const BLOCK: u64 = 4096;
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Sixteen bytes nobody can guess: the standard library seeds its hashers from the system's
-/// generator.
-fn random_key() -> [u8; 16] {
-    let half = || RandomState::new().hash_one(0_u8).to_le_bytes();
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&half());
-    key[8..].copy_from_slice(&half());
-    key
 }
 
 /// Removal records that fit into `bytes`.
@@ -55,7 +44,7 @@ impl Log {
             return Err(StorageError::NameTooLong { limit: NAME_MAX });
         }
         fs::create_dir(directory).map_err(|error| StorageError::io("create", directory, error))?;
-        let hash_key = random_key();
+        let hash_key = random_hash_key();
         let header = SegmentHeader { created_ms: now_ms(), hash_key, name: name.into() };
         let size = FIRST_SEGMENT_SIZE.min(settings.segment_size);
         let made = Segment::create(directory, 0, size, &header).and_then(|segment| {
