@@ -223,6 +223,9 @@ impl Log {
     /// Builds a slice of the index (rule 14: it is made when it is first asked for); true when it
     /// is whole.
     pub fn prepare_find(&mut self) -> Result<bool, StorageError> {
+        if self.membership.as_ref().is_some_and(|membership| membership.built_to == u64::MAX) {
+            return Ok(true);
+        }
         let mut membership = self.membership.take().unwrap_or_default();
         let outcome = self.build_index(&mut membership);
         self.membership = Some(membership);
@@ -230,9 +233,6 @@ impl Log {
     }
 
     fn build_index(&self, membership: &mut Membership) -> Result<bool, StorageError> {
-        if membership.built_to == u64::MAX {
-            return Ok(true);
-        }
         let position = membership.built_to.max(self.segments[0].records_start());
         let index = self.segment_index(position);
         let segment = &self.segments[index];
