@@ -83,6 +83,7 @@ impl Engine {
 
     fn remove(&self, body: &[u8]) {
         let mut ticket = Ticket::default();
+        self.queues.prepare_membership(QUEUE).unwrap();
         let removed = self.queues.find(QUEUE, &mut ticket, |queue| queue.remove(body)).unwrap();
         assert_eq!(removed, Some(1));
     }

@@ -101,7 +101,13 @@ impl Run {
         }
     }
 
+    /// Membership is not answered before.
+    fn build_index(&self, name: &[u8]) {
+        self.queues.prepare_membership(name).unwrap();
+    }
+
     fn push_unique(&mut self, name: &[u8], body: &[u8]) {
+        self.build_index(name);
         let message = NewMessage { body, flags: 5, expires_ms: 0 };
         let expected = self.model.entry(name.into()).or_default();
         let is_new = expected.iter().all(|(other, _)| other != body);
@@ -120,6 +126,7 @@ impl Run {
     }
 
     fn remove(&mut self, name: &[u8], body: &[u8]) {
+        self.build_index(name);
         let queue = self.model.entry(name.into()).or_default();
         let before = queue.len();
         queue.retain(|(other, _)| other != body);
@@ -128,7 +135,7 @@ impl Run {
     }
 
     fn contains(&mut self, name: &[u8], body: &[u8]) {
-        self.queues.prepare_membership(name).unwrap();
+        self.build_index(name);
         let queue = self.model.get(name);
         let expected = queue.is_some_and(|queue| queue.iter().any(|(other, _)| other == body));
         assert_eq!(self.find(name, |queue| queue.contains(body)).unwrap_or(false), expected);
@@ -161,6 +168,8 @@ impl Run {
         if count > 1 {
             return;
         }
+        self.build_index(from);
+        self.build_index(to);
         let moved = self.queues.move_message(from, to, body, &mut self.ticket).unwrap();
         assert_eq!(moved, count == 1);
         if moved && from != to {

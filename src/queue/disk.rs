@@ -81,7 +81,10 @@ impl MessageStore for DiskStore {
     }
 
     fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        Ok(self.log.find(body)?)
+        match self.log.prepare_find()? {
+            true => Ok(self.log.find(body)?),
+            false => Err(QueueError::NotIndexed),
+        }
     }
 
     fn prepare_find(&mut self) -> Result<bool, QueueError> {

@@ -25,6 +25,9 @@ pub enum QueueError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// The index that a membership command needs is not whole: nothing has been done.
+    /// [`Queues::prepare_membership`](super::Queues::prepare_membership) builds it.
+    NotIndexed,
     /// No room on the device; the text says for what.
     DiskFull(String),
     /// Anything else that the log says.
@@ -46,6 +49,7 @@ impl fmt::Display for QueueError {
             QueueError::NameTooLong { limit } => {
                 write!(f, "the queue's name is too long, the limit is {limit} bytes")
             }
+            QueueError::NotIndexed => write!(f, "the queue's index is not whole yet"),
             QueueError::DiskFull(what) => write!(f, "the disk is full: {what}"),
             QueueError::Storage(what) => write!(f, "{what}"),
         }

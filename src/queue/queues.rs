@@ -182,7 +182,8 @@ impl Queues {
     }
 
     /// Builds what a membership command needs in slices, so that other clients of the queue run in
-    /// between. To be called, holding nothing, before such a command.
+    /// between. To be called, holding nothing, when one has answered
+    /// [`NotIndexed`](QueueError::NotIndexed).
     pub fn prepare_membership(&self, name: &[u8]) -> Result<(), QueueError> {
         let Some(slot) = self.slot(name) else {
             return Ok(());

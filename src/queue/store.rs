@@ -45,7 +45,8 @@ pub trait MessageStore: Send {
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;
 
-    /// A message with these bytes, whichever of them there are.
+    /// A message with these bytes, whichever of them there are; [`QueueError::NotIndexed`] while
+    /// `prepare_find` is not done.
     fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
     /// Does a slice of the work that `find` needs done once; true when nothing is left of it.

@@ -10,7 +10,8 @@ use crate::kv::now_ms;
 use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
 use crate::queue::{NewMessage, QueueError, Queues, Ticket};
 
-/// What has to be done before a command, while other clients' transactions may still run.
+/// Builds what a command that has answered [`QueueError::NotIndexed`] needs, while other clients'
+/// commands and transactions may run.
 pub(super) fn prepare(queues: &Queues, command: &Command<'_>) -> Result<(), QueueError> {
     match command {
         Command::Contains { key } | Command::Store { mode: StoreMode::Add, key, .. } => {
@@ -21,8 +22,12 @@ pub(super) fn prepare(queues: &Queues, command: &Command<'_>) -> Result<(), Queu
 }
 
 /// Executes a command and answers its line.
-pub(super) fn execute(queues: &Queues, request: &Request<'_>, ticket: &mut Ticket) -> Line {
-    let done = match request.command {
+pub(super) fn execute(
+    queues: &Queues,
+    request: &Request<'_>,
+    ticket: &mut Ticket,
+) -> Result<Line, QueueError> {
+    match request.command {
         Command::Store { mode: mode @ (StoreMode::Set | StoreMode::Add), key, flags, exptime } => {
             match expires_ms(exptime, now_ms()) {
                 Some(expires_ms) => {
@@ -40,16 +45,15 @@ pub(super) fn execute(queues: &Queues, request: &Request<'_>, ticket: &mut Ticke
             .drop_queue(key, ticket)
             .map(|dropped| if dropped { "DELETED" } else { "NOT_FOUND" }.into()),
         Command::FlushAll { delay: ..=0 } => queues.clear(ticket).map(|()| "OK".into()),
-        Command::FlushAll { .. } => return needs_kv("flush_all with a delay"),
+        Command::FlushAll { .. } => Ok(needs_kv("flush_all with a delay")),
         Command::Length { key } => queues
             .find(key, ticket, |queue| Ok(queue.len()))
             .map(|length| length.unwrap_or(0).to_string().into()),
         Command::Contains { key } => queues
             .find(key, ticket, |queue| queue.contains(request.data))
             .map(|found| if found == Some(true) { "1" } else { "0" }.into()),
-        _ => return needs_kv(request.command.verb()),
-    };
-    done.unwrap_or_else(server_error)
+        _ => Ok(needs_kv(request.command.verb())),
+    }
 }
 
 fn push(

@@ -4,6 +4,7 @@ use super::{kv_store, queue_store, statistics};
 use crate::protocol::memcached::{
     Command, Fatal, Found, Keys, Limits, Progress, Request, Retrieval, parse, reply,
 };
+use crate::queue::{QueueError, Queues, Ticket};
 use crate::session::{Advance, Close, OUTPUT_PIECE, Session, Shared, Store};
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -95,16 +96,31 @@ impl MemcachedSession {
     fn ask_store(&self, request: &Request<'_>, advance: &mut Advance) -> Line {
         match &self.shared.store {
             Store::Queues(queues) => {
-                if let Err(error) = queue_store::prepare(queues, &request.command) {
-                    return server_error(error);
-                }
-                let _gate = enter(&self.shared.gate);
-                queue_store::execute(queues, request, &mut advance.ticket)
+                let done = self.ask_queues(queues, request, &mut advance.ticket);
+                done.unwrap_or_else(server_error)
             }
             Store::Kv(kv) => {
                 let _gate = enter(&self.shared.gate);
                 kv_store::execute(kv, request, self.shared.max_message)
             }
+        }
+    }
+
+    fn ask_queues(
+        &self,
+        queues: &Queues,
+        request: &Request<'_>,
+        ticket: &mut Ticket,
+    ) -> Result<Line, QueueError> {
+        loop {
+            let done = {
+                let _gate = enter(&self.shared.gate);
+                queue_store::execute(queues, request, ticket)
+            };
+            if done != Err(QueueError::NotIndexed) {
+                return done;
+            }
+            queue_store::prepare(queues, &request.command)?;
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! 1. A command runs while it holds the gate for reading; EXEC, and what else must not be seen half
 //!    done, holds it for writing. So between the commands of a transaction no other client's runs.
-//! 2. What a membership command needs is built before the gate is taken, in slices, so that others
-//!    run in between.
+//! 2. What a membership command needs is built while no gate is held, in slices, so that others run
+//!    in between; then the command is tried again.
 //! 3. A refused request leaves nothing of its reply but the error.
 //!
 //! The gate is entered although a panic has poisoned it: it guards no data, only order.
@@ -69,23 +69,47 @@ pub(super) fn handle(context: &mut Context<'_>, args: Args<'_>, reply: &mut Repl
         if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
             return transaction::enqueue(context, args, reply);
         }
-        let shared = context.shared;
-        prepare(shared, command, args)?;
-        let gate = &shared.gate;
+        let gate = &context.shared.gate;
         if command.has(EXCLUSIVE) {
             transaction::prepare(context);
-            let _gate = gate.write().unwrap_or_else(PoisonError::into_inner);
-            run(command, context, args, reply)
-        } else {
-            let _gate = gate.read().unwrap_or_else(PoisonError::into_inner);
-            run(command, context, args, reply)
+            let enter = || gate.write().unwrap_or_else(PoisonError::into_inner);
+            return run_indexed(command, context, args, reply, enter);
         }
+        let enter = || gate.read().unwrap_or_else(PoisonError::into_inner);
+        run_indexed(command, context, args, reply, enter)
     });
 }
 
 /// Executes one queued request of a transaction, whose caller holds the gate.
 pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
-    answer(reply, |reply| run(resolve(args)?, context, args, reply));
+    answer(reply, |reply| {
+        let command = resolve(args)?;
+        run_indexed(command, context, args, reply, || ())
+    });
+}
+
+/// Runs a command with what `enter` gives in hand; if it wants an index, builds that without it and
+/// runs the command again.
+fn run_indexed<G>(
+    command: &Command,
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+    enter: impl Fn() -> G,
+) -> Outcome {
+    context.shared.statistics.commands.fetch_add(1, Ordering::Relaxed);
+    let start = reply.out.len();
+    loop {
+        let outcome = {
+            let _gate = enter();
+            run(command, context, args, reply)
+        };
+        if !matches!(&outcome, Err(Refusal { wants_index: true, .. })) {
+            return outcome;
+        }
+        reply.out.truncate(start);
+        prepare(context.shared, command, args)?;
+    }
 }
 
 /// Builds what the membership commands among `command` need; called without the gate.
@@ -102,9 +126,9 @@ pub(super) fn prepare(shared: &Shared, command: &Command, args: Args<'_>) -> Out
 
 fn answer(reply: &mut Reply<'_>, work: impl FnOnce(&mut Reply<'_>) -> Outcome) {
     let start = reply.out.len();
-    if let Err(Refusal(text)) = work(reply) {
+    if let Err(refusal) = work(reply) {
         reply.out.truncate(start);
-        reply.error_bytes(&text);
+        reply.error_bytes(&refusal.text);
     }
 }
 
@@ -123,7 +147,6 @@ fn run(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    context.shared.statistics.commands.fetch_add(1, Ordering::Relaxed);
     context.check_room(reply, 0, "use a smaller transaction")?;
     match (&command.run, &context.shared.store) {
         (Run::Any(run), _) => run(context, args, reply),

@@ -66,15 +66,23 @@ impl<'a> Args<'a> {
 pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub(super) const SYNTAX_ERROR: &str = "ERR syntax error";
 
-/// Why a request is not executed: the error reply after its `-`. The reply's encoder makes it one
-/// line.
+/// Why a request is not executed.
 #[derive(Debug)]
-pub(super) struct Refusal(pub Cow<'static, [u8]>);
+pub(super) struct Refusal {
+    /// The error reply after its `-`. The reply's encoder makes it one line.
+    pub text: Cow<'static, [u8]>,
+    /// The command is to be tried again when the indexes of its queues are built.
+    pub wants_index: bool,
+}
 
 /// What executing a request gives: its reply has been written, or it is refused.
 pub(super) type Outcome = Result<(), Refusal>;
 
 impl Refusal {
+    fn new(text: Cow<'static, [u8]>) -> Refusal {
+        Refusal { text, wants_index: false }
+    }
+
     /// The arity of `name` (`config|get` for a subcommand) does not allow this many words.
     pub fn arity(name: &str) -> Refusal {
         format!("ERR wrong number of arguments for '{name}' command").into()
@@ -82,7 +90,7 @@ impl Refusal {
 
     /// `before`, at most 128 bytes of a client's word, `after`.
     pub fn quoting(before: &str, word: &[u8], after: &str) -> Refusal {
-        Refusal([before.as_bytes(), quoted(word, 128), after.as_bytes()].concat().into())
+        Refusal::new([before.as_bytes(), quoted(word, 128), after.as_bytes()].concat().into())
     }
 
     /// The text for a command that does not exist, with the beginning of its arguments.
@@ -97,9 +105,9 @@ impl Refusal {
             shown.extend_from_slice(quoted(word, room));
             shown.extend_from_slice(b"' ");
         }
-        let Refusal(text) =
+        let start =
             Refusal::quoting("ERR unknown command '", args.get(0), "', with args beginning with: ");
-        Refusal([&*text, &shown].concat().into())
+        Refusal::new([&*start.text, &shown].concat().into())
     }
 }
 
@@ -112,22 +120,21 @@ fn quoted(word: &[u8], most: usize) -> &[u8] {
 
 impl From<&'static str> for Refusal {
     fn from(text: &'static str) -> Refusal {
-        Refusal(text.as_bytes().into())
+        Refusal::new(text.as_bytes().into())
     }
 }
 
 impl From<String> for Refusal {
     fn from(text: String) -> Refusal {
-        Refusal(text.into_bytes().into())
+        Refusal::new(text.into_bytes().into())
     }
 }
 
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Refusal {
-        match error {
-            QueueError::OutOfMemory { .. } => format!("OOM {error}").into(),
-            _ => format!("ERR {error}").into(),
-        }
+        let wants_index = error == QueueError::NotIndexed;
+        let kind = if matches!(error, QueueError::OutOfMemory { .. }) { "OOM" } else { "ERR" };
+        Refusal { wants_index, ..format!("{kind} {error}").into() }
     }
 }
 
