@@ -4,7 +4,7 @@
 
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use super::table::{Subcommand, run_subcommand};
+use super::table::{Command, Subcommand, run_subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
 use std::time::Instant;
@@ -19,6 +19,7 @@ pub(super) struct Client {
     pub peer: String,
     connected: Instant,
     pub version: Version,
+    pub last_command: Option<&'static Command>,
     pub name: Vec<u8>,
     library_name: Vec<u8>,
     library_version: Vec<u8>,
@@ -34,6 +35,7 @@ impl Client {
             peer,
             connected: Instant::now(),
             version: Version::default(),
+            last_command: None,
             name: Vec::new(),
             library_name: Vec::new(),
             library_version: Vec::new(),

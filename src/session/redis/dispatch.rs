@@ -65,7 +65,8 @@ pub(super) fn too_large(advice: &str) -> Refusal {
 /// Executes or queues one request and writes its one reply.
 pub(super) fn handle(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     answer(reply, |reply| {
-        let command = resolve(args).inspect_err(|_| transaction::fail(context.client))?;
+        let command =
+            resolve(context.client, args).inspect_err(|_| transaction::fail(context.client))?;
         if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
             return transaction::enqueue(context, args, reply);
         }
@@ -83,7 +84,7 @@ pub(super) fn handle(context: &mut Context<'_>, args: Args<'_>, reply: &mut Repl
 /// Executes one queued request of a transaction, whose caller holds the gate.
 pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
     answer(reply, |reply| {
-        let command = resolve(args)?;
+        let command = resolve(context.client, args)?;
         run_indexed(command, context, args, reply, || ())
     });
 }
@@ -132,9 +133,13 @@ fn answer(reply: &mut Reply<'_>, work: impl FnOnce(&mut Reply<'_>) -> Outcome) {
     }
 }
 
-/// The command that the request names, if it takes this many words.
-fn resolve(args: Args<'_>) -> Result<&'static Command, Refusal> {
-    let command = table::find(args.get(0)).ok_or_else(|| Refusal::unknown_command(args))?;
+/// The command that the request names, if it takes this many words. The last one is tried first: it
+/// is most often the next one.
+fn resolve(client: &mut Client, args: Args<'_>) -> Result<&'static Command, Refusal> {
+    let last = client.last_command.filter(|last| args.is(0, last.name));
+    let found = last.or_else(|| table::find(args.get(0)));
+    let command = found.ok_or_else(|| Refusal::unknown_command(args))?;
+    client.last_command = found;
     if !table::allows(command.arity, args.len()) {
         return Err(Refusal::arity(command.name));
     }
