@@ -1,12 +1,20 @@
 //! Copies of damaged segments, set aside before anything is written over them.
+//!
+//! They are for people, and a medium that goes on rotting must not fill itself with them: there is
+//! a limit to their number and to their bytes.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+/// The most copies.
+const COPIES_MAX: usize = 256;
+/// The most bytes of all of them: segments of the usual size leave room for a dozen.
+const BYTES_MAX: u64 = 1 << 30;
+
 /// Copies the segment file at `path`, of the queue whose folder it lies in, into `quarantine`,
-/// once, if it is there. Where that fails, on a full disk for one, a log line says so and the
-/// daemon goes on.
+/// once, if it is there. Where that fails, on a full disk for one, or there are too many, a log
+/// line says so and the daemon goes on.
 pub fn set_aside(quarantine: &Path, path: &Path) {
     let name = |path: Option<&Path>| {
         let name = path.and_then(Path::file_name).unwrap_or_default();
@@ -24,7 +32,25 @@ pub fn set_aside(quarantine: &Path, path: &Path) {
 
 fn copy(from: &Path, quarantine: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(quarantine)?;
+    let (count, bytes) = taken(quarantine)?;
+    let wanted = fs::metadata(from)?.len();
+    if count >= COPIES_MAX || bytes.saturating_add(wanted) > BYTES_MAX {
+        let (place, limit) = (quarantine.display(), BYTES_MAX);
+        let what =
+            format!("{place} holds {count} of {COPIES_MAX} copies, {bytes} of {limit} bytes");
+        return Err(io::Error::other(what));
+    }
     fs::copy(from, to)?;
     File::open(to)?.sync_all()?;
     File::open(quarantine)?.sync_all()
+}
+
+/// How many files there are, and their bytes.
+fn taken(folder: &Path) -> io::Result<(usize, u64)> {
+    let (mut count, mut bytes) = (0, 0_u64);
+    for entry in fs::read_dir(folder)? {
+        count += 1;
+        bytes = bytes.saturating_add(entry?.metadata()?.len());
+    }
+    Ok((count, bytes))
 }

@@ -1,6 +1,7 @@
 //! Rule 5: torn is not rotten.
 
 use super::bench::*;
+use std::fs::{self, File};
 
 /// Ten messages, the first five of them known to be durable by the records after them.
 fn half_durable() -> (Bench, Vec<(String, usize)>) {
@@ -58,7 +59,7 @@ fn rule_05_a_bad_record_before_what_was_durable_is_rotten_and_passed_over() {
             assert!(line.contains(part), "{part} is not in {line}");
         }
         let copy = bench.root.path().join("damaged").join(format!("q-q.{name}"));
-        assert_eq!(&std::fs::read(copy).unwrap(), &files[name], "not as it was found");
+        assert_eq!(&fs::read(copy).unwrap(), &files[name], "not as it was found");
         // What comes later is appended, and the damage stays passed over.
         bench.push("message 10");
         let mut bench = bench.reopen();
@@ -87,7 +88,7 @@ fn rule_05_a_record_that_rots_under_a_running_daemon_is_passed_over() {
     let (name, offset) = &offsets[1];
     let path = bench.folder().join(name);
     use std::os::unix::fs::FileExt;
-    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&[0xff; 4], *offset as u64 + 60).unwrap();
     let mut popped = Vec::new();
     while let Some(body) = bench.pop() {
@@ -96,4 +97,29 @@ fn rule_05_a_record_that_rots_under_a_running_daemon_is_passed_over() {
     assert_eq!(popped, [0, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!((bench.count("damaged_records"), bench.count("lost_messages")), (1, 1));
     assert_eq!(bench.log.len(), 0);
+}
+
+/// What rots again and again does not fill the disk with copies.
+#[test]
+fn rule_05_copies_of_damaged_files_have_a_limit() {
+    let (bench, offsets) = half_durable();
+    let mut files = bench.files();
+    flip(&mut files, &offsets[1]);
+    for (count, bytes, is_copied) in
+        [(255, 0, true), (256, 0, false), (1, (1 << 30) - 16384, true), (1, 1 << 30, false)]
+    {
+        let root = with_files(&files);
+        let copies = root.path().join("damaged");
+        fs::create_dir(&copies).unwrap();
+        for number in 0..count {
+            // Nothing is written to it: it takes no room.
+            File::create(copies.join(number.to_string())).unwrap().set_len(bytes).unwrap();
+        }
+        let (opened, lines) = captured(|| open(root.path(), 16 * 1024, false).unwrap());
+        assert_eq!(opened.1.unwrap().len(), 9, "it is not opened all the same");
+        let says = |what: &str| lines.iter().any(|line| line.contains(what));
+        assert!(says("[rotten-record]"), "{lines:?}");
+        assert_eq!(copies.join(format!("q-q.{}", offsets[1].0)).exists(), is_copied);
+        assert_eq!(says("no copy of"), !is_copied);
+    }
 }
