@@ -13,6 +13,7 @@
 //! So three slots may be taken at a time, and four are enough.
 
 use super::layout::*;
+use super::walk::is_zero;
 
 /// What a slot says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,13 +88,12 @@ impl SlotFault {
     /// What is wrong with a slot's whole sector, of the segment at `base`; None: it is valid, or
     /// was never written.
     pub fn of(base: u64, sector: &[u8]) -> Option<SlotFault> {
-        let first = sector.iter().position(|byte| *byte != 0)?;
         let (slot, behind) = sector.split_at_checked(SLOT_SIZE)?;
         let (expected, found) = (get_u32(slot, SLOT_CRC), crc32fast::hash(&slot[..SLOT_CRC]));
-        if first < SLOT_SIZE && expected != found {
+        if expected != found && !is_zero(slot) {
             return Some(SlotFault::Checksum { expected, found });
         }
-        if first < SLOT_SIZE && get_u64(slot, SLOT_BASE) != base {
+        if expected == found && get_u64(slot, SLOT_BASE) != base {
             return Some(SlotFault::Base(get_u64(slot, SLOT_BASE)));
         }
         let behind = behind.iter().position(|byte| *byte != 0)?;

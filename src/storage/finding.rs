@@ -54,13 +54,13 @@ labels! {
         "a folder without a segment",
         "it is removed";
     UnbornSegment, Note, "unborn-segment",
-        "a damaged header and nothing but zeros, or nothing, behind it",
+        "a file of zeros, or of nothing",
         "it is removed";
     DeadSegment, Note, "dead-segment",
         "a segment from before the cursor's oldest one",
         "it is removed";
     ForeignSegment, Refusal, "foreign-segment",
-        "an intact header of another queue, or a queue with two folders",
+        "an intact header of another queue or position, or a queue with two folders",
         "the start is refused";
     OverlappingSegment, Refusal, "overlapping-segment",
         "two segments that hold the same positions",
@@ -69,13 +69,13 @@ labels! {
         "an intact header of another version",
         "the start is refused";
     RottenHeader, Damage, "rotten-header",
-        "a damaged header with something behind it",
+        "a damaged header",
         "it is read by the file's name";
     ShortSegment, Damage, "short-segment",
         "a file shorter than its header says",
         "what is there is read; a new one is begun behind the newest in use; a spare is removed";
     MissingSegment, Damage, "missing-segment",
-        "a gap between segments",
+        "a gap between segments, or none where the log has gone on to",
         "the others are read";
     NoCursor, Note, "no-cursor",
         "no valid slot, and nothing durable",

@@ -164,6 +164,8 @@ impl Footer {
     /// blocks are allocated first: on a full disk nothing is written.
     pub fn write(&self, file: &File, base: u64, size: u64) -> io::Result<()> {
         let bytes = self.encode(base);
+        // What is there already is no footer, and may be longer than one.
+        file.set_len(size)?;
         let written = allocate(file, size + bytes.len() as u64)
             .and_then(|()| file.write_all_at(&bytes, size))
             .and_then(|()| file.sync_all());

@@ -69,6 +69,13 @@ fn written(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).unwrap()
 }
 
+/// Makes the checksum of a header right again.
+fn sign(segment: &mut [u8]) {
+    segment[HEADER_CRC..HEADER_CRC + 4].fill(0);
+    let crc = crc32fast::hash(&segment[..SECTOR]).to_le_bytes();
+    segment[HEADER_CRC..HEADER_CRC + 4].copy_from_slice(&crc);
+}
+
 fn count(files: &Files) -> usize {
     Bench::of(files, SEGMENT_SIZE).bodies().len()
 }
@@ -119,12 +126,24 @@ fn rule_16_foreign_segment() {
         assert!(refusal.contains("[foreign-segment]"), "{refusal}");
         assert_eq!(read_files(&root.path().join("q-other")), files);
     }
+    // One that was given another position's name: what is in it would not pass for records.
+    let mut files = files;
+    let moved = files.remove(FIRST).unwrap();
+    files.insert(format!("{:020}.seg", 1 << 20), moved);
+    let root = with_files(&files);
+    for strict in [false, true] {
+        let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap().to_string();
+        assert!(refusal.contains("base 1048576, found 0 [foreign-segment]"), "{refusal}");
+        assert_eq!(read_files(&root.path().join("q-q")), files);
+    }
 }
 
 #[test]
 fn rule_16_overlapping_segment() {
     let mut files = three_segments();
-    let copied = first(&mut files).clone();
+    let mut copied = first(&mut files).clone();
+    copied[HEADER_BASE..HEADER_BASE + 8].copy_from_slice(&4096_u64.to_le_bytes());
+    sign(&mut copied);
     files.insert("00000000000000004096.seg".into(), copied);
     let root = with_files(&files);
     for strict in [false, true] {
@@ -137,11 +156,8 @@ fn rule_16_overlapping_segment() {
 #[test]
 fn rule_16_newer_format() {
     let mut files = three_segments();
-    let header = &mut last(&mut files)[..SECTOR];
-    header[HEADER_VERSION] = 2;
-    header[HEADER_CRC..HEADER_CRC + 4].fill(0);
-    let crc = crc32fast::hash(header).to_le_bytes();
-    header[HEADER_CRC..HEADER_CRC + 4].copy_from_slice(&crc);
+    last(&mut files)[HEADER_VERSION] = 2;
+    sign(last(&mut files));
     let root = with_files(&files);
     for strict in [false, true] {
         let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap();
@@ -174,7 +190,8 @@ fn rule_16_short_segment() {
 #[test]
 fn rule_16_missing_segment() {
     let whole = three_segments();
-    for index in 0..2 {
+    // The last one, too: the one before it says that it was in use.
+    for index in 0..3 {
         let mut files = whole.clone();
         let name = files.keys().nth(index).unwrap().clone();
         files.remove(&name);

@@ -55,12 +55,17 @@ impl Log {
     /// Looks among the messages that were copied.
     fn next_copied(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
         while let Some((sequence, position)) = self.relocated.next(from) {
-            match decode(self.bytes_from(position)?, position) {
-                Verdict::Whole(_) => return Ok(Some(Place { sequence, position })),
-                Verdict::Blank => self.report_damage(position, Fault::Hole)?,
-                Verdict::Bad(fault) => self.report_damage(position, fault)?,
+            // A damaged copy that nobody asked for may have gone with its segment.
+            if position >= self.segments[0].base {
+                match decode(self.bytes_from(position)?, position) {
+                    Verdict::Whole(_) => return Ok(Some(Place { sequence, position })),
+                    Verdict::Blank => self.report_damage(position, Fault::Hole)?,
+                    Verdict::Bad(fault) => self.report_damage(position, fault)?,
+                }
             }
             self.relocated.remove(sequence);
+            // What it was copied from is not counted any more, and goes with the next sync.
+            self.note_removed(sequence);
         }
         Ok(None)
     }

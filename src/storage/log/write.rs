@@ -284,13 +284,16 @@ impl Log {
         self.spare_removals = spare.map(|index| removals_in(self.free_in(index))).sum();
     }
 
-    /// Syncs the tail and goes on with the segment after it.
+    /// Syncs the tail and goes on with the segment after it. Before that has anything to lose, the
+    /// tail's last cursor says that it is in use: else nobody would miss its file.
     fn advance_tail(&mut self) -> Result<(), StorageError> {
         self.sync_now()?;
-        let sealed = &mut self.segments[self.tail];
-        self.durable = sealed.records_end;
+        // There is no record between the end of this one and the start of that one.
+        self.durable = self.segments[self.tail + 1].records_start();
+        self.write_cursor()?;
+        self.sync_now()?;
         if self.tail > 0 {
-            sealed.unmap();
+            self.segments[self.tail].unmap();
         }
         self.tail += 1;
         self.turns = Default::default();

@@ -1,6 +1,7 @@
 //! The files of a queue: which there are, and what their headers and cursors say.
 
 use super::super::cursor::{Cursor, SlotFault, slot_offset};
+use super::super::directory::may_hold;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT};
@@ -41,9 +42,14 @@ pub fn find(
     settings: &LogSettings,
 ) -> Result<Files, StorageError> {
     let (mut found, mut doomed) = (Vec::new(), Vec::new());
+    let mut name = name.map(<[u8]>::to_vec);
     for (base, path) in segment_files(directory)? {
         let segment = read_segment(base, path, settings)?;
-        check_name(&segment, name, settings)?;
+        check_name(&segment, directory, name.as_deref(), settings)?;
+        if let (None, Ok(header)) = (&name, &segment.header) {
+            // All of a queue's segments have the same name.
+            name = Some(header.name.to_vec());
+        }
         if is_unborn(&segment)? {
             settings.decide(unborn(&segment))?;
             doomed.push(segment.segment.path);
@@ -105,6 +111,10 @@ fn read_segment(base: u64, path: PathBuf, settings: &LogSettings) -> Result<Foun
             settings.decide(header_finding(&path, fault, Label::NewerFormat))?;
             (Err(fault), length)
         }
+        Err(fault @ HeaderFault::Base { .. }) => {
+            settings.decide(header_finding(&path, fault, Label::ForeignSegment))?;
+            (Err(fault), length)
+        }
         Err(fault) => (Err(fault), length),
         Ok((header, size)) => (Ok(header), size),
     };
@@ -146,14 +156,21 @@ fn header_finding(path: &Path, fault: HeaderFault, label: Label) -> Finding {
     }
 }
 
-/// A segment belongs to the queue that its folder's name tells, if that tells one.
+/// A segment belongs to the queue `name`, or to one that the folder's name leaves open.
 fn check_name(
     found: &Found,
+    directory: &Path,
     name: Option<&[u8]>,
     settings: &LogSettings,
 ) -> Result<(), StorageError> {
-    let (Some(name), Ok(header)) = (name, &found.header) else { return Ok(()) };
-    if *name == *header.name {
+    let Ok(header) = &found.header else { return Ok(()) };
+    let folder = directory.file_name().unwrap_or_default().to_string_lossy();
+    let is_own = match name {
+        Some(name) => *name == *header.name,
+        // One whose headers were all damaged goes on under the folder's own name.
+        None => may_hold(&folder, &header.name) || folder.as_bytes() == &*header.name,
+    };
+    if is_own {
         return Ok(());
     }
     let queue = |name: &[u8]| format!("queue {:?}", name.escape_ascii().to_string());
@@ -161,7 +178,7 @@ fn check_name(
         file: found.segment.path.clone(),
         offset: SEGMENT_NAME as u64,
         label: Label::ForeignSegment,
-        expected: queue(name),
+        expected: name.map_or_else(|| format!("a queue of folder {folder}"), queue),
         found: queue(&header.name),
     })
 }
@@ -188,8 +205,8 @@ fn check_overlaps(found: &mut [Found], settings: &LogSettings) -> Result<(), Sto
         let (Some(first), Some(second)) = (before.last_mut(), rest.first()) else { continue };
         let next_base = second.segment.base;
         if first.header.is_err() {
-            // A footer may be behind it, and nothing says where it starts.
-            first.declared_end = first.declared_end.min(next_base);
+            // A footer may be behind it, and nothing else says where that starts.
+            first.declared_end = next_base;
             first.segment.size = first.segment.size.min(next_base - first.segment.base);
             first.segment.unmap();
         }
@@ -226,7 +243,8 @@ fn report(
     if let Err(fault) = &found.header {
         settings.decide(header_finding(&segment.path, *fault, Label::RottenHeader))?;
     }
-    if segment.end() < found.declared_end {
+    // How long one without a header should be is not known.
+    if found.header.is_ok() && segment.end() < found.declared_end {
         settings.decide(Finding {
             file: segment.path.clone(),
             offset: segment.size,

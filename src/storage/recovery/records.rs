@@ -101,7 +101,7 @@ pub fn recover(
     };
     recovery.take_cursor(cursor);
     recovery.read_segments()?;
-    recovery.check_ends(cursor.is_some())?;
+    recovery.check_ends(cursor.is_some(), &declared_ends)?;
     recovery.finish(cursor, &declared_ends)
 }
 
@@ -279,26 +279,33 @@ impl Recovery {
     /// Message `sequence` does not live any more where it was: at `origin`, or where a copy is.
     fn take_from(&mut self, sequence: u64, origin: u64) -> Result<(), StorageError> {
         let position = self.log.relocated.get(sequence).unwrap_or(origin);
-        let index = self.log.segments.partition_point(|segment| segment.base <= position);
-        let Some(segment) = index.checked_sub(1).and_then(|index| self.log.segments.get(index))
-        else {
+        let segments = &self.log.segments;
+        let index = segments.partition_point(|segment| segment.base <= position);
+        let Some(index) = index.checked_sub(1) else {
+            // Its segment is dead.
             return Ok(());
         };
-        if position >= segment.records_end {
-            return Ok(());
-        }
-        match decode(segment.bytes_from(position)?, position) {
+        match decode(segments[index].bytes_from(position)?, position) {
             Verdict::Whole(record) if record.sequence == sequence => {
                 if self.log.is_live(position, record.kind, sequence) {
                     let size = record.size() as u64;
                     self.log.live_count -= 1;
-                    self.log.count_dead_in(index - 1, size);
+                    self.log.count_dead_in(index, size);
                 }
             }
-            // A footer may have told of it.
-            _ => drop(self.doubtful.insert(index - 1)),
+            _ => self.doubt(index, sequence),
         }
         Ok(())
+    }
+
+    /// The record of message `sequence` that should be in segment `index` is damaged, or not there.
+    fn doubt(&mut self, index: usize, sequence: u64) {
+        // A footer may have told of it.
+        self.doubtful.insert(index);
+        // If it was a copy, what it was copied from has been counted, in the segment that the
+        // message was pushed into.
+        let pushed = self.log.segments.partition_point(|older| older.first_sequence <= sequence);
+        self.doubtful.extend(pushed.checked_sub(1));
     }
 
     /// Torn is not rotten (rule 5): what was durable was whole once.

@@ -2,24 +2,32 @@
 
 use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
-use super::super::finding::Label;
-use super::super::layout::{RECORDS, SECTOR, SLOT_COUNT, SLOTS};
+use super::super::finding::{Finding, Label};
+use super::super::layout::{ALIGNMENT, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::Log;
 use super::super::record::{Verdict, decode};
-use super::super::segment::{FooterState, Segment, sync_directory};
+use super::super::segment::{FooterState, Segment, file_name, sync_directory};
 use super::super::walk::is_zero;
 use super::records::Recovery;
 use std::fs::{self, OpenOptions};
 
 impl Recovery {
     /// Whether the records reach as far as something says they did, and the cursor is there.
-    pub(super) fn check_ends(&mut self, has_cursor: bool) -> Result<(), StorageError> {
-        for index in 0..self.claims.len() {
+    pub(super) fn check_ends(
+        &mut self,
+        has_cursor: bool,
+        declared_ends: &[u64],
+    ) -> Result<(), StorageError> {
+        for (index, declared_end) in declared_ends.iter().enumerate() {
             let segment = &self.log.segments[index];
             let (claim, end) = (self.claims[index], segment.records_end);
             // Beyond the file of any but the last segment, a missing one has been reported.
             let is_elsewhere = claim > segment.end() && index + 1 < self.claims.len();
-            if claim > end && !is_elsewhere && !self.has_gone_on(index, end)? {
+            // A segment that gets a successor says that everything is durable up to its records.
+            let says_more = claim >= segment.end() + RECORDS as u64;
+            if says_more && segment.end() == *declared_end && !is_elsewhere {
+                self.say_missing(segment.end())?;
+            } else if claim > end && !is_elsewhere && !self.has_gone_on(index, end)? {
                 let base = segment.base;
                 let expected = format!("records up to offset {}", claim - base);
                 self.find(index, end - base, Label::LostEnd, expected, "none")?;
@@ -28,14 +36,28 @@ impl Recovery {
         self.check_cursor(has_cursor)
     }
 
+    /// The segment at `base`, behind all others, was in use and is not there.
+    fn say_missing(&self, base: u64) -> Result<(), StorageError> {
+        self.log.settings.decide(Finding {
+            file: self.log.directory.join(file_name(base)),
+            offset: 0,
+            label: Label::MissingSegment,
+            expected: "a segment".into(),
+            found: "none".into(),
+        })
+    }
+
     /// Whether the newest segment in use has the cursor that its first sync made durable, and what
     /// is wrong with others.
     fn check_cursor(&mut self, has_cursor: bool) -> Result<(), StorageError> {
         let newest = self.with_records.unwrap_or(0);
-        if !self.has_cursor_in(newest)? {
-            // One finding says it of all its slots.
+        if !self.has_cursor_in(newest)?
+            && let Some(label) = self.without_cursor(newest, has_cursor)?
+        {
+            let found = if has_cursor { "an older one" } else { "none" };
+            self.find(newest, SLOTS as u64, label, "a cursor", found)?;
+            // That says it of all its slots.
             self.bad_slots[newest].clear();
-            self.say_no_cursor(newest, has_cursor)?;
         }
         for finding in std::mem::take(&mut self.bad_slots).into_iter().flatten() {
             self.log.settings.decide(finding)?;
@@ -50,17 +72,18 @@ impl Recovery {
         Ok(is_there || Cursor::newest(segment.base, segment.bytes()?).is_some())
     }
 
-    fn say_no_cursor(&self, newest: usize, has_cursor: bool) -> Result<(), StorageError> {
+    /// What there is to say when the newest segment in use has no cursor.
+    fn without_cursor(
+        &self,
+        newest: usize,
+        has_cursor: bool,
+    ) -> Result<Option<Label>, StorageError> {
         let start = self.log.segments[newest].records_start();
         let is_synced = self.durable > start || (!has_cursor && self.durable > 0);
-        let found = if has_cursor { "an older one" } else { "none" };
         if is_synced || self.written_slots(newest)? > 1 {
-            return self.find(newest, SLOTS as u64, Label::LostCursor, "a cursor", found);
+            return Ok(Some(Label::LostCursor));
         }
-        if has_cursor {
-            return Ok(());
-        }
-        self.find(newest, SLOTS as u64, Label::NoCursor, "a cursor", found)
+        Ok((!has_cursor).then_some(Label::NoCursor))
     }
 
     /// Slots of a segment with anything in them. A crash leaves one that is not valid at the most.
@@ -82,7 +105,11 @@ impl Recovery {
         cursor: Option<(usize, Cursor)>,
         declared_ends: &[u64],
     ) -> Result<Log, StorageError> {
-        let tail = self.with_cursor.max(self.with_records).unwrap_or(0);
+        // The first one that is not known to be full: the log has gone on behind those before it.
+        let is_full = |segment: &Segment| segment.end() < self.durable;
+        let full_count = self.log.segments.iter().take_while(|segment| is_full(segment)).count();
+        let open = full_count.min(self.log.segments.len() - 1);
+        let tail = self.with_cursor.max(self.with_records).unwrap_or(0).max(open);
         self.log.tail = tail;
         for spare in self.log.segments.range_mut(tail + 1..) {
             // Its first number is known when it becomes the tail.
@@ -91,6 +118,7 @@ impl Recovery {
         if self.log.live_count == 0 {
             self.log.head = self.log.head.max(self.log.next_sequence);
         }
+        self.recount()?;
         if self.log.settings.is_read_only() {
             return Ok(self.log);
         }
@@ -98,16 +126,15 @@ impl Recovery {
         self.remove_short_spares(declared_ends)?;
         self.unseal()?;
         self.cut()?;
-        self.recount()?;
-        if let Some((slot, _)) = cursor.filter(|_| self.with_cursor == Some(tail)) {
+        // One in an older segment is not enough: records that are synced here need one here.
+        let cursor = cursor.filter(|_| self.with_cursor == Some(tail));
+        if let Some((slot, _)) = cursor {
             self.log.turns = Turns::after(slot);
         }
-        let size = self.log.segments[tail].size;
-        let is_usable = size > RECORDS as u64;
-        let is_short = !is_usable || self.log.segments[tail].end() < declared_ends[tail];
+        let tail_segment = &self.log.segments[tail];
         let last_end = declared_ends.iter().copied().max().unwrap_or(0);
-        if is_short || self.durable > last_end {
-            if is_usable {
+        if is_short(tail_segment, declared_ends[tail]) || self.durable > last_end {
+            if tail_segment.size > RECORDS as u64 {
                 self.sync_tail()?;
             }
             self.log.begin_behind(last_end.max(self.durable))?;
@@ -135,10 +162,7 @@ impl Recovery {
     /// whole ones.
     fn remove_short_spares(&mut self, declared_ends: &[u64]) -> Result<(), StorageError> {
         let segments = &mut self.log.segments;
-        let is_short = |index: &usize| {
-            let spare = &segments[*index];
-            spare.size <= RECORDS as u64 || spare.end() < declared_ends[*index]
-        };
+        let is_short = |index: &usize| is_short(&segments[*index], declared_ends[*index]);
         let Some(first) = (self.log.tail + 1..segments.len()).find(is_short) else {
             return Ok(());
         };
@@ -165,8 +189,8 @@ impl Recovery {
         cut().map_err(|error| StorageError::io("cut", &segment.path, error))
     }
 
-    /// Counts again what lives in segments whose footers have proved wrong about it. Nothing is
-    /// lost with that: what is not there has been removed or copied.
+    /// Counts again what lives in segments where that is in doubt. Nothing is lost with that: what
+    /// is not there has been removed or copied.
     fn recount(&mut self) -> Result<(), StorageError> {
         for index in std::mem::take(&mut self.doubtful) {
             let _not_lost = self.log.recount(index)?;
@@ -201,6 +225,14 @@ impl Recovery {
         segment.touch(start, end)?;
         self.log.sync_now()
     }
+}
+
+/// Whether a segment cannot be written to its end: it should have that at `declared_end`, and the
+/// next one may begin there.
+fn is_short(segment: &Segment, declared_end: u64) -> bool {
+    segment.size <= RECORDS as u64
+        || !segment.size.is_multiple_of(ALIGNMENT as u64)
+        || segment.end() < declared_end
 }
 
 fn zero(segment: &mut Segment, keep: usize) -> Result<(), StorageError> {
