@@ -1,0 +1,288 @@
+//! One case: damaged files are verified, refused, opened, worked on and opened again; and the run
+//! of many, on all processors.
+
+use super::oracle::Expected;
+use super::world::{Files, Queue, SEGMENT_SIZE, fast_directory, read_files};
+use mq::storage::{DataDirectory, Inspection, Label, Log, NewMessage, StorageError, Weight};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Failures that are printed of a run.
+const SHOWN: usize = 6;
+
+/// Labels and the files that they are about, below the data directory.
+type Said = BTreeSet<(Label, String)>;
+
+/// What one folder holds, and what has to come of it.
+pub struct Folder<'a> {
+    pub files: Files,
+    /// Whose messages these are.
+    pub queue: &'a Queue,
+    pub expected: Expected,
+}
+
+/// A damage.
+pub struct Case<'a> {
+    pub name: String,
+    pub folders: BTreeMap<String, Folder<'a>>,
+}
+
+impl<'a> Case<'a> {
+    /// A damage of one queue alone.
+    pub fn of(name: String, queue: &'a Queue, files: Files, expected: Expected) -> Case<'a> {
+        let folder = Folder { files, queue, expected };
+        Case { name, folders: BTreeMap::from([(queue.folder.clone(), folder)]) }
+    }
+
+    fn write(&self, root: &Path) {
+        for entry in fs::read_dir(root).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                fs::remove_dir_all(entry.path()).unwrap();
+            }
+        }
+        for (folder, Folder { files, .. }) in &self.folders {
+            fs::create_dir(root.join(folder)).unwrap();
+            for (file, bytes) in files {
+                fs::write(root.join(folder).join(file), bytes).unwrap();
+            }
+        }
+    }
+
+    fn is_untouched(&self, root: &Path) -> bool {
+        let same = |(folder, wanted): (&String, &Folder<'_>)| {
+            read_files(&root.join(folder)) == wanted.files
+        };
+        self.folders.iter().all(same)
+    }
+
+    fn check(&self, root: &Path) -> Result<(), String> {
+        self.write(root);
+        let verified = self.verify(root)?;
+        ensure(self.is_untouched(root), || "verifying has written".into())?;
+        let weighs = |weight: Weight| verified.iter().any(|(label, _)| label.weight() == weight);
+        let is_refused = weighs(Weight::Refusal);
+        if is_refused || weighs(Weight::Damage) {
+            let refusal = open(root, true).err().ok_or("a strict start is not refused")?;
+            let StorageError::Refused(finding) = &refusal else {
+                return Err(format!("a strict start failed: {refusal}"));
+            };
+            let said = (finding.label, below(root, &finding.file));
+            ensure(verified.contains(&said), || format!("refused for {said:?}: {verified:?}"))?;
+            ensure(self.is_untouched(root), || "a refused start has written".into())?;
+        }
+        if is_refused {
+            let refusal = open(root, false).err().ok_or("the start is not refused")?.to_string();
+            let is_precise = refusal.contains(": expected ") && refusal.contains(", found ");
+            ensure(is_precise, || refusal)?;
+            return ensure(self.is_untouched(root), || "a refused start has written".into());
+        }
+        // Every other case without damage has a strict start, which reads every record.
+        let is_strict = !weighs(Weight::Damage) && self.name.len().is_multiple_of(2);
+        let first = self.start(root, is_strict, &verified, false)?;
+        let second = self.start(root, false, &first, true)?;
+        ensure(second.is_subset(&first), || format!("said {first:?}, then {second:?}"))
+    }
+
+    /// What verifying says is what is expected.
+    fn verify(&self, root: &Path) -> Result<Said, String> {
+        let inspection = Inspection::new(root);
+        let mut all = Said::new();
+        for (folder, Folder { expected, .. }) in &self.folders {
+            let found = inspection.verify(folder).map_err(|error| error.to_string())?;
+            let found: Said =
+                found.into_iter().map(|found| (found.label, below(root, &found.file))).collect();
+            let wanted = |(label, file): &(Label, String)| match file.is_empty() {
+                true => (*label, folder.clone()),
+                false => (*label, format!("{folder}/{file}")),
+            };
+            let wanted: Said = expected.said.iter().map(wanted).collect();
+            let more = found.difference(&wanted).all(|(label, _)| expected.may.contains(label));
+            ensure(more && wanted.is_subset(&found), || {
+                format!("verifying says {found:?}, expected {wanted:?}")
+            })?;
+            all.extend(found);
+        }
+        Ok(all)
+    }
+
+    /// A start, which says nothing but what is `known`, and work; answers what it said.
+    fn start(
+        &self,
+        root: &Path,
+        is_strict: bool,
+        known: &Said,
+        is_second: bool,
+    ) -> Result<Said, String> {
+        LINES.take();
+        let opened = open(root, is_strict);
+        let (_directory, mut logs) = opened.map_err(|error| format!("no start: {error}"))?;
+        let mut lost = 0;
+        for (folder, Folder { queue, expected, .. }) in &self.folders {
+            let path = root.join(folder);
+            let log = logs.iter_mut().find(|log| log.directory() == path);
+            let Some(log) = log else {
+                ensure(expected.delivered.is_empty(), || format!("{folder} is gone"))?;
+                continue;
+            };
+            deliver(log, queue, expected, is_second)?;
+            let is_lost = |number: &&u64| !expected.delivered.contains(number);
+            lost += queue.live.iter().filter(is_lost).count();
+            if is_second {
+                miss(log, queue, expected)?;
+                pop_all(log)?;
+            } else {
+                work_on(log);
+            }
+        }
+        let said = labels(root, &LINES.take());
+        ensure(said.is_subset(known), || format!("said {said:?}, known {known:?}"))?;
+        let is_silent = said.is_empty() && !is_second;
+        ensure(lost == 0 || !is_silent, || format!("{lost} lost in silence"))?;
+        Ok(said)
+    }
+}
+
+fn ensure(is_so: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(what()) }
+}
+
+fn open(root: &Path, is_strict: bool) -> Result<(DataDirectory, Vec<Log>), StorageError> {
+    let directory = DataDirectory::open(root, SEGMENT_SIZE, is_strict)?;
+    let logs = directory.open_logs()?;
+    Ok((directory, logs))
+}
+
+const LATER: &[u8] = b"pushed after the damage";
+
+/// Reads all messages: they are the expected ones, as they were pushed, and counted right.
+fn deliver(
+    log: &mut Log,
+    queue: &Queue,
+    expected: &Expected,
+    is_second: bool,
+) -> Result<(), String> {
+    let (mut delivered, mut from) = (Vec::new(), 0);
+    let mut later = 0;
+    while let Some((place, message)) = log.next(from).map_err(|error| error.to_string())? {
+        from = place.sequence + 1;
+        if message.body == LATER {
+            later += 1;
+            continue;
+        }
+        ensure(later == 0, || "out of order".into())?;
+        let is_pushed = queue.pushed.get(&place.sequence).map(Vec::as_slice) == Some(message.body);
+        ensure(is_pushed && message.flags == 7, || format!("{} was never pushed", from - 1))?;
+        delivered.push(place.sequence);
+    }
+    ensure(delivered == expected.delivered, || {
+        format!("delivered {delivered:?}, expected {:?}", expected.delivered)
+    })?;
+    ensure(later == u64::from(is_second), || format!("{later} of the later messages"))?;
+    let count = delivered.len() as u64 + later;
+    ensure(log.len() == count, || format!("counted {}, delivered {count}", log.len()))
+}
+
+fn work_on(log: &mut Log) {
+    log.push(&NewMessage { body: LATER, flags: 0, expires_ms: 0 }, 1).unwrap();
+    let (work, point) = log.begin_sync().unwrap();
+    log.end_sync(point, &work());
+    log.rest();
+}
+
+/// No message that is not delivered is a member.
+fn miss(log: &mut Log, queue: &Queue, expected: &Expected) -> Result<(), String> {
+    for (number, body) in &queue.pushed {
+        if !expected.delivered.contains(number) {
+            let found = log.find(body).map_err(|error| error.to_string())?;
+            ensure(found.is_none(), || format!("{number} is a member"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every message is found by its content and popped, and then nothing is left.
+fn pop_all(log: &mut Log) -> Result<(), String> {
+    while let Some((place, message)) = log.next(0).map_err(|error| error.to_string())? {
+        let body = message.body.to_vec();
+        let found = log.find(&body).map_err(|error| error.to_string())?;
+        let found = found.map(|(place, _)| place.sequence);
+        ensure(found == Some(place.sequence), || format!("{} is not found", place.sequence))?;
+        log.remove(place).map_err(|error| error.to_string())?;
+    }
+    let bytes = log.live_bytes();
+    ensure(log.is_empty() && bytes == 0, || format!("{} and {bytes} bytes left", log.len()))
+}
+
+fn below(root: &Path, file: &Path) -> String {
+    file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned()
+}
+
+/// Labels and files of log lines.
+fn labels(root: &Path, lines: &[String]) -> Said {
+    let finding = |line: &String| {
+        let (file, rest) = line.split_once(": at offset ")?;
+        let name = rest.rsplit_once('[')?.1.strip_suffix(']')?;
+        let label = Label::all().find(|label| label.name() == name)?;
+        Some((label, below(root, Path::new(file))))
+    };
+    lines.iter().filter_map(finding).collect()
+}
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Capture;
+
+impl log::Log for Capture {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// Runs a case for each of `damages`, on all processors.
+pub fn run<'a, D: Sync>(damages: &'a [D], case: impl Fn(&'a D) -> Case<'a> + Sync) {
+    // Another test of this process may have been first.
+    let _set = log::set_logger(&Capture);
+    log::set_max_level(log::LevelFilter::Info);
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        let root = fast_directory();
+        while let Some(damage) = damages.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let case = case(damage);
+            let outcome = catch_unwind(AssertUnwindSafe(|| case.check(root.path())));
+            let failure = match outcome {
+                Ok(Ok(())) => continue,
+                Ok(Err(what)) => what,
+                Err(_) => "a panic".into(),
+            };
+            let mut failures = failures.lock().unwrap();
+            failures.push(format!("{}: {failure}", case.name));
+            if failures.len() >= SHOWN {
+                next.store(damages.len(), Ordering::Relaxed);
+            }
+        }
+    };
+    let processors = thread::available_parallelism().map_or(2, usize::from);
+    thread::scope(|scope| (0..processors).for_each(|_| drop(scope.spawn(work))));
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "of {} cases:\n{}", damages.len(), failures.join("\n"));
+    println!("{} cases", damages.len());
+}
+
+/// Whether everything is tried, and not a choice of it.
+pub fn tries_all() -> bool {
+    std::env::var("MQ_DAMAGE").is_ok_and(|what| what == "all")
+}
