@@ -22,8 +22,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// The name of the lock file.
 pub(super) const LOCK: &str = "LOCK";
@@ -35,6 +37,8 @@ pub(super) const DROPPED_PREFIX: &str = "dropped-";
 const CUT_MARK: char = '~';
 /// The longest encoded name that is not cut, in bytes; file systems allow 255 with the prefix.
 const ENCODED_MAX: usize = 200;
+/// How long the reaper waits before it tries again what it could not unlink.
+const REAP_AGAIN: Duration = Duration::from_secs(5);
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// The folder of a daemon's queues.
@@ -261,11 +265,31 @@ fn create_durably(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Unlinks what was dropped. What cannot be unlinked now, most often because there are no more open
+/// files, is tried again: its space belongs to others.
 fn reap(dropped: &mpsc::Receiver<PathBuf>) {
-    for tombstone in dropped {
-        if let Err(error) = fs::remove_dir_all(&tombstone) {
-            log::warn!("remove {}: {error}", tombstone.display());
+    let mut left: Vec<PathBuf> = Vec::new();
+    loop {
+        let next = match left.is_empty() {
+            true => dropped.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => dropped.recv_timeout(REAP_AGAIN),
+        };
+        match next {
+            Ok(tombstone) => left.extend((!is_removed(&tombstone)).then_some(tombstone)),
+            Err(RecvTimeoutError::Timeout) => left.retain(|tombstone| !is_removed(tombstone)),
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// Unlinks a folder with what is in it; false: not now.
+fn is_removed(folder: &Path) -> bool {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::warn!("remove {}: {error}", folder.display());
+            false
+        }
+        _ => true,
     }
 }
 

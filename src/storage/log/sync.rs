@@ -10,10 +10,10 @@
 
 use super::super::counters::add;
 use super::super::error::StorageError;
-use super::super::segment::sync_directory;
 use super::Log;
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
 
 /// The work of a sync; runs without the log's lock.
 pub type SyncWork = Box<dyn FnOnce() -> io::Result<()> + Send>;
@@ -27,15 +27,24 @@ pub struct SyncPoint {
     end: u64,
 }
 
-/// Unlinks the files of dead segments, and makes that durable.
-pub(super) fn unlink(directory: &Path, paths: &[PathBuf]) -> io::Result<()> {
-    for path in paths {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+/// Segments that are out of the log, on their way out of its folder.
+pub(super) struct Doomed {
+    /// Open from before they were taken out: that there is no descriptor is no failed sync.
+    pub(super) folder: File,
+    pub(super) paths: Vec<PathBuf>,
+}
+
+impl Doomed {
+    /// Unlinks the files, and makes that durable.
+    pub(super) fn unlink(&self) -> io::Result<()> {
+        for path in &self.paths {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        self.folder.sync_all()
     }
-    sync_directory(directory).map_err(|error| io::Error::other(error.to_string()))
 }
 
 impl Log {
@@ -53,10 +62,13 @@ impl Log {
             let error = StorageError::Poisoned { path: self.directory.clone() };
             return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
         }
-        if !self.dirty {
+        let doomed = self.doom().unwrap_or_else(|error| {
+            log::debug!("dead segments wait for another sync: {error}");
+            None
+        });
+        if !self.dirty && doomed.is_none() {
             return None;
         }
-        let doomed = self.take_dead_segments();
         let mapping = match self.write_cursor_for(&doomed).and_then(|()| self.tail_mapping()) {
             Ok(mapping) => mapping,
             Err(error) => {
@@ -66,16 +78,15 @@ impl Log {
         self.dirty = false;
         self.turns.begin_sync();
         let length = (point.end - point.base) as usize;
-        let directory = self.directory.clone();
         let work = move || {
             mapping.sync(length)?;
-            if doomed.is_empty() { Ok(()) } else { unlink(&directory, &doomed) }
+            doomed.map_or(Ok(()), |doomed| doomed.unlink())
         };
         Some((Box::new(work), point))
     }
 
-    fn write_cursor_for(&mut self, doomed: &[PathBuf]) -> Result<(), StorageError> {
-        if doomed.is_empty() { Ok(()) } else { self.write_cursor() }
+    fn write_cursor_for(&mut self, doomed: &Option<Doomed>) -> Result<(), StorageError> {
+        if doomed.is_some() { self.write_cursor() } else { Ok(()) }
     }
 
     fn tail_mapping(&self) -> Result<super::super::segment::Mapping, StorageError> {
@@ -113,8 +124,22 @@ impl Log {
     }
 
     /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first);
-    /// answers their files.
-    pub(super) fn take_dead_segments(&mut self) -> Vec<PathBuf> {
+    /// None: there are none.
+    pub(super) fn doom(&mut self) -> Result<Option<Doomed>, StorageError> {
+        if !self.has_dead_segments() {
+            return Ok(None);
+        }
+        let folder = self.open_folder()?;
+        Ok(Some(Doomed { folder, paths: self.take_dead_segments() }))
+    }
+
+    /// The folder of the segments, for the sync of what changes in it.
+    pub(super) fn open_folder(&self) -> Result<File, StorageError> {
+        File::open(&self.directory)
+            .map_err(|error| StorageError::io("open", &self.directory, error))
+    }
+
+    fn take_dead_segments(&mut self) -> Vec<PathBuf> {
         let mut doomed = Vec::new();
         while self.tail > 0 && self.segments[0].live_count == 0 {
             if let Some(segment) = self.segments.pop_front() {
@@ -123,12 +148,10 @@ impl Log {
                 doomed.push(segment.path);
             }
         }
-        if !doomed.is_empty() {
-            let (first, base) = (self.segments[0].first_sequence, self.segments[0].base);
-            self.removed.retain(|sequence| *sequence >= first);
-            self.removed.shrink_to(2 * self.removed.len());
-            self.reported.retain(|position| *position >= base);
-        }
+        let (first, base) = (self.segments[0].first_sequence, self.segments[0].base);
+        self.removed.retain(|sequence| *sequence >= first);
+        self.removed.shrink_to(2 * self.removed.len());
+        self.reported.retain(|position| *position >= base);
         doomed
     }
 

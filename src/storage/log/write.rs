@@ -10,15 +10,16 @@ use super::super::error::StorageError;
 use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR};
 use super::super::message::{NewMessage, Place};
 use super::super::record::{Kind, Record};
-use super::super::segment::{Segment, SegmentHeader, sync_directory};
+use super::super::segment::{Segment, SegmentHeader, file_name, sync_directory};
 use super::super::settings::LogSettings;
+use super::sync::Doomed;
 use super::{FIRST_SEGMENT_SIZE, Log};
 use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
 /// What a segment's file system allocates in, in bytes.
 const BLOCK: u64 = 4096;
@@ -44,17 +45,21 @@ impl Log {
             return Err(StorageError::NameTooLong { limit: NAME_MAX });
         }
         fs::create_dir(directory).map_err(|error| StorageError::io("create", directory, error))?;
+        Log::begin(directory, name, settings).inspect_err(|_| {
+            // Nothing was promised of it, and what stays is in the way of the next try. File and
+            // folder by their names: to list the folder takes a descriptor, and there may be none.
+            let _absent = fs::remove_file(directory.join(file_name(0)));
+            let _stays = fs::remove_dir(directory);
+        })
+    }
+
+    /// Makes the first segment in a new folder, durable with its name.
+    fn begin(directory: &Path, name: &[u8], settings: &LogSettings) -> Result<Log, StorageError> {
         let hash_key = random_hash_key();
         let header = SegmentHeader { created_ms: now_ms(), hash_key, name: name.into() };
         let size = FIRST_SEGMENT_SIZE.min(settings.segment_size);
-        let made = Segment::create(directory, 0, size, &header).and_then(|segment| {
-            directory.parent().map_or(Ok(()), sync_directory)?;
-            Ok(segment)
-        });
-        let segment = made.inspect_err(|_| {
-            // Nothing was promised of it; if it stays, recovery removes it.
-            let _stays = fs::remove_dir_all(directory);
-        })?;
+        let segment = Segment::create(directory, 0, size, &header)?;
+        directory.parent().map_or(Ok(()), sync_directory)?;
         let mut log = Log::over(directory, settings, name, hash_key, VecDeque::from([segment]));
         log.segments[0].first_sequence = log.next_sequence;
         log.write_cursor()?;
@@ -287,6 +292,8 @@ impl Log {
     /// Syncs the tail and goes on with the segment after it. Before that has anything to lose, the
     /// tail's last cursor says that it is in use: else nobody would miss its file.
     fn advance_tail(&mut self) -> Result<(), StorageError> {
+        // Mapped before anything changes: the cursor must find its place there.
+        self.segments[self.tail + 1].mapping()?;
         self.sync_now()?;
         // There is no record between the end of this one and the start of that one.
         self.durable = self.segments[self.tail + 1].records_start();
@@ -326,31 +333,32 @@ impl Log {
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. True
     /// when that gave something back.
     fn reclaim(&mut self) -> Result<bool, StorageError> {
-        let doomed = self.take_dead_segments();
-        if !doomed.is_empty() {
+        let doomed = self.doom()?;
+        let was_dead = doomed.is_some();
+        if let Some(doomed) = doomed {
             self.write_cursor()?;
             self.sync_now()?;
-            self.unlink(&doomed)?;
+            doomed.unlink().map_err(|error| self.not_removed(error))?;
         }
         if self.live_count == 0 && (self.segments.len() > 1 || self.segments[0].record_bytes() > 0)
         {
             self.start_over()?;
             return Ok(true);
         }
-        Ok(!doomed.is_empty())
+        Ok(was_dead)
     }
 
-    fn unlink(&self, doomed: &[PathBuf]) -> Result<(), StorageError> {
-        super::sync::unlink(&self.directory, doomed)
-            .map_err(|error| StorageError::io("remove segments of", &self.directory, error))
+    fn not_removed(&self, error: io::Error) -> StorageError {
+        StorageError::io("remove segments of", &self.directory, error)
     }
 
     /// Removes the only segment in use of an empty queue, and begins with a small one behind it. A
     /// crash in between leaves a queue without segments, which is an empty queue too.
     fn start_over(&mut self) -> Result<(), StorageError> {
         let base = self.segments[self.segments.len() - 1].end();
-        let doomed: Vec<_> = self.segments.iter().map(|segment| segment.path.clone()).collect();
-        self.unlink(&doomed)?;
+        let paths = self.segments.iter().map(|segment| segment.path.clone()).collect();
+        let doomed = Doomed { folder: self.open_folder()?, paths };
+        doomed.unlink().map_err(|error| self.not_removed(error))?;
         // Until there is a new one nothing fits into what is unlinked now.
         self.segments.truncate(1);
         self.segments[0].records_end = self.segments[0].end();
