@@ -60,6 +60,22 @@ fn idle_clients_are_closed_and_busy_ones_are_not() {
     memcached.ask(get, end);
 }
 
+/// Sends a byte now and then until the daemon ends the connection.
+fn trickle_until_the_end(mut client: Client) {
+    let mut sender = client.sender();
+    let trickle = thread::spawn(move || {
+        let mut sent = 0;
+        while sent < 900 && sender.write_all(b"x").is_ok() {
+            sent += 1;
+            thread::sleep(std::time::Duration::from_millis(25));
+        }
+        sent
+    });
+    client.expect_end();
+    drop(client);
+    assert!(trickle.join().expect("no panic") < 900, "the whole trickle was taken");
+}
+
 #[test]
 fn a_request_that_trickles_in_for_ever_is_closed() {
     let daemon = Daemon::start("--store kv --idle-timeout 1");
@@ -68,19 +84,21 @@ fn a_request_that_trickles_in_for_ever_is_closed() {
         (daemon.memcached(), "set k 0 0 1000\r\n"),
     ] {
         client.send(start);
-        let mut sender = client.sender();
-        let trickle = thread::spawn(move || {
-            let mut sent = 0;
-            while sent < 900 && sender.write_all(b"x").is_ok() {
-                sent += 1;
-                thread::sleep(std::time::Duration::from_millis(25));
-            }
-            sent
-        });
-        client.expect_end();
-        drop(client);
-        assert!(trickle.join().expect("no panic") < 900, "the whole trickle was taken");
+        trickle_until_the_end(client);
     }
+}
+
+/// Every byte of a block that is passed over counted as a request, so a client that sent one now
+/// and then kept its place for ever.
+#[test]
+fn a_refused_block_that_trickles_in_for_ever_is_closed() {
+    let daemon = Daemon::start("--store kv --idle-timeout 1");
+    let mut client = daemon.memcached();
+    client.ask("set k 0 0 999999999\r\n", "SERVER_ERROR object too large for cache\r\n");
+    trickle_until_the_end(client);
+    let mut client = daemon.memcached();
+    client.ask("set k 0 0 1\r\nabc", "CLIENT_ERROR bad data chunk\r\n");
+    trickle_until_the_end(client);
 }
 
 #[test]

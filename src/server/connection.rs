@@ -58,6 +58,8 @@ pub(super) struct Connection {
     read_timeout: Option<Duration>,
     /// When the last request was executed, or the first byte of an incomplete one arrived.
     active: Instant,
+    /// The session passes over the rest of a request.
+    midway: bool,
 }
 
 impl Connection {
@@ -79,6 +81,7 @@ impl Connection {
             idle_timeout: reception.idle_timeout,
             read_timeout: None,
             active: Instant::now(),
+            midway: false,
         }
     }
 
@@ -127,8 +130,12 @@ impl Connection {
             let progress = advance.consumed > 0 || !self.output.is_empty();
             if advance.consumed > 0 {
                 self.input.consume(advance.consumed);
-                self.active = Instant::now();
+                // More of a request that is passed over is no new request.
+                if !(self.midway && advance.midway && self.output.is_empty()) {
+                    self.active = Instant::now();
+                }
             }
+            self.midway = advance.midway;
             self.hand_over(Condition { ticket: advance.ticket, failures })?;
             if let Some(close) = advance.close {
                 return Err(Ending::Session(close));
@@ -156,7 +163,7 @@ impl Connection {
     /// Waits for more bytes of a request that needs `need` in all.
     fn read(&mut self, need: usize) -> Result<(), Ending> {
         loop {
-            let whole = self.input.pending().is_empty();
+            let whole = self.input.pending().is_empty() && !self.midway;
             let patience = self.patience(whole)?;
             self.set_read_timeout(patience).map_err(Ending::Failed)?;
             match self.wire.read(self.input.room(need)) {

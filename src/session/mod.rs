@@ -34,6 +34,8 @@ pub struct Advance {
     pub need: usize,
     /// The replies may leave once this is durable.
     pub ticket: Ticket,
+    /// What was consumed last belongs to a request whose rest is passed over as it comes.
+    pub midway: bool,
     /// The connection ends after these replies.
     pub close: Option<Close>,
 }

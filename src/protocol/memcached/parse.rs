@@ -101,6 +101,11 @@ pub fn parse<'a>(
 }
 
 impl Progress {
+    /// Whether the input goes on with what is skipped.
+    pub fn is_skipping(&self) -> bool {
+        self.skip.is_some()
+    }
+
     /// Skips `bytes` and what is left of the line behind them: in a well-formed block, its CRLF.
     fn skip<'a>(&mut self, input: &[u8], bytes: u64) -> Found<'a> {
         let rest = usize::try_from(bytes).ok().and_then(|bytes| input.get(bytes..));

@@ -35,6 +35,7 @@ impl Session for MemcachedSession {
         while advance.need == 0 && advance.close.is_none() && output.len() < OUTPUT_PIECE {
             self.step(input.get(advance.consumed..).unwrap_or_default(), output, &mut advance);
         }
+        advance.midway = self.progress.is_skipping();
         advance
     }
 }
