@@ -7,7 +7,7 @@ Usage: failed_sync.py MQD DIRECTORY, with FAILING_SYNC the library to preload.
 import os
 import shutil
 
-from client import Daemon, Refused, refusal, run, say, wait_until
+from client import Daemon, Refused, refusal, run, say, summarize, wait_until
 
 
 def start(program, data, policy, fail):
@@ -106,10 +106,13 @@ def at_the_stop(program, directory):
     say("never: a failed sync at the stop is an exit status of 1")
 
 
-def test(program, directory):
+def drill(program, directory):
     under_always(program, directory)
     under_everysec(program, directory)
     at_the_stop(program, directory)
+    summarize("always: SADD, SPOP and SREM were not answered when their sync failed; all policies: "
+              "the queue was closed for writing until the restart, others went on; what was "
+              "answered before was there")
 
 
-run(test)
+run(drill)

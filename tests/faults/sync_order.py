@@ -1,5 +1,6 @@
-"""The order of syncs, as the system sees it: what an answer says is on the device before it leaves, a
-segment before its successor has a record, a directory after every change in it (rules 8, 12, 13, 15).
+"""The order of syncs, as the system sees it: what an answer says is on the device before it leaves,
+a segment before its successor has a record, a directory after every change in it (rules 8, 12, 13,
+15).
 
 Usage: sync_order.py MQD DIRECTORY, with TRACING the library to preload.
 """
@@ -8,7 +9,10 @@ import os
 import shutil
 import time
 
-from client import Daemon, run, say, wait_until
+from client import Daemon, run, say, summarize, wait_until
+
+# Of each pop there is also a removal.
+PUSHES, POPS = 300, 100
 
 
 class Traced:
@@ -62,7 +66,7 @@ def check_rotation(before, after, calls):
 def answers_wait_for_syncs(program, directory):
     traced = Traced(program, directory, "always")
     rotations = 0
-    for number in range(300):
+    for number in range(PUSHES):
         before = traced.newest()
         answer, calls = traced.ask("SADD", "q", b"%01000d" % number)
         assert answer == 1
@@ -72,8 +76,8 @@ def answers_wait_for_syncs(program, directory):
         check_directories(calls)
         rotations += before != after
     assert rotations > 4, rotations
-    for number in range(100):
-        for command in (["SPOP", "q"], ["SREM", "q", b"%01000d" % (299 - number)]):
+    for number in range(POPS):
+        for command in (["SPOP", "q"], ["SREM", "q", b"%01000d" % (PUSHES - 1 - number)]):
             _, calls = traced.ask(*command)
             assert ("msync", traced.newest()) in calls, f"{command}: answered before a sync"
     answer, calls = traced.ask("DEL", "q")
@@ -88,6 +92,7 @@ def answers_wait_for_syncs(program, directory):
     check_directories([call for call in traced.calls() if "/dropped-" not in call[1]])
     traced.end(directory)
     say("always: every answer waited for its sync")
+    return PUSHES + 2 * POPS + 1
 
 
 def rotations_are_synced(program, directory):
@@ -108,22 +113,26 @@ def rotations_are_synced(program, directory):
 
 
 def idle_queues_are_synced(program, directory):
-    traced = Traced(program, directory, "everysec")
+    traced, longest_s = Traced(program, directory, "everysec"), 0
     for _ in range(3):
         _, calls = traced.ask("SADD", "q", b"m%f" % time.time())
         before = sum(call == "msync" for call, _ in traced.calls())
         start = time.monotonic()
         wait_until(lambda: sum(call == "msync" for call, _ in traced.calls()) > before,
                    "what was written before the daemon fell idle is synced")
-        assert time.monotonic() - start < 3, "later than a second, even on a slow machine"
+        longest_s = max(longest_s, time.monotonic() - start)
     traced.end(directory)
     say("everysec: what is dirty is synced, idle or not")
+    return longest_s
 
 
-def test(program, directory):
-    answers_wait_for_syncs(program, directory)
+def drill(program, directory):
+    answers = answers_wait_for_syncs(program, directory)
     rotations_are_synced(program, directory)
-    idle_queues_are_synced(program, directory)
+    longest_s = idle_queues_are_synced(program, directory)
+    summarize(f"always: each of {answers} answers left after a sync of what it says; always and "
+              "never: a segment is synced before the next is used, a directory after every change; "
+              f"everysec: what is dirty is synced while nobody writes, {longest_s:.1f} s later")
 
 
-run(test)
+run(drill)

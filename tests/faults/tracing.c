@@ -1,5 +1,5 @@
-/* Writes down the calls that make files durable, in the order of their ends: a line each, appended to
- * the file named by MQ_TRACE. Preloaded in front of the system's library. */
+/* Writes down the calls that make files durable, in the order of their ends: a line each, appended
+ * to the file named by MQ_TRACE. Preloaded in front of the system's library. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
