@@ -43,7 +43,7 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["src", "tests", "benches", "fuzz/fuzz_targets"].map(PathBuf::from).into();
+        ["src", "tests", "benches", "examples", "fuzz/fuzz_targets"].map(PathBuf::from).into();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(root.join(&folder)) else {
             continue;
