@@ -82,6 +82,8 @@ struct State {
     /// Nobody when there is nothing to send.
     owner: Owner,
     broken: Option<Broken>,
+    /// The handler, the only one who ever does, waits for a change.
+    is_awaited: bool,
 }
 
 /// Replies on their way to one client.
@@ -95,7 +97,13 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(wire: Arc<dyn Wire>, committer: Arc<Committer>) -> Outbox {
-        let state = State { pieces: VecDeque::new(), cost: 0, owner: Owner::Nobody, broken: None };
+        let state = State {
+            pieces: VecDeque::new(),
+            cost: 0,
+            owner: Owner::Nobody,
+            broken: None,
+            is_awaited: false,
+        };
         Outbox { wire, committer, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -142,7 +150,7 @@ impl Outbox {
         loop {
             let Some(piece) = state.pieces.front_mut() else {
                 state.owner = Owner::Nobody;
-                self.changed.notify_all();
+                self.tell(&state);
                 return Flushed::Empty;
             };
             match self.committer.verdict(piece.condition) {
@@ -193,13 +201,13 @@ impl Outbox {
             let written = self.wire.write_all(&piece.bytes[piece.sent..]);
             state = lock(&self.state);
             state.cost = state.cost.saturating_sub(piece.cost());
-            self.changed.notify_all();
+            self.tell(&state);
             if let Err(error) = written {
                 self.break_off(&mut state, Broken::Wire(error.kind()));
             }
         }
         state.owner = Owner::Nobody;
-        self.changed.notify_all();
+        self.tell(&state);
     }
 
     /// No finisher could be had: without one the client cannot be served.
@@ -221,7 +229,7 @@ impl Outbox {
     fn sent_front(&self, state: &mut State) {
         if let Some(piece) = state.pieces.pop_front() {
             state.cost = state.cost.saturating_sub(piece.cost());
-            self.changed.notify_all();
+            self.tell(state);
         }
     }
 
@@ -233,19 +241,28 @@ impl Outbox {
         state.cost = 0;
         state.owner = Owner::Nobody;
         self.wire.shutdown(Shutdown::Both);
-        self.changed.notify_all();
+        self.tell(state);
         broken
+    }
+
+    /// Wakes the handler if it waits: the call into the system is made also where nobody does.
+    fn tell(&self, state: &State) {
+        if state.is_awaited {
+            self.changed.notify_all();
+        }
     }
 
     fn wait_while(
         &self,
-        state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, State>,
         busy: impl Fn(&State) -> bool,
     ) -> Result<(), Broken> {
-        let state = self
+        state.is_awaited = true;
+        let mut state = self
             .changed
             .wait_while(state, |state| state.broken.is_none() && busy(state))
             .unwrap_or_else(PoisonError::into_inner);
+        state.is_awaited = false;
         state.broken.map_or(Ok(()), Err)
     }
 }
