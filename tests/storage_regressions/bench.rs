@@ -118,6 +118,12 @@ impl Bench {
         numbers.take_while(|number| self.place(*number).position < position).collect()
     }
 
+    /// All others.
+    pub fn numbers_behind(&mut self, position: u64) -> Vec<u64> {
+        let before = self.numbers_before(position).len();
+        self.numbers().split_off(before)
+    }
+
     /// Pops everything; answers the numbers.
     pub fn pop_all(&mut self) -> Vec<u64> {
         let mut numbers = Vec::new();

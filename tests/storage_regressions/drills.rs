@@ -14,6 +14,17 @@ fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files(root).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
+/// Bytes that look like records without end.
+fn like_records() -> Vec<u8> {
+    let mut crafted = vec![0; 3000];
+    for word in (0..crafted.len() / 8).map(|word| word * 8) {
+        let length = (crafted.len() - word).saturating_sub(100) as u32;
+        crafted[word] = 1;
+        crafted[word + 4..word + 8].copy_from_slice(&length.to_le_bytes());
+    }
+    crafted
+}
+
 /// A log in which message 1 was copied forward, and the position of the copy.
 fn with_a_copy() -> (Bench, u64) {
     let mut bench = Bench::numbered(SMALL, 600);
@@ -173,4 +184,41 @@ fn the_newest_file_is_missed_when_it_is_lost() {
         let mut bench = bench.spoil(|_| ());
         assert_eq!(bench.bodies()[kept.len()..], [b"after"]);
     }
+}
+
+#[test]
+fn what_is_behind_a_search_that_was_given_up_is_not_counted_out() {
+    // A message's bytes looked like records without end, and it rotted as the first one of its
+    // segment: the search for the next record was given up, and nothing behind it was counted. A
+    // removal in a later segment named one of those, which was whole, and counted it out: the
+    // count of its segment went below zero, which was a panic at the start.
+    let mut bench = Bench::new(SMALL);
+    bench.push(like_records());
+    (2..=200_u64).for_each(|number| bench.push(number.to_le_bytes()));
+    bench.remove(5);
+    bench.sync();
+    let kept = bench.numbers_behind(SMALL);
+    bench.log.rest();
+    let mut bench = bench.spoil(|files| flip(&files[0], RECORDS + ROT));
+    assert_eq!(bench.numbers(), kept);
+    assert_eq!(bench.log.len(), kept.len() as u64);
+    assert_eq!(bench.pop_all(), kept);
+}
+
+#[test]
+fn a_message_behind_a_search_that_was_given_up_is_no_member() {
+    // The same happened under a daemon at work, whose index knew the messages behind the place:
+    // removing one of them by its content counted it out of a segment that counted none.
+    let mut bench = Bench::new(SMALL);
+    bench.push(like_records());
+    (2..=200_u64).for_each(|number| bench.push(number.to_le_bytes()));
+    bench.sync();
+    let kept = bench.numbers_behind(SMALL);
+    assert!(bench.log.find(b"none").unwrap().is_none());
+    let oldest = OpenOptions::new().write(true).open(&files(bench.root.path())[0]).unwrap();
+    oldest.write_all_at(&[0xff; 8], (RECORDS + ROT) as u64).unwrap();
+    assert_eq!(bench.numbers(), kept);
+    assert!(bench.log.find(&5_u64.to_le_bytes()).unwrap().is_none());
+    assert_eq!(bench.pop_all(), kept);
+    assert_eq!(bench.log.len(), 0);
 }

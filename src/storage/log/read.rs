@@ -180,6 +180,11 @@ impl Log {
         });
         let lost_count = self.recount(index)?;
         add(&self.settings.counters.lost_messages, lost_count);
+        if lost_count > 0 {
+            // What is not counted any more is not to be found, though its own record may be whole.
+            self.segments[index].footer = FooterState::GivenUp;
+            self.membership = None;
+        }
         Ok(())
     }
 

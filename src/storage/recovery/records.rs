@@ -55,6 +55,8 @@ pub(super) struct Recovery {
     pub(super) durable: u64,
     /// For each segment, how far into it something says that the log was durable.
     pub(super) claims: Vec<u64>,
+    /// For each segment, from where on the search for records was given up.
+    given_up: Vec<u64>,
     /// The newest segment with a whole record.
     pub(super) with_records: Option<usize>,
     /// One more than the highest number of a pushed message so far.
@@ -87,12 +89,13 @@ pub fn recover(
     let (segments, bad_slots) =
         found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
     let log = Log::over(directory, settings, name, hash_key, segments);
-    let claims = vec![0; log.segments.len()];
+    let (claims, given_up) = (vec![0; log.segments.len()], vec![u64::MAX; log.segments.len()]);
     let mut recovery = Recovery {
         log,
         with_cursor,
         durable: 0,
         claims,
+        given_up,
         with_records: None,
         numbered_to: 0,
         doubtful: BTreeSet::new(),
@@ -210,6 +213,7 @@ impl Recovery {
         }
         self.log.reported.insert(position);
         if resumes.is_none() {
+            self.given_up[index] = position;
             self.log.segments[index].records_end = self.last_written(index)?;
         }
         Ok(())
@@ -286,7 +290,9 @@ impl Recovery {
             return Ok(());
         };
         match decode(segments[index].bytes_from(position)?, position) {
-            Verdict::Whole(record) if record.sequence == sequence => {
+            Verdict::Whole(record)
+                if record.sequence == sequence && position < self.given_up[index] =>
+            {
                 if self.log.is_live(position, record.kind, sequence) {
                     let size = record.size() as u64;
                     self.log.live_count -= 1;
