@@ -133,12 +133,8 @@ impl<'a> Case<'a> {
             deliver(log, queue, expected, is_second)?;
             let is_lost = |number: &&u64| !expected.delivered.contains(number);
             lost += queue.live.iter().filter(is_lost).count();
-            if is_second {
-                miss(log, queue, expected)?;
-                pop_all(log)?;
-            } else {
-                work_on(log);
-            }
+            miss(log, queue, expected)?;
+            if is_second { pop_all(log)? } else { work_on(log) }
         }
         let said = labels(root, &LINES.take());
         ensure(said.is_subset(known), || format!("said {said:?}, known {known:?}"))?;

@@ -2,11 +2,12 @@
 //! no start does.
 
 use super::bench::*;
-use mq::storage::{Finding, Inspection, Label};
+use mq::storage::{DataDirectory, Finding, Inspection, Label};
 use std::fs;
 use std::path::Path;
 
 const SEGMENT_SIZE: u64 = 8 * 1024;
+const FIRST: &str = "00000000000000000000.seg";
 
 /// A queue with a footer, a cursor in several slots, and all of it synced.
 fn sealed() -> Files {
@@ -81,8 +82,6 @@ fn rule_16_bad_footer() {
     }
 }
 
-const FIRST: &str = "00000000000000000000.seg";
-
 #[test]
 fn rule_16_false_footer() {
     let mut files = sealed();
@@ -94,6 +93,27 @@ fn rule_16_false_footer() {
     bytes[end - 8..end - 4].copy_from_slice(&crc);
     let found = expect(&files, Label::FalseFooter, false);
     assert!(found.found.ends_with("the first 1"), "{found}");
+}
+
+/// Only a folder whose name does not tell the queue's can be a second one.
+#[test]
+fn rule_16_foreign_segment_in_a_second_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = DataDirectory::open(root.path(), SEGMENT_SIZE, false).unwrap();
+    let mut log = directory.create_log(&[b'n'; 300]).unwrap();
+    log.push(&new_message(b"one"), 1).unwrap();
+    log.rest();
+    drop(directory);
+    let (stem, _) = log.directory().to_str().unwrap().split_once('~').unwrap();
+    let second = format!("{stem}~7");
+    fs::create_dir(&second).unwrap();
+    fs::copy(log.directory().join(FIRST), Path::new(&second).join(FIRST)).unwrap();
+    let found = verified(root.path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].label, found[0].file.to_str()), (Label::ForeignSegment, Some(&*second)));
+    let directory = DataDirectory::open(root.path(), SEGMENT_SIZE, false).unwrap();
+    let refusal = directory.open_logs().err().unwrap().to_string();
+    assert!(refusal.ends_with("found another [foreign-segment]"), "{refusal}");
 }
 
 #[test]

@@ -205,6 +205,11 @@ impl Log {
 
     /// Writes the cursor to a free slot of the newest segment.
     pub(in super::super) fn write_cursor(&mut self) -> Result<(), StorageError> {
+        self.write_cursor_saying(self.durable)
+    }
+
+    /// The same, where the log is durable up to a position that is no record's.
+    fn write_cursor_saying(&mut self, durable: u64) -> Result<(), StorageError> {
         if std::mem::take(&mut self.is_slot_unsynced) {
             // Else the slot that is durable could be the one that is written now.
             self.sync_now()?;
@@ -213,7 +218,7 @@ impl Log {
             generation: self.generation + 1,
             head: self.head,
             next_sequence: self.next_sequence,
-            durable: self.durable,
+            durable,
             oldest: self.segments[0].base,
         };
         let segment = &mut self.segments[self.tail];
@@ -296,9 +301,10 @@ impl Log {
         self.segments[self.tail + 1].mapping()?;
         self.sync_now()?;
         // There is no record between the end of this one and the start of that one.
-        self.durable = self.segments[self.tail + 1].records_start();
-        self.write_cursor()?;
+        let start = self.segments[self.tail + 1].records_start();
+        self.write_cursor_saying(start)?;
         self.sync_now()?;
+        self.durable = start;
         if self.tail > 0 {
             self.segments[self.tail].unmap();
         }
