@@ -103,7 +103,7 @@ labels! {
         "the records are read";
     FalseFooter, Damage, "false-footer",
         "a valid footer that says something else than the records",
-        "it is believed, unless the start is strict";
+        "it is believed";
     DroppedQueue, Note, "dropped-queue",
         "the folder of a queue that was dropped",
         "it is removed";

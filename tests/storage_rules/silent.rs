@@ -93,6 +93,9 @@ fn rule_16_false_footer() {
     bytes[end - 8..end - 4].copy_from_slice(&crc);
     let found = expect(&files, Label::FalseFooter, false);
     assert!(found.found.ends_with("the first 1"), "{found}");
+    let root = with_files(&files);
+    let refusal = open(root.path(), SEGMENT_SIZE, true).err().unwrap().to_string();
+    assert!(refusal.ends_with("[false-footer] (--strict)"), "{refusal}");
 }
 
 /// Only a folder whose name does not tell the queue's can be a second one.

@@ -1,9 +1,8 @@
 //! Verifying: reads everything, and says what is wrong and what recovery would decide.
 //!
-//! 1. Recovery reads every record and believes no footer, as for a strict start, without its steps
-//!    that write.
-//! 2. What no start looks at is looked at too: what footers say of the records, and files with
-//!    names that mean nothing.
+//! 1. Recovery reads every record and compares footers with them, as for a strict start, without
+//!    its steps that write.
+//! 2. What no start looks at is looked at too: files with names that mean nothing.
 //!
 //! Beside a daemon the files change while they are read. Then everything is read twice, and what is
 //! found once only was a change in the making.
@@ -13,10 +12,7 @@ use super::super::directory::{
 };
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
-use super::super::footer::{Footer, Sealed};
-use super::super::index::{BodyHash, HashKey};
-use super::super::segment::{Segment, base_of};
-use super::super::walk::{Step, Walk};
+use super::super::segment::base_of;
 use super::{Findings, Inspection, take};
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -56,12 +52,7 @@ impl Inspection {
         match opened {
             Err(StorageError::Refused(finding)) => found.push(*finding),
             Err(error) => return Err(error),
-            Ok(None) => {}
-            Ok(Some(log)) => {
-                for segment in log.segments() {
-                    found.extend(false_footer(segment, &log.hash_key)?);
-                }
-            }
+            Ok(_) => {}
         }
         let path = self.path.join(folder);
         if path.exists() {
@@ -120,32 +111,4 @@ fn others(
         })
     };
     Ok(entries(directory)?.into_iter().filter_map(finding).collect())
-}
-
-/// Whether the footer of `segment` says something else than its records. Where one of these is
-/// damaged, that has been said, and the footer may be right.
-fn false_footer(segment: &Segment, hash_key: &HashKey) -> Result<Option<Finding>, StorageError> {
-    let read = Footer::read(segment);
-    let read = read.map_err(|error| StorageError::io("read", &segment.path, error))?;
-    let Sealed::With(footer) = read else { return Ok(None) };
-    let start = segment.records_start();
-    let mut drafted = Footer::new(start);
-    for step in Walk::new(segment.bytes_from(start)?, start) {
-        match step {
-            Step::Whole(_, record) => drafted.add(&record, BodyHash::new(hash_key, record.body)),
-            Step::Damage { .. } => return Ok(None),
-        }
-    }
-    if footer == drafted || footer.records_end > drafted.records_end {
-        return Ok(None);
-    }
-    let same = footer.summaries(start).zip(drafted.summaries(start));
-    let same_count = same.take_while(|(said, is)| said == is).count();
-    Ok(Some(Finding {
-        file: segment.path.clone(),
-        offset: segment.size,
-        label: Label::FalseFooter,
-        expected: "a footer of its records".into(),
-        found: format!("one that is right about the first {same_count}"),
-    }))
 }

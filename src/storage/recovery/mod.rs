@@ -4,6 +4,7 @@
 //! the same one and gives the reasons.
 
 pub mod files;
+mod footers;
 mod records;
 mod tail;
 

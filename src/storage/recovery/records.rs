@@ -165,6 +165,9 @@ impl Recovery {
                 }
             }
         }
+        if self.log.settings.reads_every_record() {
+            self.compare_footer(index)?;
+        }
         Ok(true)
     }
 
