@@ -1,6 +1,7 @@
 //! Rule 5: torn is not rotten.
 
 use super::bench::*;
+use super::random::Random;
 use std::fs::{self, File};
 
 /// Ten messages, the first five of them known to be durable by the records after them.
@@ -121,5 +122,34 @@ fn rule_05_copies_of_damaged_files_have_a_limit() {
         assert!(says("[rotten-record]"), "{lines:?}");
         assert_eq!(copies.join(format!("q-q.{}", offsets[1].0)).exists(), is_copied);
         assert_eq!(says("no copy of"), !is_copied);
+    }
+}
+
+/// What `mq-dump repair` does after recovery: all files are new, and nobody can tell otherwise.
+#[test]
+fn a_renewed_log_has_its_messages_and_none_of_its_files() {
+    let mut random = Random::seeded();
+    for count in [0, 1, 50, 2000] {
+        let mut bench = Bench::new(16 * 1024);
+        let mut bodies: Vec<String> = (0..count).map(|number| format!("{number:0100}")).collect();
+        bodies.iter().for_each(|body| bench.push(body));
+        for _ in 0..count / 3 {
+            let body = bodies.remove(random.below(bodies.len() as u64) as usize);
+            assert!(bench.remove(&body));
+        }
+        let (before, files) = (bench.places(), bench.files());
+        bench.log.renew().unwrap();
+        assert!(bench.files().keys().all(|name| !files.contains_key(name)), "an old file is left");
+        let same = |(number, _, body): (u64, u64, Vec<u8>)| (number, body);
+        let after = bench.places().into_iter();
+        assert!(before.clone().into_iter().map(same).eq(after.map(same)), "{count} messages");
+        bench = bench.reopen();
+        let after = bench.places().into_iter();
+        assert!(before.into_iter().map(same).eq(after.map(same)), "{count} messages, reopened");
+        for body in &bodies {
+            assert!(bench.remove(body), "{body}");
+        }
+        bench.push("behind");
+        assert_eq!(bench.places()[0].0, count + 1, "numbers go on");
     }
 }

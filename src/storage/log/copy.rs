@@ -41,6 +41,25 @@ impl Log {
         copied.map(|()| self.is_mostly_dead())
     }
 
+    /// Moves every live message to new segments and lets the old ones go, durably, with whatever is
+    /// damaged in them. Numbers and their order stay. It takes the room of all live messages.
+    pub fn renew(&mut self) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.begin_behind(self.segments[self.segments.len() - 1].end())?;
+        let first_new = self.segments[self.tail].base;
+        while self.segments[0].base < first_new {
+            while self.segments[0].live_count > 0 {
+                self.copy_slice()?;
+            }
+            let Some((work, point)) = self.begin_sync() else { break };
+            let synced = work();
+            self.end_sync(point, &synced);
+            synced.map_err(|error| StorageError::io("sync", &self.directory, error))?;
+        }
+        self.rest();
+        Ok(())
+    }
+
     fn copy_slice(&mut self) -> Result<(), StorageError> {
         let start = self.copied_to.max(self.segments[0].records_start());
         let end = self.segments[0].records_end;
