@@ -131,6 +131,54 @@ fn the_sessions_of_the_page_run_as_they_are_shown() {
     assert_eq!(kinds, BTreeSet::from(wanted));
 }
 
+/// A line without what differs from run to run: times, ages, and the blanks around them.
+fn timeless(line: &str) -> String {
+    let is_time = |word: &str| word.len() == 24 && word.ends_with('Z');
+    let is_age = |word: &str| {
+        word.strip_suffix('s')
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let word = |word: &str| match word {
+        _ if is_time(word) => "TIME".into(),
+        _ if is_age(word) => "AGE".into(),
+        _ => match word.split_once("\"pushed_ms\":") {
+            Some((start, rest)) => format!("{start}{}", rest.trim_start_matches(char::is_numeric)),
+            None => word.to_string(),
+        },
+    };
+    line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
+fn dump(arguments: &[&str]) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mq-dump"));
+    let output = command.args(arguments).output().expect("mq-dump starts");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn the_session_and_the_usage_of_mq_dump_are_as_they_are_shown() {
+    let blocks = blocks(&section(&text_of("README.md"), "Look inside"));
+    let daemon = Daemon::start("");
+    let mut client = daemon.redis();
+    for (queue, message) in [
+        ("jobs", "resize 1.jpg"),
+        ("jobs", "resize 2.jpg"),
+        ("jobs", "resize 3.jpg"),
+        ("mail", "welcome"),
+    ] {
+        client.ask(request(&[b"SADD", queue.as_bytes(), message.as_bytes()]), ":1\r\n");
+    }
+    client.ask(request(&[b"SPOP", b"jobs"]), "$12\r\nresize 1.jpg\r\n");
+    let directory = daemon.directory().to_str().expect("UTF-8");
+    let lines = |text: &str| text.lines().map(timeless).collect::<Vec<_>>();
+    for (typed, expected) in steps(&blocks[0].1, "$ mq-dump ") {
+        let arguments: Vec<&str> =
+            ["--dir", directory].into_iter().chain(typed.split(' ')).collect();
+        assert_eq!(lines(&dump(&arguments)), lines(&expected), "$ mq-dump {typed}");
+    }
+    assert_eq!(blocks[1].1, dump(&["--help"]));
+}
+
 #[test]
 fn the_options_of_the_page_are_those_of_the_program() {
     let options = blocks(&section(&text_of("README.md"), "Options"));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Each part of `src`, and the parts of the crate that it may name.
 const MAY_USE: [(&str, &[&str]); 10] = [
     ("main.rs", &["kv", "logging", "options", "queue", "server", "session", "storage"]),
-    ("bin/mq-dump.rs", &["logging", "storage"]),
+    ("bin/mq-dump", &["logging", "storage"]),
     ("server", &["queue", "session"]),
     ("session", &["kv", "protocol", "queue"]),
     ("queue", &["storage"]),

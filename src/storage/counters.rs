@@ -15,6 +15,8 @@ pub struct Counters {
     pub failed_syncs: AtomicU64,
     /// Messages copied forward out of segments that were mostly dead.
     pub copied_messages: AtomicU64,
+    /// Bytes of records that the opening of logs has read: for who waits for it, and in no list.
+    pub read_bytes: AtomicU64,
 }
 
 impl Counters {

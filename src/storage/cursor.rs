@@ -48,13 +48,18 @@ impl Cursor {
         let fields = slot.get(..SLOT_SIZE)?;
         let is_valid = get_u32(fields, SLOT_CRC) == crc32fast::hash(&fields[..SLOT_CRC])
             && get_u64(fields, SLOT_BASE) == base;
-        is_valid.then(|| Cursor {
-            generation: get_u64(fields, SLOT_GENERATION),
-            head: get_u64(fields, SLOT_HEAD),
-            next_sequence: get_u64(fields, SLOT_NEXT_SEQUENCE),
-            durable: get_u64(fields, SLOT_DURABLE),
-            oldest: get_u64(fields, SLOT_OLDEST),
-        })
+        is_valid.then(|| Cursor::fields(fields))
+    }
+
+    /// What the slot says, valid or not.
+    pub fn fields(slot: &[u8]) -> Cursor {
+        Cursor {
+            generation: get_u64(slot, SLOT_GENERATION),
+            head: get_u64(slot, SLOT_HEAD),
+            next_sequence: get_u64(slot, SLOT_NEXT_SEQUENCE),
+            durable: get_u64(slot, SLOT_DURABLE),
+            oldest: get_u64(slot, SLOT_OLDEST),
+        }
     }
 
     /// The newest valid cursor of a segment's first bytes, and the index of its slot.

@@ -114,6 +114,11 @@ impl Footer {
         })
     }
 
+    /// How many records, runs of numbers and origins it tells of.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.entries.len(), self.runs.len(), self.origins.len())
+    }
+
     /// The footer's bytes, for the segment that starts at `base`.
     pub fn encode(&self, base: u64) -> Vec<u8> {
         let pairs = self.runs.iter().chain(&self.origins).flat_map(|(one, other)| [*one, *other]);

@@ -35,15 +35,17 @@ pub use directory::DataDirectory;
 pub use error::StorageError;
 pub use finding::{Finding, Label, Weight};
 pub use index::{BodyHash, HashKey, Index, random_hash_key};
-pub use inspect::{InspectedQueue, Inspection};
+pub use inspect::{
+    BaseSource, InspectedQueue, Inspection, Piece, Role, SegmentFile, SegmentView, Slot,
+};
 pub use message::{Message, NewMessage, Place};
 pub use settings::{Access, LogSettings};
 
 /// The bytes themselves, for tools and tests that read files without a log.
 pub mod format {
-    pub use super::cursor::{Cursor, slot_offset};
+    pub use super::cursor::{Cursor, SlotFault, slot_offset};
     pub use super::directory::{decode_folder, encode_name};
-    pub use super::footer::Footer;
+    pub use super::footer::{Footer, Sealed};
     pub use super::index::BodyHash;
     pub use super::layout::*;
     pub use super::record::{Fault, Kind, Record, Verdict, decode};

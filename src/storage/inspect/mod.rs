@@ -6,6 +6,9 @@
 //! Beside a daemon the files change while they are read. What is shown of a queue was so at some
 //! time during its opening; when a file vanishes before it is mapped, the queue is opened anew.
 
+mod lock;
+mod queue;
+mod segment_file;
 mod verify;
 
 use super::counters::Counters;
@@ -13,15 +16,14 @@ use super::directory::{LOCK, decode_folder, folders, may_hold};
 use super::error::StorageError;
 use super::finding::Finding;
 use super::log::Log;
-use super::message::Message;
 use super::recovery;
-use super::segment::Segment;
 use super::settings::{Access, LogSettings};
-use fs2::FileExt;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use queue::{InspectedQueue, Role, SegmentView};
+pub use segment_file::{BaseSource, Piece, SegmentFile, Slot};
 
 /// How often a queue whose files vanish is tried.
 const ATTEMPTS: usize = 100;
@@ -32,6 +34,7 @@ pub struct Inspection {
     path: PathBuf,
     /// What was found so far and is not taken.
     findings: Findings,
+    counters: Arc<Counters>,
 }
 
 /// What was found, in the order of finding.
@@ -42,25 +45,15 @@ fn take(findings: &Findings) -> Vec<Finding> {
     std::mem::take(&mut *findings.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// A queue as it was found.
-#[derive(Debug)]
-pub struct InspectedQueue {
-    log: Log,
-}
-
 impl Inspection {
     /// A look into the directory at `path`.
     pub fn new(path: &Path) -> Inspection {
-        Inspection { path: path.into(), findings: Findings::default() }
+        Inspection { path: path.into(), findings: Findings::default(), counters: Arc::default() }
     }
 
-    /// True when a daemon uses the directory. A lock cannot be asked, only tried: for that moment a
-    /// daemon that starts finds it held.
+    /// True when a daemon is seen to use the directory. No lock is tried for that.
     pub fn is_in_use(&self) -> bool {
-        let contended = fs2::lock_contended_error().raw_os_error();
-        File::open(self.path.join(LOCK))
-            .and_then(|file| FileExt::try_lock_shared(&file))
-            .is_err_and(|error| error.raw_os_error() == contended)
+        lock::is_held(&self.path.join(LOCK))
     }
 
     /// The folders of queues, sorted; with `name`, those that may be this queue's.
@@ -76,7 +69,22 @@ impl Inspection {
     /// Opens the queue in `folder`. None: there is none, or it has gone.
     pub fn open(&self, folder: &str) -> Result<Option<InspectedQueue>, StorageError> {
         let log = self.open_log(folder, false, &self.findings)?;
-        Ok(log.map(|log| InspectedQueue { log }))
+        Ok(log.map(InspectedQueue::new))
+    }
+
+    /// The segment files of the queue in `folder`, sorted, whatever they hold; an error is one of
+    /// reading that file.
+    pub fn segment_files(
+        &self,
+        folder: &str,
+    ) -> Result<Vec<Result<SegmentFile, StorageError>>, StorageError> {
+        let files = recovery::files::segment_files(&self.path.join(folder))?;
+        Ok(files.into_iter().map(|(_, path)| SegmentFile::open(&path)).collect())
+    }
+
+    /// What the opening of queues counts, also while it goes on.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// What was found since the last call, by opening queues and by reading their messages.
@@ -98,7 +106,7 @@ impl Inspection {
             // No segment is made.
             segment_size: 0,
             access: Access::Look { is_thorough, findings: Arc::clone(findings) },
-            counters: Arc::new(Counters::default()),
+            counters: Arc::clone(&self.counters),
         };
         let known = findings.lock().unwrap_or_else(PoisonError::into_inner).len();
         let mut attempts = 1..ATTEMPTS;
@@ -117,39 +125,4 @@ impl Inspection {
 
 fn has_vanished(error: &StorageError) -> bool {
     matches!(error, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-}
-
-impl InspectedQueue {
-    /// The queue's name.
-    pub fn name(&self) -> &[u8] {
-        self.log.name()
-    }
-
-    /// Messages.
-    pub fn message_count(&self) -> u64 {
-        self.log.len()
-    }
-
-    /// Bytes of the records of messages.
-    pub fn live_bytes(&self) -> u64 {
-        self.log.live_bytes()
-    }
-
-    /// Segments that count.
-    pub fn segment_count(&self) -> usize {
-        self.log.segments().count()
-    }
-
-    /// Bytes of the files of these segments, also of one that has gone since it was opened.
-    pub fn disk_bytes(&self) -> u64 {
-        let length = |segment: &Segment| {
-            fs::metadata(&segment.path).map_or(segment.size, |metadata| metadata.len())
-        };
-        self.log.segments().map(length).sum()
-    }
-
-    /// The oldest message whose number is `from` or more.
-    pub fn next(&mut self, from: u64) -> Result<Option<Message<'_>>, StorageError> {
-        Ok(self.log.next(from)?.map(|(_, message)| message))
-    }
 }

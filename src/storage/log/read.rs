@@ -121,7 +121,7 @@ impl Log {
     }
 
     /// A walk from `position` to the last record of its segment.
-    pub(super) fn walk(&self, position: u64) -> Result<Walk<'_>, StorageError> {
+    pub(in super::super) fn walk(&self, position: u64) -> Result<Walk<'_>, StorageError> {
         let segment = &self.segments[self.segment_index(position)];
         // The end of a full segment is the start of the next one, whose header comes first.
         let position = position.max(segment.records_start());

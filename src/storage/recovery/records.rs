@@ -1,5 +1,6 @@
 //! The records of a queue: what lives, and where the log goes on.
 
+use super::super::counters::add;
 use super::super::cursor::Cursor;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
@@ -197,6 +198,7 @@ impl Recovery {
             let Summary { position, kind, sequence, origin, size, .. } = summary;
             self.account(index, &Seen { position, kind, sequence, durable: 0, origin, size })?;
         }
+        add(&self.log.settings.counters.read_bytes, self.log.segments[index].record_bytes());
         Ok(true)
     }
 
@@ -238,10 +240,11 @@ impl Recovery {
                 Step::Damage { position, fault, resumes } => {
                     slice.damage = Some(Damage { position, fault, resumes });
                     slice.next = resumes;
-                    return Ok(slice);
+                    break;
                 }
             }
         }
+        add(&self.log.settings.counters.read_bytes, walk.position() - position);
         if slice.seen.len() == SLICE {
             slice.next = Some(walk.position());
         }

@@ -125,6 +125,7 @@ impl Recovery {
         }
         self.recount()?;
         if self.log.settings.is_read_only() {
+            self.log.durable = self.durable;
             return Ok(self.log);
         }
         self.remove_doomed()?;

@@ -1,0 +1,190 @@
+//! mq-dump: looks into a data directory, and writes there only when told to.
+//!
+//! It may look beside a running daemon, and into a damaged directory: what is damaged is named on
+//! standard error, and everything else is shown. Exit codes: 0 for all well, also when nobody reads
+//! the output to its end; 1 for damage or something that is not there; 2 for a wrong command line.
+
+mod arguments;
+mod copy;
+mod export;
+mod import;
+mod json;
+mod list;
+mod messages;
+mod own;
+mod progress;
+mod repair;
+mod segment;
+mod show;
+mod text;
+mod verify;
+
+use arguments::Command;
+use log::LevelFilter;
+use mq::logging;
+use mq::storage::{InspectedQueue, Inspection, StorageError};
+use progress::{Output, Progress};
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const MISTAKE: u8 = 2;
+
+fn main() -> ExitCode {
+    let (directory, command) = match arguments::parse(std::env::args_os().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(mistake) => {
+            complain(&format!("{mistake} (mq-dump --help shows the usage)"));
+            return ExitCode::from(MISTAKE);
+        }
+    };
+    logging::start(LevelFilter::Warn);
+    let mut dump = Dump::new(directory);
+    let outcome = dump.run(command).and_then(|()| dump.output.flush());
+    dump.progress.end();
+    match outcome {
+        Ok(()) if dump.has_failed => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
+        // As with `| head`: the reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("cannot write the output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(reason: &str) {
+    let _ = writeln!(io::stderr(), "mq-dump: {reason}");
+}
+
+/// Unix time in milliseconds.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Bytes of the files in a folder, as far as it can be listed.
+fn disk_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// What all commands share.
+struct Dump {
+    directory: PathBuf,
+    inspection: Inspection,
+    progress: Progress,
+    output: Box<dyn Write>,
+    /// Something asked for could not be shown or done.
+    has_failed: bool,
+}
+
+impl Dump {
+    fn new(directory: PathBuf) -> Dump {
+        let progress = Progress::start();
+        Dump {
+            inspection: Inspection::new(&directory),
+            directory,
+            output: Output::buffered(progress.clone()),
+            progress,
+            has_failed: false,
+        }
+    }
+
+    /// Does what is asked. An error is one of the output; all others are logged.
+    fn run(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Help => self.output.write_all(arguments::usage().as_bytes()),
+            Command::Version => writeln!(self.output, "mq-dump {}", env!("CARGO_PKG_VERSION")),
+            Command::List => self.list(),
+            Command::Show { queue } => self.show(&queue),
+            Command::Messages { queue, from, count, format } => {
+                self.messages(&queue, from, count, format)
+            }
+            Command::Segment { file } => self.segment(&file),
+            Command::Export { queues, is_protocol } => self.export(&queues, is_protocol),
+            Command::Import { file } => self.import(file.as_deref()),
+            Command::Verify => self.verify(),
+            Command::Repair { is_sure } => self.repair(is_sure),
+        }
+    }
+
+    /// Says so when a daemon is at work on what is about to be shown.
+    fn warn_of_daemon(&self, inspection: &Inspection) {
+        if inspection.is_in_use() {
+            self.progress.clear();
+            log::warn!(
+                "a daemon uses this directory: this is a moving target, and what is shown \
+                        may have changed already"
+            );
+        }
+    }
+
+    /// Folders of queues; with a name, of those that may have it.
+    fn folders(&mut self, name: Option<&[u8]>) -> Vec<String> {
+        let folders = self.inspection.folders(name);
+        self.shown(folders).unwrap_or_default()
+    }
+
+    /// Opens the queue in `folder`, and names what is found in its files. None: there is none.
+    fn open(&mut self, folder: &str) -> Result<Option<InspectedQueue>, StorageError> {
+        self.watch_reading(folder);
+        let queue = self.inspection.open(folder);
+        self.progress.end();
+        self.say_findings();
+        queue
+    }
+
+    /// Shows how far the reading of a queue's files is.
+    fn watch_reading(&self, folder: &str) {
+        let counters = self.inspection.counters();
+        let before = counters.read_bytes.load(Ordering::Relaxed);
+        let total = disk_bytes(&self.directory.join(folder));
+        let done = move || counters.read_bytes.load(Ordering::Relaxed).saturating_sub(before);
+        self.progress.begin(format_args!("reading {folder}"), total, Box::new(done));
+    }
+
+    /// Names what was found in the files since the last call.
+    fn say_findings(&mut self) {
+        for finding in self.inspection.take_findings() {
+            self.progress.clear();
+            log::log!(finding.level(), "{finding}");
+            self.has_failed |= finding.is_damage();
+        }
+    }
+
+    /// The queue that an argument names; None: there is none, which is logged.
+    fn open_named(&mut self, argument: &str) -> Option<InspectedQueue> {
+        let had_failed = std::mem::take(&mut self.has_failed);
+        for name in text::names(argument) {
+            for folder in self.folders(Some(&name)) {
+                let queue = self.open(&folder);
+                let queue = self.shown(queue).flatten();
+                if let Some(queue) = queue.filter(|queue| queue.name() == name) {
+                    self.has_failed |= had_failed;
+                    return Some(queue);
+                }
+            }
+        }
+        if !self.has_failed {
+            self.fail(format_args!("no queue {argument:?}"));
+        }
+        None
+    }
+
+    /// Logs why something cannot be shown.
+    fn shown<T>(&mut self, outcome: Result<T, StorageError>) -> Option<T> {
+        outcome.map_err(|error| self.fail(format_args!("{error}"))).ok()
+    }
+
+    fn fail(&mut self, reason: fmt::Arguments<'_>) {
+        self.progress.clear();
+        log::error!("{reason}");
+        self.has_failed = true;
+    }
+}
