@@ -11,3 +11,4 @@
 mod bench;
 mod drills;
 mod faults;
+mod races;

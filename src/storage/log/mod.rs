@@ -80,6 +80,8 @@ pub struct Log {
     /// Something was written that no sync has begun to cover.
     pub(super) dirty: bool,
     poisoned: bool,
+    /// A sync that unlinks dead segments is under way.
+    is_unlinking: bool,
 }
 
 /// A place to start looking: of the live messages numbered `from` or higher, none lies before
@@ -137,6 +139,7 @@ impl Log {
             said_durable: 0,
             dirty: false,
             poisoned: false,
+            is_unlinking: false,
         }
     }
 

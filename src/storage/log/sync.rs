@@ -76,6 +76,7 @@ impl Log {
             }
         };
         self.dirty = false;
+        self.is_unlinking = doomed.is_some();
         self.turns.begin_sync();
         let length = (point.end - point.base) as usize;
         let work = move || {
@@ -95,6 +96,7 @@ impl Log {
 
     /// Takes the outcome of the sync that began at `point`.
     pub fn end_sync(&mut self, point: SyncPoint, outcome: &io::Result<()>) {
+        self.is_unlinking = false;
         if outcome.is_err() {
             self.poison();
         }

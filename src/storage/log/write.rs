@@ -346,8 +346,10 @@ impl Log {
             self.sync_now()?;
             doomed.unlink().map_err(|error| self.not_removed(error))?;
         }
-        if self.live_count == 0 && (self.segments.len() > 1 || self.segments[0].record_bytes() > 0)
-        {
+        // While older ones are still on their way out, the newest has what says that they are dead.
+        let is_last = !self.is_unlinking;
+        let has_room = self.segments.len() > 1 || self.segments[0].record_bytes() > 0;
+        if self.live_count == 0 && is_last && has_room {
             self.start_over()?;
             return Ok(true);
         }

@@ -1,0 +1,65 @@
+//! Stories of what came between two steps that belong together.
+
+use super::bench::*;
+use memmap2::MmapOptions;
+use mq::storage::{DataDirectory, NewMessage, StorageError};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn new_message(body: &[u8]) -> NewMessage<'_> {
+    NewMessage { body, flags: 0, expires_ms: 0 }
+}
+
+fn pop(bench: &mut Bench) -> bool {
+    let oldest = bench.log.next(0).unwrap().map(|(place, _)| place);
+    oldest.is_some_and(|place| bench.log.remove(place).is_ok())
+}
+
+fn read_files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// On a full disk an empty queue gave its newest segment away while a sync was under way that had
+/// yet to unlink an older one. Only the newest said that the older one was dead: a power cut then
+/// brought messages back that had been answered as popped.
+#[test]
+fn an_empty_queue_does_not_start_over_while_dead_segments_are_on_their_way_out() {
+    let shared_memory = Path::new("/dev/shm");
+    if !shared_memory.is_dir() {
+        return;
+    }
+    let root = tempfile::tempdir_in(shared_memory).unwrap();
+    let directory = DataDirectory::open(root.path(), SMALL, false).unwrap();
+    let log = directory.create_log(b"q").unwrap();
+    let mut bench = Bench { log, directory, root, segment_size: SMALL };
+    (1..=100_u64).for_each(|number| bench.push(number.to_le_bytes()));
+    for _ in 0..80 {
+        pop(&mut bench);
+    }
+    bench.sync();
+    let folder = bench.root.path().join("q-q");
+    let durable = read_files(&folder);
+    assert_eq!(durable.len(), 2);
+    while pop(&mut bench) {}
+    let (_under_way, _) = bench.log.begin_sync().unwrap();
+    // More than there is room for; no byte of it is looked at.
+    let length = fs2::total_space(shared_memory).unwrap() as usize + 1;
+    let large = MmapOptions::new().len(length).no_reserve_swap().map_anon().unwrap();
+    let refused = bench.log.push(&new_message(&large), 1);
+    assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+    // A power cut leaves what was synced, and of a new segment its header.
+    let left = tempfile::tempdir().unwrap();
+    fs::create_dir(left.path().join("q-q")).unwrap();
+    for (path, mut bytes) in read_files(&folder) {
+        match durable.get(&path) {
+            Some(synced) => bytes.clone_from(synced),
+            None => bytes[CURSORS.start..].fill(0),
+        }
+        fs::write(left.path().join("q-q").join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    let reopened = DataDirectory::open(left.path(), SMALL, false).unwrap();
+    let lengths: Vec<u64> = reopened.open_logs().unwrap().iter().map(|log| log.len()).collect();
+    assert_eq!(lengths, [20], "those are back whose pops were answered");
+}
