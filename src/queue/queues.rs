@@ -344,7 +344,14 @@ impl Durability for Queues {
     }
 
     fn commit(&self) -> Committed {
-        self.commit.commit()
+        let committed = self.commit.commit();
+        // A queue that was popped empty and then taken out has nothing left to sync: what says that
+        // its messages are gone is that it is not there.
+        let settled = self.backing.settle();
+        if let Err(error) = &settled {
+            log::error!("dropped queues: {error}");
+        }
+        Committed { failed: committed.failed || settled.is_err(), ..committed }
     }
 
     fn interval_ms(&self) -> Option<u64> {

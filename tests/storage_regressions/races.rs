@@ -2,13 +2,68 @@
 
 use super::bench::*;
 use memmap2::MmapOptions;
+use mq::queue::{
+    Backing, DiskBacking, Durability, Limits, MessageStore, NamedStore, Policy, QueueError, Queues,
+    Ticket,
+};
 use mq::storage::{DataDirectory, NewMessage, StorageError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn disk(root: &Path) -> DiskBacking {
+    DiskBacking::new(DataDirectory::open(root, SMALL, false).unwrap())
+}
 
 fn new_message(body: &[u8]) -> NewMessage<'_> {
     NewMessage { body, flags: 0, expires_ms: 0 }
+}
+
+/// Queues on disk that note how often drops were made durable.
+struct Settling(DiskBacking, Arc<AtomicUsize>);
+
+impl Backing for Settling {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
+        self.0.existing()
+    }
+
+    fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
+        self.0.create(name)
+    }
+
+    fn settle(&self) -> Result<(), QueueError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.settle()
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        self.0.statistics()
+    }
+}
+
+/// A queue that was popped empty made room for another one before the pop had been synced. Its
+/// folder was renamed, which nothing made durable, and the commit found no queue to sync: the pop
+/// was answered, and a power cut brought its message back.
+#[test]
+fn a_pop_is_durable_also_when_its_queue_has_made_room_for_another() {
+    let root = tempfile::tempdir().unwrap();
+    let settled = Arc::new(AtomicUsize::new(0));
+    let backing = Box::new(Settling(disk(root.path()), Arc::clone(&settled)));
+    let limits = Limits { max_queues: 1, max_queue_len: 10 };
+    let queues = Queues::open(backing, limits, Policy::Always).unwrap();
+    let mut ticket = Ticket::default();
+    let message = new_message(b"m");
+    queues.create(b"one", &mut ticket, |queue| queue.push(&message)).unwrap();
+    queues.commit();
+    let popped = queues.find(b"one", &mut ticket, |queue| queue.pop(|_| ())).unwrap();
+    assert_eq!(popped, Some(Some(())));
+    queues.create(b"two", &mut ticket, |queue| queue.push(&message)).unwrap();
+    assert!(!root.path().join("q-one").exists(), "the first queue has not made room");
+    let before = settled.load(Ordering::Relaxed);
+    assert!(!queues.commit().failed);
+    assert!(settled.load(Ordering::Relaxed) > before, "its drop is not durable");
 }
 
 fn pop(bench: &mut Bench) -> bool {
