@@ -141,6 +141,14 @@ impl Queue {
         Ok(())
     }
 
+    /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed), which says that
+    /// nothing has been done: a command that has done something, and met damage with it, waits here
+    /// for the index.
+    fn look_up(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        while self.changed && !self.store.prepare_find()? {}
+        self.store.find(body)
+    }
+
     /// Whether a message with these bytes is in the queue.
     pub fn contains(&mut self, body: &[u8]) -> Result<bool, QueueError> {
         Ok(self.find(body, |_| ())?.is_some())
@@ -153,7 +161,7 @@ impl Queue {
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<R>, QueueError> {
         let now_ms = now_ms();
-        while let Some((place, message)) = self.store.find(body)? {
+        while let Some((place, message)) = self.look_up(body)? {
             if !has_expired(&message, now_ms) {
                 return Ok(Some(look(message)));
             }
@@ -174,7 +182,7 @@ impl Queue {
     /// Removes one message with these bytes; false: there is none.
     pub(super) fn remove_one(&mut self, body: &[u8]) -> Result<bool, QueueError> {
         let now_ms = now_ms();
-        while let Some((place, message)) = self.store.find(body)? {
+        while let Some((place, message)) = self.look_up(body)? {
             let wanted = !has_expired(&message, now_ms);
             self.take_out(place)?;
             if wanted {

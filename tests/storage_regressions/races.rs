@@ -9,6 +9,7 @@ use mq::queue::{
 use mq::storage::{DataDirectory, NewMessage, StorageError};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,6 +65,30 @@ fn a_pop_is_durable_also_when_its_queue_has_made_room_for_another() {
     let before = settled.load(Ordering::Relaxed);
     assert!(!queues.commit().failed);
     assert!(settled.load(Ordering::Relaxed) > before, "its drop is not durable");
+}
+
+/// A removal came upon damage at the head, which gives the index up, and the next one of the same
+/// command answered that nothing had been done: the command was run again, and its answer did not
+/// count what was gone already.
+#[test]
+fn a_command_that_has_removed_something_is_not_begun_again() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { max_queues: 10, max_queue_len: 1000 };
+    let queues = Queues::open(Box::new(disk(root.path())), limits, Policy::Always).unwrap();
+    let mut ticket = Ticket::default();
+    for number in 0..300_u64 {
+        let body = number.to_le_bytes();
+        queues.create(b"q", &mut ticket, |queue| queue.push(&new_message(&body))).unwrap();
+    }
+    queues.prepare_membership(b"q").unwrap();
+    let oldest = root.path().join("q-q").join(format!("{:020}.seg", 0));
+    let mut file = fs::OpenOptions::new().write(true).open(oldest).unwrap();
+    file.seek(SeekFrom::Start(CURSORS.end as u64 + ROT as u64)).unwrap();
+    file.write_all(&[0xff]).unwrap();
+    let removed = queues.find(b"q", &mut ticket, |queue| {
+        Ok(queue.remove(&200_u64.to_le_bytes())? + queue.remove(&250_u64.to_le_bytes())?)
+    });
+    assert_eq!(removed, Ok(Some(2)));
 }
 
 fn pop(bench: &mut Bench) -> bool {
