@@ -126,9 +126,36 @@ def idle_queues_are_synced(program, directory):
     return longest_s
 
 
+def a_start_syncs_before_it_unlinks(program, directory):
+    """What makes a segment dead, a cursor or copies, may not be durable when a start finds it."""
+    data = os.path.join(os.path.realpath(directory), "data")
+    daemon = Daemon(program, data, ["--segment-size", "64k"])
+    client = daemon.redis()
+    for number in range(PUSHES):
+        client.ask("SADD", "q", b"%01000d" % number)
+    folder = os.path.join(data, "q-q")
+    oldest = os.path.join(folder, min(os.listdir(folder)))
+    with open(oldest, "rb") as file:
+        segment = file.read()
+    for _ in range(POPS):
+        client.ask("SPOP", "q")
+    wait_until(lambda: not os.path.exists(oldest), "the oldest segment is unlinked")
+    daemon.kill()
+    with open(oldest, "wb") as file:
+        file.write(segment)
+    traced = Traced(program, directory, "always")
+    calls = traced.calls()
+    before = calls[:calls.index(("unlink", oldest))]
+    synced = [path for call, path in before if call == "msync" and path.startswith(folder)]
+    assert synced, f"unlinked before a sync: {calls}"
+    traced.end(directory)
+    say("start: a dead segment is unlinked after a sync of what says so")
+
+
 def drill(program, directory):
     answers = answers_wait_for_syncs(program, directory)
     rotations_are_synced(program, directory)
+    a_start_syncs_before_it_unlinks(program, directory)
     longest_s = idle_queues_are_synced(program, directory)
     summarize(f"always: each of {answers} answers left after a sync of what it says; always and "
               "never: a segment is synced before the next is used, a directory after every change; "

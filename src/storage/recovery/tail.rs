@@ -128,7 +128,6 @@ impl Recovery {
             self.log.durable = self.durable;
             return Ok(self.log);
         }
-        self.remove_doomed()?;
         self.remove_short_spares(declared_ends)?;
         self.unseal()?;
         self.cut()?;
@@ -139,15 +138,17 @@ impl Recovery {
         }
         let tail_segment = &self.log.segments[tail];
         let last_end = declared_ends.iter().copied().max().unwrap_or(0);
-        if is_short(tail_segment, declared_ends[tail]) || self.durable > last_end {
-            if tail_segment.size > RECORDS as u64 {
-                self.sync_tail()?;
-            }
-            self.log.begin_behind(last_end.max(self.durable))?;
-        } else if cursor.is_none_or(|(_, cursor)| cursor.durable != self.log.end()) {
-            self.sync_tail()?;
-        } else {
+        let ends = is_short(tail_segment, declared_ends[tail]) || self.durable > last_end;
+        let is_slot_alone = cursor.is_some_and(|(_, cursor)| cursor.durable == self.log.end());
+        if !ends && is_slot_alone && self.doomed.is_empty() {
             self.log.is_slot_unsynced = true;
+        } else if tail_segment.size > RECORDS as u64 {
+            self.sync_tail()?;
+        }
+        // Only now: what makes a segment dead, a cursor or copies, may not have been durable.
+        self.remove_doomed()?;
+        if ends {
+            self.log.begin_behind(last_end.max(self.durable))?;
         }
         self.log.durable = self.log.end();
         self.log.said_durable = cursor.map_or(0, |(_, cursor)| cursor.durable);
