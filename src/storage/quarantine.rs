@@ -40,8 +40,11 @@ fn copy(from: &Path, quarantine: &Path, to: &Path) -> io::Result<()> {
             format!("{place} holds {count} of {COPIES_MAX} copies, {bytes} of {limit} bytes");
         return Err(io::Error::other(what));
     }
-    fs::copy(from, to)?;
-    File::open(to)?.sync_all()?;
+    let copied = fs::copy(from, to).and_then(|_| File::open(to)?.sync_all());
+    copied.inspect_err(|_| {
+        // A part of it would take room, on a disk that may have none left, and pass for all of it.
+        let _stays = fs::remove_file(to);
+    })?;
     File::open(quarantine)?.sync_all()
 }
 
@@ -53,4 +56,20 @@ fn taken(folder: &Path) -> io::Result<(usize, u64)> {
         bytes = bytes.saturating_add(entry?.metadata()?.len());
     }
     Ok((count, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A copy that was cut short by a full disk kept its room, and no other was ever made.
+    #[test]
+    fn a_copy_that_fails_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let quarantine = directory.path().join("damaged");
+        // It opens, and its first byte cannot be read.
+        set_aside(&quarantine, Path::new("/proc/self/mem"));
+        assert!(quarantine.is_dir());
+        assert!(!quarantine.join("self.mem").exists());
+    }
 }
