@@ -43,7 +43,9 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["src", "tests", "benches", "examples", "fuzz/fuzz_targets"].map(PathBuf::from).into();
+        ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/fuzz_targets"]
+            .map(PathBuf::from)
+            .into();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(root.join(&folder)) else {
             continue;
@@ -174,6 +176,17 @@ fn lines_are_ascii_and_fit_the_width() {
             _ if line.ends_with(' ') || line.contains('\t') => Some("stray white space".into()),
             _ => None,
         })
+    });
+}
+
+/// What a target checks is a property in `fuzz/src`, which stable tests check as well.
+#[test]
+fn a_fuzz_target_is_a_few_lines() {
+    complain(|source| {
+        let is_target = source.path.starts_with("fuzz/fuzz_targets");
+        let count = source.text.lines().count();
+        let path = source.path.display();
+        if is_target && count > 15 { vec![format!("{path}: {count} lines")] } else { Vec::new() }
     });
 }
 

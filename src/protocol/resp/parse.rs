@@ -129,6 +129,11 @@ impl Arguments {
         self.is_inline
     }
 
+    /// Bytes at the start of the input that the search for this request does not look at again.
+    pub fn settled(&self) -> usize {
+        self.position
+    }
+
     /// Forgets everything; memory for an ordinary request is kept.
     pub fn clear(&mut self) {
         self.stage = Stage::Start;

@@ -1,0 +1,91 @@
+//! What lies in a segment's file: whatever its bytes say is read without harm, and what is read
+//! can be written and is read again.
+//!
+//! No fuzzer guesses a checksum, so it is put right where it is the only thing that is wrong. An
+//! input is the position that the bytes are read at, in eight bytes, and the bytes.
+
+use mq::storage::format::*;
+
+/// Holds for every input, or panics.
+pub fn check(input: &[u8]) {
+    let Some((position, bytes)) = input.split_first_chunk() else { return };
+    let position = u64::from_le_bytes(*position);
+    check_record(position, bytes.to_vec());
+    check_header(position, bytes.to_vec());
+    check_cursor(position, bytes);
+    check_footer(position, bytes.to_vec());
+}
+
+fn check_record(position: u64, mut bytes: Vec<u8>) {
+    if let Verdict::Bad(Fault::Checksum { expected, found }) = decode(&bytes, position) {
+        assert_ne!(expected, found);
+        put_u32(&mut bytes, RECORD_CRC, found);
+        assert!(matches!(decode(&bytes, position), Verdict::Whole(_)), "with its checksum");
+    }
+    match decode(&bytes, position) {
+        Verdict::Whole(record) => check_whole(position, record),
+        Verdict::Blank => {
+            assert!(bytes.iter().take(RECORD_COMMON).all(|byte| *byte == 0), "blank is zero");
+        }
+        Verdict::Bad(fault) => drop(fault.to_string()),
+    }
+}
+
+/// A record survives being written elsewhere, and no flipped bit of it passes.
+fn check_whole(position: u64, record: Record<'_>) {
+    assert!(record.message().body == record.body && record.size() % ALIGNMENT == 0);
+    let mut written = vec![0; record.size()];
+    record.encode(position, &mut written);
+    assert_eq!(decode(&written, position), Verdict::Whole(record), "what is written is read");
+    let elsewhere = decode(&written, position ^ ALIGNMENT as u64);
+    assert!(matches!(elsewhere, Verdict::Bad(_)), "a record elsewhere");
+    // A length or kind that is changed moves the end, and then one in 2^32 passes.
+    let bit = 8 * RECORD_FLAGS + position as usize % (8 * (written.len() - RECORD_FLAGS));
+    written[bit / 8] ^= 1 << (bit % 8);
+    assert!(!matches!(decode(&written, position), Verdict::Whole(_)), "flipped bit {bit}");
+}
+
+fn check_header(base: u64, mut sector: Vec<u8>) {
+    if sector.len() >= SECTOR {
+        sector[SEGMENT_MAGIC..SEGMENT_VERSION].copy_from_slice(&MAGIC);
+        put_u64(&mut sector, SEGMENT_BASE, base);
+        put_u32(&mut sector, SEGMENT_CRC, 0);
+        let crc = crc32fast::hash(&sector[..SECTOR]);
+        put_u32(&mut sector, SEGMENT_CRC, crc);
+    }
+    if let Ok((header, size)) = SegmentHeader::decode(base, &sector) {
+        let mut written = vec![0; SECTOR];
+        header.encode(base, size, &mut written);
+        assert_eq!(SegmentHeader::decode(base, &written), Ok((header, size)));
+    }
+}
+
+fn check_cursor(base: u64, bytes: &[u8]) {
+    assert!(Cursor::newest(base, bytes).is_none_or(|(slot, _)| slot < SLOT_COUNT));
+    let Some(slot) = bytes.first_chunk::<SLOT_SIZE>() else { return };
+    let mut slot = *slot;
+    put_u64(&mut slot, SLOT_BASE, base);
+    let crc = crc32fast::hash(&slot[..SLOT_CRC]);
+    put_u32(&mut slot, SLOT_CRC, crc);
+    let cursor = Cursor::decode(base, &slot).expect("its checksum is right");
+    let mut written = [0; SLOT_SIZE];
+    cursor.encode(base, &mut written);
+    assert_eq!(written, slot);
+}
+
+fn check_footer(base: u64, mut bytes: Vec<u8>) {
+    if let Some((rest, crc)) = bytes.split_last_chunk_mut::<8>()
+        && rest.len() >= FOOTER_ENTRIES
+    {
+        rest[FOOTER_MAGIC..FOOTER_BASE].copy_from_slice(&FOOTER_MAGIC_BYTES);
+        put_u64(rest, FOOTER_BASE, base);
+        *crc = u64::from(crc32fast::hash(rest)).to_le_bytes();
+    }
+    let Some(footer) = Footer::decode(base, &bytes) else { return };
+    let written = footer.encode(base);
+    let read = Footer::decode(base, &written).expect("what is written is read");
+    assert_eq!(read, footer);
+    let start = base % POSITION_MAX;
+    assert!(read.summaries(start).eq(footer.summaries(start)));
+    assert!(footer.summaries(start).count() <= bytes.len() / 8, "no more than there are bytes");
+}

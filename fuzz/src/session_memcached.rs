@@ -1,0 +1,55 @@
+//! A memcached client's conversation: see `session`. Each request gets one reply, unless it says
+//! `noreply`.
+
+use super::session;
+use super::session::MAX_MESSAGE;
+use mq::protocol::memcached::{Command, Fatal, Found, Limits, Progress, parse};
+use mq::session::memcached::MemcachedSession;
+
+/// The largest value with its line, and all lines of statistics.
+const REPLY: usize = MAX_MESSAGE + 4096;
+
+/// Holds for every input, or panics.
+pub fn check(input: &[u8]) {
+    session::check(input, REPLY, MemcachedSession::new, |outcome| {
+        let found = replies(&outcome.output);
+        assert_eq!(found, Some(requests(input)), "{}", outcome.output.escape_ascii());
+    });
+}
+
+/// How many of the requests in `input` are answered, up to what ends the connection.
+fn requests(mut input: &[u8]) -> usize {
+    let (mut count, mut progress) = (0, Progress::default());
+    loop {
+        let (answers, done) = match parse(input, &mut progress, &Limits { max_data: MAX_MESSAGE }) {
+            Ok(Found::Complete { request, .. }) if request.command == Command::Quit => break count,
+            Ok(Found::Complete { request, consumed }) => (!request.noreply, consumed),
+            Ok(Found::Refused { noreply, consumed, .. }) => (!noreply, consumed),
+            Ok(Found::Skipped { consumed }) => (false, consumed),
+            Ok(Found::Partial { .. }) | Err(Fatal::Http) => break count,
+            Err(Fatal::LineTooLong) => break count + 1,
+        };
+        count += usize::from(answers);
+        input = &input[done..];
+    }
+}
+
+/// How many whole replies `output` is; None: it is not.
+fn replies(mut output: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    while !output.is_empty() {
+        let end = output.iter().position(|byte| *byte == b'\n')?;
+        let line = output[..end].strip_suffix(b"\r")?;
+        output = &output[end + 1..];
+        let mut words = line.split(|byte| *byte == b' ');
+        match words.next()? {
+            b"VALUE" => {
+                let length = std::str::from_utf8(words.nth(2)?).ok()?.parse::<usize>().ok()?;
+                output = output.get(length..)?.strip_prefix(b"\r\n")?;
+            }
+            b"STAT" => {}
+            _ => count += 1,
+        }
+    }
+    Some(count)
+}

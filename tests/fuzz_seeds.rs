@@ -1,0 +1,70 @@
+//! The seeds of the fuzz targets, replayed without a fuzzer: what was once found stays mended.
+//!
+//! A seed is a file in `fuzz/seeds/TARGET`, named after what it is. The properties are those that
+//! the targets check; `fuzz/README.md` says how a finding becomes a seed.
+
+// A failed expectation is how a test fails.
+#![allow(clippy::expect_used)]
+
+#[path = "../fuzz/src/lib.rs"]
+mod properties;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+/// The seed that does not hold is the last one that is named.
+fn replay(target: &str, check: fn(&[u8])) {
+    let seeds = files(&fuzz().join("seeds").join(target));
+    assert!(seeds.len() >= 10, "{target} has {} seeds", seeds.len());
+    for seed in seeds {
+        println!("{}", seed.display());
+        check(&fs::read(&seed).expect("a seed"));
+    }
+}
+
+#[test]
+fn the_seeds_of_resp_hold() {
+    replay("resp", properties::resp::check);
+}
+
+#[test]
+fn the_seeds_of_memcached_hold() {
+    replay("memcached", properties::memcached::check);
+}
+
+#[test]
+fn the_seeds_of_session_redis_hold() {
+    replay("session_redis", properties::session_redis::check);
+}
+
+#[test]
+fn the_seeds_of_session_memcached_hold() {
+    replay("session_memcached", properties::session_memcached::check);
+}
+
+#[test]
+fn the_seeds_of_record_hold() {
+    replay("record", properties::record::check);
+}
+
+#[test]
+fn every_target_is_replayed_here() {
+    for file in files(&fuzz().join("fuzz_targets")) {
+        let target = file.file_stem().expect("a name").to_str().expect("ASCII");
+        let call = format!("replay(\"{target}\", properties::{target}::check)");
+        assert!(include_str!("fuzz_seeds.rs").contains(&call), "{call}");
+        let source = fs::read_to_string(&file).expect("a source");
+        assert!(source.contains(&format!("mq_fuzz::{target}::check")), "{}", file.display());
+    }
+}
