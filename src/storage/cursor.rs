@@ -48,7 +48,7 @@ impl Cursor {
         let fields = slot.get(..SLOT_SIZE)?;
         let is_valid = get_u32(fields, SLOT_CRC) == crc32fast::hash(&fields[..SLOT_CRC])
             && get_u64(fields, SLOT_BASE) == base;
-        is_valid.then(|| Cursor::fields(fields))
+        (is_valid && impossible_number(fields).is_none()).then(|| Cursor::fields(fields))
     }
 
     /// What the slot says, valid or not.
@@ -85,6 +85,8 @@ pub enum SlotFault {
     },
     /// It was written for the segment at this base.
     Base(u64),
+    /// No message and no write has this number.
+    Number(u64),
     /// Bytes behind the slot are not zero, the first of them at this offset of the sector.
     Behind(usize),
 }
@@ -101,6 +103,9 @@ impl SlotFault {
         if expected == found && get_u64(slot, SLOT_BASE) != base {
             return Some(SlotFault::Base(get_u64(slot, SLOT_BASE)));
         }
+        if let Some(number) = impossible_number(slot).filter(|_| expected == found) {
+            return Some(SlotFault::Number(number));
+        }
         let behind = behind.iter().position(|byte| *byte != 0)?;
         Some(SlotFault::Behind(SLOT_SIZE + behind))
     }
@@ -110,6 +115,7 @@ impl SlotFault {
         match self {
             SlotFault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
             SlotFault::Base(_) => format!("a cursor of the segment at {base}"),
+            SlotFault::Number(_) => format!("numbers up to {SEQUENCE_END}"),
             SlotFault::Behind(_) => "zeros behind a cursor".into(),
         }
     }
@@ -119,9 +125,16 @@ impl SlotFault {
         match self {
             SlotFault::Checksum { found, .. } => format!("{found:08x}"),
             SlotFault::Base(base) => format!("one of the segment at {base}"),
+            SlotFault::Number(number) => number.to_string(),
             SlotFault::Behind(offset) => format!("something at byte {offset} of its sector"),
         }
     }
+}
+
+/// A number in a slot that is higher than any can be.
+fn impossible_number(slot: &[u8]) -> Option<u64> {
+    let numbers = [SLOT_GENERATION, SLOT_HEAD, SLOT_NEXT_SEQUENCE];
+    numbers.map(|offset| get_u64(slot, offset)).into_iter().find(|number| *number > SEQUENCE_END)
 }
 
 /// Where slot `index` starts in its segment, in bytes.

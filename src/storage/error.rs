@@ -38,6 +38,11 @@ pub enum StorageError {
         /// The lock file.
         path: PathBuf,
     },
+    /// All numbers are taken. It would take ages to get there: a file says so that was made up.
+    OutOfNumbers {
+        /// The queue's directory.
+        path: PathBuf,
+    },
     /// The log is not opened with what was found: nothing can be, or nothing may be (`--strict`).
     Refused(Box<Finding>),
 }
@@ -72,6 +77,9 @@ impl fmt::Display for StorageError {
             }
             StorageError::Locked { path } => {
                 write!(f, "another daemon uses this directory: {} is locked", path.display())
+            }
+            StorageError::OutOfNumbers { path } => {
+                write!(f, "{}: all numbers of messages are taken", path.display())
             }
             // Damage is refused where it is asked for only.
             StorageError::Refused(finding) if finding.is_damage() => {

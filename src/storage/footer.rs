@@ -157,7 +157,10 @@ impl Footer {
         };
         let runs = pairs(count(FOOTER_RUN_COUNT)?);
         let origins = pairs(count(FOOTER_ORIGIN_COUNT)?);
-        if runs.iter().any(|(first, count)| first.checked_add(*count).is_none()) {
+        let is_run = |(first, count): &(u64, u64)| {
+            first.checked_add(*count).is_some_and(|end| end <= SEQUENCE_END)
+        };
+        if !runs.iter().all(is_run) || origins.iter().any(|(number, _)| *number >= SEQUENCE_END) {
             return None;
         }
         let durable = (get_u64(rest, FOOTER_FIRST_DURABLE), get_u64(rest, FOOTER_LAST_DURABLE));

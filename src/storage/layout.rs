@@ -14,6 +14,9 @@ pub const ALIGNMENT: usize = 8;
 /// No position is higher: sums of positions and sizes cannot overflow.
 pub const POSITION_MAX: u64 = 1 << 62;
 
+/// All messages have lower numbers: one more than a number never overflows.
+pub const SEQUENCE_END: u64 = 1 << 62;
+
 // The segment header, in the file's first sector.
 /// [`MAGIC`].
 pub const SEGMENT_MAGIC: usize = 0;

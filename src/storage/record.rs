@@ -138,6 +138,8 @@ pub enum Fault {
     Kind(u8),
     /// The record would end behind its segment.
     Length(u32),
+    /// No message has this number, or it is not that of the message that should be there.
+    Sequence(u64),
     /// Zeros with something behind them.
     Hole,
 }
@@ -149,6 +151,7 @@ impl Fault {
             Fault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
             Fault::Kind(_) => "a kind of record from 1 to 3".into(),
             Fault::Length(_) => "a record inside the segment".into(),
+            Fault::Sequence(_) => "the number of a message".into(),
             Fault::Hole => "a record".into(),
         }
     }
@@ -159,6 +162,7 @@ impl Fault {
             Fault::Checksum { found, .. } => format!("{found:08x}"),
             Fault::Kind(byte) => byte.to_string(),
             Fault::Length(length) => format!("a body of {length} bytes"),
+            Fault::Sequence(number) => number.to_string(),
             Fault::Hole => "zeros".into(),
         }
     }
@@ -203,6 +207,10 @@ pub fn reread(bytes: &[u8]) -> Verdict<'_> {
     let size = (kind.header_size() as u64 + u64::from(length)).next_multiple_of(ALIGNMENT as u64);
     if size > bytes.len() as u64 || (kind == Kind::Removal && length != 0) {
         return Verdict::Bad(Fault::Length(length));
+    }
+    let sequence = get_u64(common, RECORD_SEQUENCE);
+    if sequence >= SEQUENCE_END {
+        return Verdict::Bad(Fault::Sequence(sequence));
     }
     Verdict::Whole(fields(kind, &bytes[..size as usize], length as usize))
 }

@@ -7,7 +7,7 @@
 
 use super::super::cursor::{Cursor, slot_offset};
 use super::super::error::StorageError;
-use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR};
+use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR, SEQUENCE_END};
 use super::super::message::{NewMessage, Place};
 use super::super::record::{Kind, Record};
 use super::super::segment::{Segment, SegmentHeader, file_name, sync_directory};
@@ -69,6 +69,7 @@ impl Log {
     /// Appends a message; it gets the next number.
     pub fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), StorageError> {
         self.check_writable()?;
+        self.check_number(self.next_sequence)?;
         let size = Kind::Message.record_size(message.body.len()) as u64;
         let wanted = self.live_count + 1;
         match self.make_room(size, wanted) {
@@ -203,6 +204,14 @@ impl Log {
         Ok(position)
     }
 
+    /// An error where there is no number after `number`.
+    fn check_number(&self, number: u64) -> Result<(), StorageError> {
+        if number >= SEQUENCE_END {
+            return Err(StorageError::OutOfNumbers { path: self.directory.clone() });
+        }
+        Ok(())
+    }
+
     /// Writes the cursor to a free slot of the newest segment.
     pub(in super::super) fn write_cursor(&mut self) -> Result<(), StorageError> {
         self.write_cursor_saying(self.durable)
@@ -214,6 +223,7 @@ impl Log {
             // Else the slot that is durable could be the one that is written now.
             self.sync_now()?;
         }
+        self.check_number(self.generation)?;
         let cursor = Cursor {
             generation: self.generation + 1,
             head: self.head,
