@@ -71,7 +71,7 @@ impl SegmentHeader {
         if found != base {
             return Err(HeaderFault::Base { expected: base, found });
         }
-        if size > POSITION_MAX {
+        if !(RECORDS as u64..=POSITION_MAX).contains(&size) {
             return Err(HeaderFault::Size(size));
         }
         let mut hash_key = HashKey::default();
@@ -110,7 +110,7 @@ pub enum HeaderFault {
         /// What the header says.
         found: u64,
     },
-    /// The segment cannot be so long.
+    /// The segment cannot be so long, or so short.
     Size(u64),
 }
 
@@ -139,7 +139,7 @@ impl HeaderFault {
             HeaderFault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
             HeaderFault::NameLength(_) => format!("a name of {NAME_MAX} bytes at most"),
             HeaderFault::Base { expected, .. } => format!("base {expected}"),
-            HeaderFault::Size(_) => format!("a size of {POSITION_MAX} at most"),
+            HeaderFault::Size(_) => format!("a size from {RECORDS} to {POSITION_MAX}"),
         }
     }
 
@@ -166,8 +166,8 @@ pub fn file_name(base: u64) -> String {
 pub fn base_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(".seg")?;
     let is_plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let base = if is_plain { digits.parse().ok() } else { None };
-    base.filter(|base| *base <= POSITION_MAX)
+    let base: Option<u64> = if is_plain { digits.parse().ok() } else { None };
+    base.filter(|base| *base <= POSITION_MAX && base.is_multiple_of(ALIGNMENT as u64))
 }
 
 /// Makes creations, renames and removals in `directory` durable.
