@@ -16,6 +16,7 @@ import zlib
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 SECTOR, RECORDS, SLOT_COUNT = 512, 2560, 4
+SEQUENCE_END = 1 << 62
 HEADER_SIZES = {1: 56, 2: 40, 3: 64}  # bytes before the body, by kind
 MESSAGE, REMOVAL, COPY = 1, 2, 3
 
@@ -27,7 +28,7 @@ class Segment:
         self.base = int(os.path.basename(path)[:20])
         with open(path, "rb") as file:
             self.data = file.read()
-        self.name = None
+        self.name, self.has_footer = None, False
         sector = self.data[:SECTOR]
         unsigned = sector[:12] + bytes(4) + sector[16:]
         if len(sector) == SECTOR and sector[:8] == b"mqsegmnt":
@@ -36,9 +37,11 @@ class Segment:
             if crc == zlib.crc32(unsigned) and name_length <= 452:
                 if version != 1:
                     raise SystemExit(f"{path}: version {version}")
-                if base == self.base:
+                if base == self.base and RECORDS <= size <= 1 << 62:
                     self.name = sector[60 : 60 + name_length]
-                    self.data = self.data[:size]
+                    self.data, footer = self.data[:size], self.data[size:]
+                    crc = footer[-8:] == zlib.crc32(footer[:-8]).to_bytes(8, "little")
+                    self.has_footer = footer[:8] == b"mqfooter" and crc
         slots = (self.slot(SECTOR + index * SECTOR) for index in range(SLOT_COUNT))
         self.cursor = max((slot for slot in slots if slot), default=None)
 
@@ -47,8 +50,10 @@ class Segment:
         slot = self.data[offset : offset + 52]
         if len(slot) < 52:
             return None
-        generation, head, _next, durable, oldest, base, crc = struct.unpack("<6QI", slot)
+        generation, head, following, durable, oldest, base, crc = struct.unpack("<6QI", slot)
         if crc != zlib.crc32(slot[:48]) or base != self.base:
+            return None
+        if max(generation, head, following) > SEQUENCE_END:
             return None
         return generation, head, durable, oldest
 
@@ -65,6 +70,8 @@ class Segment:
         size = header and -(-(header + length) // 8) * 8
         if not header or offset + size > len(self.data) or (kind == REMOVAL and length):
             return None
+        if number >= SEQUENCE_END:
+            return None
         expires = 0 if kind == REMOVAL else struct.unpack_from("<Q", self.data, offset + 40)[0]
         body = self.data[offset + header : offset + header + length]
         return kind, flags, number, durable, expires, body, size
@@ -78,6 +85,11 @@ class Segment:
             if crc == struct.unpack_from("<I", self.data, offset)[0]:
                 return record
         return None
+
+    def has_records(self):
+        """Whether there is a whole record, or a footer."""
+        offsets = range(RECORDS, len(self.data), 8)
+        return self.has_footer or any(self.whole(offset) for offset in offsets)
 
     def after_bad(self, offset, last_number):
         """Where whole records go on behind a bad place; None: nowhere."""
@@ -100,7 +112,7 @@ def is_rotten(segments, index, offset, resumes, durable):
         if record and record[3] > position:
             return True
         resumes = resumes + record[-1] if record else segment.after_bad(resumes, None)
-    return any(newer.whole(RECORDS) for newer in segments[index + 1 :])
+    return any(newer.has_records() for newer in segments[index + 1 :])
 
 
 def live_messages(segments):

@@ -58,7 +58,13 @@ impl Log {
             // A damaged copy that nobody asked for may have gone with its segment.
             if position >= self.segments[0].base {
                 match decode(self.bytes_from(position)?, position) {
-                    Verdict::Whole(_) => return Ok(Some(Place { sequence, position })),
+                    Verdict::Whole(record) if record.sequence == sequence => {
+                        return Ok(Some(Place { sequence, position }));
+                    }
+                    // A footer has said something else: whoever asks on would come back for ever.
+                    Verdict::Whole(other) => {
+                        self.report_damage(position, Fault::Sequence(other.sequence))?;
+                    }
                     Verdict::Blank => self.report_damage(position, Fault::Hole)?,
                     Verdict::Bad(fault) => self.report_damage(position, fault)?,
                 }

@@ -9,7 +9,7 @@ use super::super::index::HashKey;
 use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
 use super::super::log::Log;
 use super::super::record::{Fault, Kind, Verdict, decode};
-use super::super::segment::FooterState;
+use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
 use super::super::walk::{Step, Walk};
 use super::files::Files;
@@ -50,6 +50,8 @@ struct Slice {
 /// A log that is being put together.
 pub(super) struct Recovery {
     pub(super) log: Log,
+    /// The key of the hashes in footers is known.
+    pub(super) has_key: bool,
     /// The newest segment with a valid cursor: those before it were synced.
     pub(super) with_cursor: Option<usize>,
     /// What was durable at the least.
@@ -79,7 +81,7 @@ pub fn recover(
 ) -> Result<Log, StorageError> {
     let Files { found, doomed } = files;
     let newest_header = found.iter().rev().find_map(|found| found.header.clone().ok());
-    // Without a header the key is lost; it only seeds an index that is made anew.
+    // Without a header the key is lost: the index is made anew, and so are footers.
     let hash_key = newest_header.as_ref().map_or(HashKey::default(), |header| header.hash_key);
     let directory_name = directory.file_name().unwrap_or_default().as_encoded_bytes();
     let header_name = newest_header.as_ref().map(|header| &*header.name);
@@ -93,6 +95,7 @@ pub fn recover(
     let (claims, given_up) = (vec![0; log.segments.len()], vec![u64::MAX; log.segments.len()]);
     let mut recovery = Recovery {
         log,
+        has_key: newest_header.is_some(),
         with_cursor,
         durable: 0,
         claims,
@@ -109,11 +112,16 @@ pub fn recover(
     recovery.finish(cursor, &declared_ends)
 }
 
+fn sealed(segment: &Segment) -> Result<Sealed, StorageError> {
+    Footer::read(segment).map_err(|error| StorageError::io("read", &segment.path, error))
+}
+
 impl Recovery {
     fn take_cursor(&mut self, cursor: Option<(usize, Cursor)>) {
         let cursor = cursor.map(|(_, cursor)| cursor).unwrap_or_default();
         self.log.head = cursor.head.max(1);
-        self.log.next_sequence = cursor.next_sequence.max(1);
+        // A number below the head would be given to a message that nobody ever sees.
+        self.log.next_sequence = cursor.next_sequence.max(self.log.head);
         self.log.generation = cursor.generation;
         self.claim(cursor.durable);
     }
@@ -175,9 +183,7 @@ impl Recovery {
     /// Reads a segment's footer in place of its records; false: there is none.
     fn read_footer(&mut self, index: usize) -> Result<bool, StorageError> {
         let segment = &mut self.log.segments[index];
-        let read = Footer::read(segment);
-        let read = read.map_err(|error| StorageError::io("read", &segment.path, error))?;
-        let footer = match read {
+        let footer = match sealed(segment)? {
             Sealed::With(footer) => footer,
             Sealed::Not => return Ok(false),
             Sealed::Badly { length } => {
@@ -187,7 +193,7 @@ impl Recovery {
             }
         };
         // Whoever wants to know of all damage reads everything.
-        if self.log.settings.reads_every_record() {
+        if self.log.settings.reads_every_record() || !self.has_key {
             return Ok(false);
         }
         segment.footer = FooterState::Written;
@@ -336,11 +342,20 @@ impl Recovery {
         }
         // A segment is synced before its successor gets a record.
         for index in index + 1..self.log.segments.len() {
-            if self.is_whole(index, self.log.segments[index].records_start())? {
+            if self.has_records(index)? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether anything is left of what a segment held.
+    fn has_records(&self, index: usize) -> Result<bool, StorageError> {
+        let segment = &self.log.segments[index];
+        let start = segment.records_start();
+        let mut walk = Walk::new(segment.bytes_from(start)?, start);
+        let is_whole = walk.any(|step| matches!(step, Step::Whole(..)));
+        Ok(is_whole || matches!(sealed(segment)?, Sealed::With(_)))
     }
 
     fn is_whole(&self, index: usize, position: u64) -> Result<bool, StorageError> {

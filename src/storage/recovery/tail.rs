@@ -180,20 +180,23 @@ impl Recovery {
         sync_directory(&self.log.directory)
     }
 
-    /// Takes away the footer of the segment that the log goes on in: the segment was sealed once,
-    /// and what is behind it has not lasted.
+    /// Takes away the footers of the segments that the log goes on in: they were sealed once, and
+    /// what is behind them has not lasted. Without the key of their hashes, all of them.
     fn unseal(&mut self) -> Result<(), StorageError> {
-        let segment = &mut self.log.segments[self.log.tail];
-        segment.footer = FooterState::Absent;
-        let cut = || {
-            let file = OpenOptions::new().write(true).open(&segment.path)?;
-            if file.metadata()?.len() > segment.size {
-                file.set_len(segment.size)?;
-                file.sync_all()?;
-            }
-            Ok(())
-        };
-        cut().map_err(|error| StorageError::io("cut", &segment.path, error))
+        let first = if self.has_key { self.log.tail } else { 0 };
+        for segment in self.log.segments.range_mut(first..) {
+            segment.footer = FooterState::Absent;
+            let cut = || {
+                let file = OpenOptions::new().write(true).open(&segment.path)?;
+                if file.metadata()?.len() > segment.size {
+                    file.set_len(segment.size)?;
+                    file.sync_all()?;
+                }
+                Ok(())
+            };
+            cut().map_err(|error| StorageError::io("cut", &segment.path, error))?;
+        }
+        Ok(())
     }
 
     /// Counts again what lives in segments where that is in doubt. Nothing is lost with that: what
