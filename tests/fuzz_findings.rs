@@ -245,7 +245,7 @@ fn footers_are_made_anew_where_no_header_knows_their_key() {
         }
         // The next segment's header knows the new key.
         for number in 0..100_u64 {
-            push(&mut log, &number.to_be_bytes()).unwrap();
+            push(&mut log, &number.to_le_bytes()).unwrap();
         }
     }
 }

@@ -8,7 +8,10 @@
 
 #[path = "../fuzz/src/lib.rs"]
 mod properties;
+#[path = "common/random.rs"]
+mod random;
 
+use random::Random;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,11 +26,17 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// `MQ_FUZZ_INPUT=TARGET=FILE`: one more input, such as one that a fuzzer has found.
+fn given_input(target: &str) -> Option<PathBuf> {
+    let given = std::env::var("MQ_FUZZ_INPUT").ok()?;
+    Some(given.strip_prefix(target)?.strip_prefix('=')?.into())
+}
+
 /// The seed that does not hold is the last one that is named.
 fn replay(target: &str, check: fn(&[u8])) {
     let seeds = files(&fuzz().join("seeds").join(target));
     assert!(seeds.len() >= 10, "{target} has {} seeds", seeds.len());
-    for seed in seeds {
+    for seed in seeds.into_iter().chain(given_input(target)) {
         println!("{}", seed.display());
         check(&fs::read(&seed).expect("a seed"));
     }
@@ -56,6 +65,32 @@ fn the_seeds_of_session_memcached_hold() {
 #[test]
 fn the_seeds_of_record_hold() {
     replay("record", properties::record::check);
+}
+
+#[test]
+fn the_seeds_of_recovery_hold() {
+    replay("recovery", properties::recovery::check);
+}
+
+#[test]
+fn the_seeds_of_model_hold() {
+    replay("model", properties::model::check);
+}
+
+/// Inputs that are recipes are good inputs even when they are random.
+fn play_random(count: usize, longest: u64, check: fn(&[u8])) {
+    let mut random = Random::seeded();
+    for _ in 0..count {
+        let length = random.below(longest);
+        let input: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
+        let held = std::panic::catch_unwind(|| check(&input));
+        assert!(held.is_ok(), "{}", input.escape_ascii());
+    }
+}
+
+#[test]
+fn random_recoveries_hold() {
+    play_random(1000, 300, properties::recovery::check);
 }
 
 #[test]

@@ -7,9 +7,14 @@
 // A property that does not hold says so by panicking.
 #![allow(clippy::expect_used)]
 
+pub mod choices;
 pub mod cuts;
+pub mod device;
 pub mod memcached;
+pub mod model;
+pub mod recipe;
 pub mod record;
+pub mod recovery;
 pub mod resp;
 pub mod session;
 pub mod session_memcached;

@@ -1,0 +1,282 @@
+//! The model: a log at work, and what must be in it by what its clients were told.
+//!
+//! An input is a list of operations: pushes, pops, removals, questions, syncs, copying forward,
+//! footers, restarts, drops, and power cuts after which any part of what was not synced is there.
+//! After each power cut what `--fsync always` promises is checked (rules 4, 5, 8, 10, 11 and 12):
+//!
+//! 1. what was answered is there, in order, once, and as it was written,
+//! 2. what was answered as gone is not,
+//! 3. no image looks damaged: torn is not rotten.
+//!
+//! The work goes on with what was recovered.
+
+use super::choices::Choices;
+use super::device::Device;
+use super::recipe::{Files, write_files};
+use super::recovery::shared_memory;
+use mq::storage::{DataDirectory, Log, NewMessage, Place};
+use std::collections::BTreeMap;
+use tempfile::TempDir;
+
+const SEGMENT_SIZE: u64 = 16 * 1024;
+const QUEUE: &[u8] = b"q";
+
+/// Messages by number.
+type Messages = BTreeMap<u64, Vec<u8>>;
+
+/// How often something happened, by its name.
+pub type Seen = BTreeMap<&'static str, u64>;
+
+/// Holds for every input, or panics.
+pub fn check(input: &[u8]) {
+    play(input);
+}
+
+/// As `check`; answers what the operations came to.
+pub fn play(input: &[u8]) -> Seen {
+    let mut choices = Choices::new(input);
+    let mut seen = Seen::new();
+    let mut bench = Bench::over(&Files::new(), &Files::new(), 0);
+    while !choices.is_empty() {
+        bench.step(&mut choices, &mut seen);
+    }
+    bench.count(&mut seen);
+    seen
+}
+
+/// A log, and what clients have been told of it.
+struct Bench {
+    /// There always is one, but for the moment between an end and a start.
+    disk: Option<(DataDirectory, Log)>,
+    device: Device,
+    /// What is in the queue.
+    present: Messages,
+    /// What was in the queue as of the last answer; the replies after it have not left.
+    answered: Messages,
+    /// What was pushed since then.
+    pushed: Messages,
+    /// The highest number that was given, and as of the last answer.
+    last_number: u64,
+    last_answered: u64,
+    /// The next number is one more than the last one. After a start it may be higher.
+    is_counting: bool,
+    /// Dropped last, when nothing has a file in it open any more.
+    root: TempDir,
+}
+
+impl Bench {
+    /// Opens what a power cut has left: a queue's files and those of a queue that was dropped.
+    /// Numbers up to `last_answered` were given to messages that clients know of.
+    fn over(files: &Files, dropped: &Files, last_answered: u64) -> Bench {
+        let root = shared_memory();
+        let folder = root.path().join("q-q");
+        write_files(&root.path().join("dropped-1"), dropped);
+        write_files(&folder, files);
+        let disk = Some(open(&root));
+        let device = Device::new(&folder);
+        let (present, answered, pushed) = Default::default();
+        let (last_number, is_counting) = (0, false);
+        let mut bench = Bench {
+            disk,
+            device,
+            present,
+            answered,
+            pushed,
+            last_number,
+            last_answered,
+            is_counting,
+            root,
+        };
+        bench.present = bench.contents();
+        let last_found = bench.present.keys().last().copied();
+        bench.last_number = last_answered.max(last_found.unwrap_or(0));
+        bench.answer();
+        assert_eq!(bench.counter("damaged_records"), 0, "an image looks damaged");
+        bench
+    }
+
+    fn log(&mut self) -> &mut Log {
+        &mut self.disk.as_mut().expect("there is one").1
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let (directory, _) = self.disk.as_ref().expect("there is one");
+        let counters = directory.counters().list();
+        counters.into_iter().find(|(known, _)| *known == name).expect("a counter").1
+    }
+
+    /// Counts what was done here before it is left.
+    fn count(&self, seen: &mut Seen) {
+        *seen.entry("copies").or_default() += self.counter("copied_messages");
+        *seen.entry("torn tails").or_default() += self.counter("torn_tails");
+        *seen.entry("rotations").or_default() += u64::from(self.device.file_count() > 1);
+        *seen.entry("drops").or_default() += u64::from(!self.device.dropped.is_empty());
+    }
+
+    fn contents(&mut self) -> Messages {
+        let (mut messages, mut from) = (Messages::new(), 0);
+        while let Some((place, message)) = self.log().next(from).expect("readable") {
+            assert!(place.sequence >= from, "out of order");
+            messages.insert(place.sequence, message.body.to_vec());
+            from = place.sequence + 1;
+        }
+        assert_eq!(self.log().len(), messages.len() as u64, "counted wrong");
+        messages
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>, seen: &mut Seen) {
+        match choices.byte() {
+            0..=89 => self.push(choices),
+            90..=110 => self.pop(),
+            111..=171 => self.remove(choices),
+            172..=182 => drop(self.log().copy_forward().expect("room")),
+            183..=193 => self.write_footer(),
+            194..=203 => self.device.note_contents(),
+            204..=224 => self.sync(),
+            225..=231 => self.log().rest(),
+            232..=238 => self.ask(choices),
+            239..=243 => self.restart(),
+            244 if choices.below(4) == 0 => self.drop_queue(),
+            244 => {}
+            _ => return self.cut_power(choices, seen),
+        }
+        self.device.note_rotations();
+    }
+
+    fn push(&mut self, choices: &mut Choices<'_>) {
+        let body = body(choices);
+        self.log().push(&NewMessage { body: &body, flags: 0, expires_ms: 0 }, 1).expect("room");
+        self.last_number += 1;
+        if !self.is_counting {
+            let higher = self.last_number;
+            let (place, _) = self.log().next(higher).expect("readable").expect("a higher number");
+            self.last_number = place.sequence;
+            self.is_counting = true;
+        }
+        self.present.insert(self.last_number, body.clone());
+        self.pushed.insert(self.last_number, body);
+    }
+
+    fn pop(&mut self) {
+        let found = self.log().next(0).expect("readable");
+        let found = found.map(|(place, message)| (place, message.body.to_vec()));
+        let first = found.as_ref().map(|(place, body)| (place.sequence, body.clone()));
+        assert_eq!(first, self.present.pop_first(), "the oldest");
+        if let Some((place, _)) = found {
+            self.log().remove(place).expect("a removal");
+        }
+    }
+
+    fn remove(&mut self, choices: &mut Choices<'_>) {
+        let count = self.present.len();
+        if count == 0 {
+            return;
+        }
+        let chosen = choices.below(count.min(256));
+        let body = self.present.values().nth(chosen).expect("one of them").clone();
+        let place = self.find(&body).expect("it is in the queue");
+        self.log().remove(place).expect("a removal");
+        self.present.remove(&place.sequence);
+    }
+
+    /// Where a message with these bytes lies.
+    fn find(&mut self, body: &[u8]) -> Option<Place> {
+        let found = self.log().find(body).expect("readable");
+        let place = found.map(|(place, _)| place);
+        let known = place.map(|place| self.present.get(&place.sequence).expect("it is there"));
+        assert!(known.is_none_or(|known| known == body), "another message");
+        place
+    }
+
+    fn ask(&mut self, choices: &mut Choices<'_>) {
+        let body = body(choices);
+        let is_there = self.present.values().any(|known| *known == body);
+        assert_eq!(self.find(&body).is_some(), is_there, "whether it is in the queue");
+        assert_eq!(self.contents(), self.present, "what is in the queue");
+    }
+
+    fn write_footer(&mut self) {
+        if let Some(work) = self.log().draft_footer() {
+            work().expect("a footer");
+        }
+    }
+
+    fn sync(&mut self) {
+        if let Some((work, point)) = self.log().begin_sync() {
+            let outcome = work();
+            self.log().end_sync(point, &outcome);
+            outcome.expect("a sync");
+        }
+        self.device.sync();
+        self.answer();
+    }
+
+    /// The replies to everything so far leave.
+    fn answer(&mut self) {
+        self.answered = self.present.clone();
+        self.last_answered = self.last_number;
+        self.pushed.clear();
+    }
+
+    /// Drops the queue and makes a new one of that name; both are durable when they are answered.
+    fn drop_queue(&mut self) {
+        self.device.note_drop();
+        let (directory, log) = self.disk.as_mut().expect("there is one");
+        directory.drop_log(log).expect("a drop");
+        *log = directory.create_log(QUEUE).expect("room");
+        self.present.clear();
+        (self.last_number, self.is_counting) = (0, true);
+        self.sync();
+    }
+
+    /// The daemon is killed and started again: all that was written is there.
+    fn restart(&mut self) {
+        self.disk = None;
+        self.disk = Some(open(&self.root));
+        assert_eq!(self.contents(), self.present, "after a restart");
+        assert_eq!(self.counter("damaged_records"), 0, "it looks damaged");
+        self.is_counting = false;
+        self.device.sync();
+        self.answer();
+    }
+
+    /// Looks at what is left; goes on with that, or as if nothing had been.
+    fn cut_power(&mut self, choices: &mut Choices<'_>, seen: &mut Seen) {
+        let goes_on = choices.below(8) > 0;
+        let image = self.device.image(choices);
+        let next = Bench::over(&image, &self.device.dropped, self.last_answered);
+        self.check_survivors(&next.present);
+        *seen.entry("power cuts").or_default() += 1;
+        if goes_on {
+            self.count(seen);
+            *self = next;
+        }
+    }
+
+    fn check_survivors(&self, found: &Messages) {
+        for (sequence, body) in found {
+            let known = self.answered.get(sequence).or(self.pushed.get(sequence));
+            assert_eq!(Some(body), known, "number {sequence} is back from the dead or was changed");
+        }
+        for sequence in self.answered.keys().filter(|it| self.present.contains_key(it)) {
+            assert!(found.contains_key(sequence), "number {sequence} is lost");
+        }
+    }
+}
+
+fn open(root: &TempDir) -> (DataDirectory, Log) {
+    // Not strictly, so that footers are read.
+    let directory = DataDirectory::open(root.path(), SEGMENT_SIZE, false).expect("a directory");
+    let log = directory.open_logs().expect("intact files").pop();
+    let log = log.unwrap_or_else(|| directory.create_log(QUEUE).expect("room"));
+    (directory, log)
+}
+
+/// One of a few bodies that come again and again, one of many, or one larger than a segment.
+fn body(choices: &mut Choices<'_>) -> Vec<u8> {
+    match choices.byte() {
+        few @ 0..=63 => vec![few % 4; 20 * usize::from(few % 8)],
+        many @ 64..=250 => vec![many; choices.below(256) * 2],
+        _ => vec![choices.byte(); 2000 + 80 * choices.below(256)],
+    }
+}
