@@ -131,6 +131,8 @@ impl Log {
         if !self.has_dead_segments() {
             return Ok(None);
         }
+        // What says that they are dead is written there: it must find its place.
+        self.tail_mapping()?;
         let folder = self.open_folder()?;
         Ok(Some(Doomed { folder, paths: self.take_dead_segments() }))
     }

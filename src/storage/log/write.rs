@@ -102,6 +102,7 @@ impl Log {
         let Place { sequence, position } = place;
         // Nothing may fail between the first change in memory and the last one in the log.
         self.segments[self.tail].mapping()?;
+        self.sync_slot()?;
         let (size, hash) = self.size_and_hash(position)?;
         if self.lowest()? == Some(sequence) {
             self.advance_head(sequence);
@@ -212,6 +213,15 @@ impl Log {
         Ok(())
     }
 
+    /// Makes the slot durable that an earlier process has written: else the one that is durable
+    /// could be the next to be written.
+    fn sync_slot(&mut self) -> Result<(), StorageError> {
+        match std::mem::take(&mut self.is_slot_unsynced) {
+            true => self.sync_now(),
+            false => Ok(()),
+        }
+    }
+
     /// Writes the cursor to a free slot of the newest segment.
     pub(in super::super) fn write_cursor(&mut self) -> Result<(), StorageError> {
         self.write_cursor_saying(self.durable)
@@ -219,10 +229,7 @@ impl Log {
 
     /// The same, where the log is durable up to a position that is no record's.
     fn write_cursor_saying(&mut self, durable: u64) -> Result<(), StorageError> {
-        if std::mem::take(&mut self.is_slot_unsynced) {
-            // Else the slot that is durable could be the one that is written now.
-            self.sync_now()?;
-        }
+        self.sync_slot()?;
         self.check_number(self.generation)?;
         let cursor = Cursor {
             generation: self.generation + 1,
