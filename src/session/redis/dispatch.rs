@@ -3,7 +3,8 @@
 //! 1. A command runs while it holds the gate for reading; EXEC, and what else must not be seen half
 //!    done, holds it for writing. So between the commands of a transaction no other client's runs.
 //! 2. What a membership command needs is built while no gate is held, in slices, so that others run
-//!    in between; then the command is tried again.
+//!    in between; then the command is tried again. For a transaction that is done before the gate
+//!    is taken; only damage that one of its commands meets makes it wait there.
 //! 3. A refused request leaves nothing of its reply but the error.
 //!
 //! The gate is entered although a panic has poisoned it: it guards no data, only order.
