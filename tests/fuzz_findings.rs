@@ -263,3 +263,13 @@ fn a_segment_that_is_smaller_than_its_header_is_read_by_its_name() {
     assert_eq!(numbers(&mut log), [1]);
     push(&mut log, b"pushed").unwrap();
 }
+
+/// A removal whose message lies behind it took it from a count that it was not in yet: the count of
+/// the segment's messages went below zero.
+#[test]
+fn a_removal_of_a_message_behind_it_counts_nothing_below_zero() {
+    let behind = (RECORDS + REMOVAL_SIZE) as u64;
+    let root = write(&[File::new(0).record(Kind::Removal, 5, behind, &[]).message(5).message(6)]);
+    let (_directory, mut log) = try_open(&root).unwrap();
+    assert_eq!((numbers(&mut log), log.len()), (vec![6], 1));
+}

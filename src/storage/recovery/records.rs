@@ -305,11 +305,17 @@ impl Recovery {
             Verdict::Whole(record)
                 if record.sequence == sequence && position < self.given_up[index] =>
             {
-                if self.log.is_live(position, record.kind, sequence) {
-                    let size = record.size() as u64;
-                    self.log.live_count -= 1;
-                    self.log.count_dead_in(index, size);
+                let (size, segment) = (record.size() as u64, &self.log.segments[index]);
+                if !self.log.is_live(position, record.kind, sequence) {
+                    return Ok(());
                 }
+                if segment.live_count == 0 || segment.live_bytes < size {
+                    // It has not been counted: it lies where nobody has come by.
+                    self.doubt(index, sequence);
+                    return Ok(());
+                }
+                self.log.live_count -= 1;
+                self.log.count_dead_in(index, size);
             }
             _ => self.doubt(index, sequence),
         }
