@@ -100,6 +100,8 @@ fn a_copy_and_a_footer_are_shown() {
         remove(&mut log, format!("message {number}").as_bytes());
     }
     while log.copy_forward().unwrap() {}
+    // What was copied is durable, and then what it was copied from goes.
+    sync(&mut log);
     sync(&mut log);
     while let Some(work) = log.draft_footer() {
         work().unwrap();

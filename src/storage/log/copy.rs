@@ -122,6 +122,7 @@ impl Log {
             origin: position,
             body: &body,
         })?;
+        self.copies_end = self.end();
         self.relocated.set(sequence, new);
         self.count_dead(position, old_size);
         self.count_live(new, size);

@@ -62,6 +62,8 @@ pub struct Log {
     membership: Option<Membership>,
     /// Records of the oldest segment before this position have been copied forward.
     copied_to: u64,
+    /// The end of the log after the last message that was copied forward.
+    copies_end: u64,
     /// Copying forward found no room: only housekeeping's own round tries again.
     copying_blocked: bool,
     /// The footer that is being drafted.
@@ -129,6 +131,7 @@ impl Log {
             page_scan: Scan::default(),
             membership: None,
             copied_to: 0,
+            copies_end: 0,
             copying_blocked: false,
             draft: None,
             reported: HashSet::new(),

@@ -4,7 +4,8 @@
 //!    successor, and the cursor lies in the newest.
 //! 2. A dead segment is unlinked only after a sync that covers what made it dead, and after a
 //!    cursor that says it does not count: if its name survives a crash, its messages stay gone
-//!    (rule 10).
+//!    (rule 10). That cursor is written only when copies of its messages are durable, since a power
+//!    cut in a sync may leave the one without the others.
 //! 3. A failed sync poisons the log: it is never tried again, every later write is an error (rule
 //!    9).
 
@@ -128,7 +129,8 @@ impl Log {
     /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first);
     /// None: there are none.
     pub(super) fn doom(&mut self) -> Result<Option<Doomed>, StorageError> {
-        if !self.has_dead_segments() {
+        // A sync may leave the cursor that says that they are dead, and not the copies.
+        if !self.has_dead_segments() || self.copies_end > self.durable {
             return Ok(None);
         }
         // What says that they are dead is written there: it must find its place.

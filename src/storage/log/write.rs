@@ -356,6 +356,10 @@ impl Log {
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. True
     /// when that gave something back.
     fn reclaim(&mut self) -> Result<bool, StorageError> {
+        if self.has_dead_segments() && self.copies_end > self.durable {
+            self.sync_now()?;
+            self.durable = self.end();
+        }
         let doomed = self.doom()?;
         let was_dead = doomed.is_some();
         if let Some(doomed) = doomed {
