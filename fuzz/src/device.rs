@@ -35,6 +35,18 @@ impl Device {
         self.earlier = self.durable.clone();
     }
 
+    /// What is there now, for `end_sync`.
+    pub fn contents(&self) -> Files {
+        read_files(&self.folder)
+    }
+
+    /// A sync has succeeded that began when these were the contents.
+    pub fn end_sync(&mut self, contents: Files) {
+        self.durable = contents;
+        self.earlier = self.durable.clone();
+        self.note_rotations();
+    }
+
     /// Keeps what is there now as what a sector may be.
     pub fn note_contents(&mut self) {
         self.earlier = read_files(&self.folder);

@@ -14,7 +14,7 @@ use super::choices::Choices;
 use super::device::Device;
 use super::recipe::{Files, write_files};
 use super::recovery::shared_memory;
-use mq::storage::{DataDirectory, Log, NewMessage, Place};
+use mq::storage::{DataDirectory, Log, NewMessage, Place, SyncPoint, SyncWork};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 
@@ -44,11 +44,22 @@ pub fn play(input: &[u8]) -> Seen {
     seen
 }
 
+/// A sync that has begun, and how things were then.
+struct Syncing {
+    work: SyncWork,
+    point: SyncPoint,
+    contents: Files,
+    present: Messages,
+    last_number: u64,
+}
+
 /// A log, and what clients have been told of it.
 struct Bench {
     /// There always is one, but for the moment between an end and a start.
     disk: Option<(DataDirectory, Log)>,
     device: Device,
+    /// Work goes on beside it.
+    syncing: Option<Syncing>,
     /// What is in the queue.
     present: Messages,
     /// What was in the queue as of the last answer; the replies after it have not left.
@@ -74,11 +85,12 @@ impl Bench {
         write_files(&folder, files);
         let disk = Some(open(&root));
         let device = Device::new(&folder);
-        let (present, answered, pushed) = Default::default();
+        let (syncing, present, answered, pushed) = Default::default();
         let (last_number, is_counting) = (0, false);
         let mut bench = Bench {
             disk,
             device,
+            syncing,
             present,
             answered,
             pushed,
@@ -132,7 +144,9 @@ impl Bench {
             172..=182 => drop(self.log().copy_forward().expect("room")),
             183..=193 => self.write_footer(),
             194..=203 => self.device.note_contents(),
-            204..=224 => self.sync(),
+            204..=213 => self.sync(),
+            214..=224 if self.syncing.is_some() => self.end_sync(),
+            214..=224 => self.begin_sync(),
             225..=231 => self.log().rest(),
             232..=238 => self.ask(choices),
             239..=243 => self.restart(),
@@ -202,13 +216,30 @@ impl Bench {
     }
 
     fn sync(&mut self) {
-        if let Some((work, point)) = self.log().begin_sync() {
-            let outcome = work();
-            self.log().end_sync(point, &outcome);
-            outcome.expect("a sync");
-        }
+        self.end_sync();
+        self.begin_sync();
+        self.end_sync();
         self.device.sync();
         self.answer();
+    }
+
+    fn begin_sync(&mut self) {
+        let Some((work, point)) = self.log().begin_sync() else { return };
+        let (contents, present) = (self.device.contents(), self.present.clone());
+        let last_number = self.last_number;
+        self.syncing = Some(Syncing { work, point, contents, present, last_number });
+    }
+
+    /// What was there when the sync began is durable; the replies up to then leave.
+    fn end_sync(&mut self) {
+        let Some(syncing) = self.syncing.take() else { return };
+        let outcome = (syncing.work)();
+        self.log().end_sync(syncing.point, &outcome);
+        outcome.expect("a sync");
+        self.device.end_sync(syncing.contents);
+        self.answered = syncing.present;
+        self.last_answered = syncing.last_number;
+        self.pushed.retain(|sequence, _| *sequence > syncing.last_number);
     }
 
     /// The replies to everything so far leave.
@@ -220,6 +251,7 @@ impl Bench {
 
     /// Drops the queue and makes a new one of that name; both are durable when they are answered.
     fn drop_queue(&mut self) {
+        self.syncing = None;
         self.device.note_drop();
         let (directory, log) = self.disk.as_mut().expect("there is one");
         directory.drop_log(log).expect("a drop");
@@ -231,7 +263,7 @@ impl Bench {
 
     /// The daemon is killed and started again: all that was written is there.
     fn restart(&mut self) {
-        self.disk = None;
+        (self.syncing, self.disk) = (None, None);
         self.disk = Some(open(&self.root));
         assert_eq!(self.contents(), self.present, "after a restart");
         assert_eq!(self.counter("damaged_records"), 0, "it looks damaged");
