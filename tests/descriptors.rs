@@ -60,6 +60,24 @@ fn a_queue_that_found_no_descriptor_is_made_when_there_is_one() {
     client.ask("SMEMBERS new\r\n", "*1\r\n$1\r\nm\r\n");
 }
 
+/// A commit ends with the sync of the data directory where a queue was dropped. When that could not
+/// be opened the commit had failed, and all clients that waited for it were cut off.
+#[test]
+fn a_queue_is_dropped_without_a_descriptor_and_nobody_is_cut_off() {
+    let daemon = Daemon::start("--max-queues 2");
+    let mut client = daemon.redis();
+    client.ask("SADD one m\r\nSADD two m\r\n", ":1\r\n:1\r\n");
+    take_the_rest(&daemon);
+    client.ask("DEL one\r\n", ":1\r\n");
+    // The second one makes room for another, which cannot be made.
+    client.send("SPOP two\r\nSADD three m\r\nSADD four m\r\n");
+    assert_eq!((client.read_line(), client.read_line()), ("$1".into(), "m".into()));
+    expect_no_files(&mut client);
+    expect_no_files(&mut client);
+    give_back(&daemon);
+    client.ask("SADD three m\r\nDBSIZE\r\n", ":1\r\n:1\r\n");
+}
+
 /// A sync also unlinks dead segments, and makes that durable in their folder. When the folder could
 /// not be opened the sync had failed, although everything was on the disk: the clients were cut off
 /// and the queue was closed until the restart.

@@ -12,7 +12,7 @@ use super::error::StorageError;
 use super::finding::{Finding, Label};
 use super::log::Log;
 use super::recovery;
-use super::segment::sync_directory;
+use super::segment::{sync_directory, sync_open_directory};
 use super::settings::{Access, LogSettings};
 use fs2::FileExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
@@ -52,6 +52,8 @@ pub struct DataDirectory {
     dropped: Mutex<Vec<PathBuf>>,
     /// Where dropped queues go to be unlinked.
     reaper: Mutex<mpsc::Sender<PathBuf>>,
+    /// The directory itself, open for its syncs: that there is no descriptor is no failed sync.
+    folder: File,
     /// Locked while it is open.
     _lock: File,
 }
@@ -127,7 +129,8 @@ impl DataDirectory {
             }
             StorageError::io("lock", &lock_path, error)
         })?;
-        sync_directory(path)?;
+        let folder = File::open(path).map_err(|error| StorageError::io("open", path, error))?;
+        sync_open_directory(&folder, path)?;
         let settings = LogSettings {
             segment_size,
             access: Access::Own { strict, quarantine: path.join(QUARANTINE) },
@@ -143,6 +146,7 @@ impl DataDirectory {
             last_number: AtomicU64::new(0),
             dropped: Mutex::default(),
             reaper: Mutex::new(sender),
+            folder,
             _lock: lock,
         })
     }
@@ -215,7 +219,7 @@ impl DataDirectory {
         // Held over the sync: whoever finds the list empty must not answer before it is done.
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         if !dropped.is_empty() {
-            sync_directory(&self.path)?;
+            sync_open_directory(&self.folder, &self.path)?;
         }
         dropped.drain(..).for_each(|tombstone| self.hand_to_reaper(tombstone));
         Ok(())

@@ -172,9 +172,14 @@ pub fn base_of(file_name: &str) -> Option<u64> {
 
 /// Makes creations, renames and removals in `directory` durable.
 pub fn sync_directory(directory: &Path) -> Result<(), StorageError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| StorageError::io("sync directory", directory, error))
+    let folder = File::open(directory);
+    let folder = folder.map_err(|error| StorageError::io("open", directory, error))?;
+    sync_open_directory(&folder, directory)
+}
+
+/// The same with `folder`, which is `directory`, opened before.
+pub fn sync_open_directory(folder: &File, directory: &Path) -> Result<(), StorageError> {
+    folder.sync_all().map_err(|error| StorageError::io("sync directory", directory, error))
 }
 
 /// Gives the first `size` bytes of `file` real blocks (rule 6), and the file that length at least.
