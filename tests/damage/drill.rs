@@ -1,10 +1,10 @@
 //! One case: damaged files are verified, refused, opened, worked on and opened again; and the run
 //! of many, on all processors.
 
+use super::capture::captured;
 use super::oracle::Expected;
 use super::world::{Files, Queue, SEGMENT_SIZE, fast_directory, read_files};
 use mq::storage::{DataDirectory, Inspection, Label, Log, NewMessage, StorageError, Weight};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,7 +119,16 @@ impl<'a> Case<'a> {
         known: &Said,
         is_second: bool,
     ) -> Result<Said, String> {
-        LINES.take();
+        let (lost, lines) = captured(|| self.go_through(root, is_strict, is_second));
+        let (lost, said) = (lost?, labels(root, &lines));
+        ensure(said.is_subset(known), || format!("said {said:?}, known {known:?}"))?;
+        let is_silent = said.is_empty() && !is_second;
+        ensure(lost == 0 || !is_silent, || format!("{lost} lost in silence"))?;
+        Ok(said)
+    }
+
+    /// Opens every queue and compares it with what is expected; answers how many messages are lost.
+    fn go_through(&self, root: &Path, is_strict: bool, is_second: bool) -> Result<usize, String> {
         let opened = open(root, is_strict);
         let (_directory, mut logs) = opened.map_err(|error| format!("no start: {error}"))?;
         let mut lost = 0;
@@ -136,11 +145,7 @@ impl<'a> Case<'a> {
             miss(log, queue, expected)?;
             if is_second { pop_all(log)? } else { work_on(log) }
         }
-        let said = labels(root, &LINES.take());
-        ensure(said.is_subset(known), || format!("said {said:?}, known {known:?}"))?;
-        let is_silent = said.is_empty() && !is_second;
-        ensure(lost == 0 || !is_silent, || format!("{lost} lost in silence"))?;
-        Ok(said)
+        Ok(lost)
     }
 }
 
@@ -230,29 +235,8 @@ fn labels(root: &Path, lines: &[String]) -> Said {
     lines.iter().filter_map(finding).collect()
 }
 
-thread_local! {
-    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
-    }
-
-    fn flush(&self) {}
-}
-
 /// Runs a case for each of `damages`, on all processors.
 pub fn run<'a, D: Sync>(damages: &'a [D], case: impl Fn(&'a D) -> Case<'a> + Sync) {
-    // Another test of this process may have been first.
-    let _set = log::set_logger(&Capture);
-    log::set_max_level(log::LevelFilter::Info);
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         let root = fast_directory();

@@ -24,6 +24,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bits;
+#[path = "../common/capture.rs"]
+mod capture;
 mod cuts;
 mod drill;
 mod image;

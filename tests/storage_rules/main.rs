@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bench;
+#[path = "../common/capture.rs"]
+mod capture;
 #[path = "../common/mod.rs"]
 mod common;
 mod cursor;
