@@ -77,6 +77,38 @@ fn the_seeds_of_model_hold() {
     replay("model", properties::model::check);
 }
 
+/// Random rows of words that mean something to a parser get further than random bytes.
+fn play_words(count: usize, words: &[&[u8]], check: fn(&[u8])) {
+    let mut random = Random::seeded();
+    for _ in 0..count {
+        let mut word = |_| words[random.below(words.len() as u64) as usize];
+        let input = (0..24).map(&mut word).collect::<Vec<_>>().concat();
+        let input = &input[..random.below(input.len() as u64 + 1) as usize];
+        let held = std::panic::catch_unwind(|| check(input));
+        assert!(held.is_ok(), "{}", input.escape_ascii());
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn random_requests_of_resp_hold() {
+    let words: [&[u8]; 18] = [
+        b"*", b"$", b"\r\n", b"\n", b"\r", b"0", b"1", b"2", b"3", b"-", b"\"", b"'", b"\\", b" ",
+        b"PING", b"*1\r\n$4\r\nPING\r\n", b"*2\r\n$1\r\na\r\n", b"\xff",
+    ];
+    play_words(2000, &words, properties::resp::check);
+}
+
+#[test]
+#[rustfmt::skip]
+fn random_requests_of_memcached_hold() {
+    let words: [&[u8]; 16] = [
+        b"set", b"get", b"cas", b"delete", b" ", b" ", b"\r\n", b"\r\n", b"\n", b"\r", b"k", b"0",
+        b"3", b"21", b"set k 0 0 3\r\n", b"set k 0 0 25\r\n",
+    ];
+    play_words(2000, &words, properties::memcached::check);
+}
+
 /// Inputs that are recipes are good inputs even when they are random.
 fn play_random(count: usize, longest: u64, check: fn(&[u8])) {
     let mut random = Random::seeded();

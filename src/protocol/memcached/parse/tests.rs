@@ -1,4 +1,5 @@
-//! Tests of the framing: data blocks, blocks to skip, every cut, random input.
+//! Tests of the framing: data blocks, blocks to skip, every cut. `tests/fuzz_seeds.rs` has random
+//! input.
 
 use super::*;
 use crate::protocol::memcached::{Command, Keys, Retrieval, StoreMode};
@@ -203,40 +204,4 @@ fn keys_can_be_taken_up_again_in_the_middle_of_a_line() {
     assert_eq!(Keys::resume(b"\r\n").next(), None);
     assert_eq!(Keys::resume(b"").next(), None);
     assert_eq!(StoreMode::Cas(1).verb(), "cas");
-}
-
-#[test]
-fn random_input_is_parsed_alike_whole_and_in_pieces() {
-    const TOKENS: [&[u8]; 16] = [
-        b"set",
-        b"get",
-        b"cas",
-        b"delete",
-        b" ",
-        b" ",
-        b"\r\n",
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b"k",
-        b"0",
-        b"3",
-        b"21",
-        b"set k 0 0 3\r\n",
-        b"set k 0 0 25\r\n",
-    ];
-    let seed = 0x9e37_79b9_7f4a_7c15_u64;
-    println!("seed {seed:#x}");
-    let mut state = seed;
-    let mut random = move |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
-    for _ in 0..3000 {
-        let tokens = random(24);
-        let input: Vec<u8> = (0..tokens).flat_map(|_| TOKENS[random(16)]).copied().collect();
-        check_cuts(&input);
-    }
 }

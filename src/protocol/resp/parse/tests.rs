@@ -1,4 +1,4 @@
-//! Tests of the request parser: every error, every cut, random input.
+//! Tests of the request parser: every error, every cut. `tests/fuzz_seeds.rs` has random input.
 
 use super::*;
 
@@ -224,42 +224,4 @@ fn a_million_arguments_are_never_looked_at_again() {
     assert_eq!(arguments.get(&request, COUNT - 1), b"x");
     arguments.clear();
     assert!(arguments.spans.capacity() <= KEPT_SPANS);
-}
-
-#[test]
-fn random_input_is_parsed_alike_whole_and_in_pieces() {
-    const TOKENS: [&[u8]; 18] = [
-        b"*",
-        b"$",
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b"0",
-        b"1",
-        b"2",
-        b"3",
-        b"-",
-        b"\"",
-        b"'",
-        b"\\",
-        b" ",
-        b"PING",
-        b"*1\r\n$4\r\nPING\r\n",
-        b"*2\r\n$1\r\na\r\n",
-        b"\xff",
-    ];
-    let seed = 0x2545_f491_4f6c_dd1d_u64;
-    println!("seed {seed:#x}");
-    let mut state = seed;
-    let mut random = move |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
-    for _ in 0..3000 {
-        let tokens = random(24);
-        let input: Vec<u8> = (0..tokens).flat_map(|_| TOKENS[random(18)]).copied().collect();
-        check_cuts(&input);
-    }
 }
