@@ -12,7 +12,7 @@ use super::error::StorageError;
 use super::finding::{Finding, Label};
 use super::log::Log;
 use super::recovery;
-use super::segment::{sync_directory, sync_open_directory};
+use super::segment::{create_durably, sync_open_directory};
 use super::settings::{Access, LogSettings};
 use fs2::FileExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
@@ -256,17 +256,6 @@ pub(super) fn second_folder(path: &Path, name: &[u8]) -> Finding {
         expected: format!("one folder of queue {:?}", name.escape_ascii().to_string()),
         found: "another".into(),
     }
-}
-
-/// Makes the directory at `path` and those above it that are missing, durable with their names.
-fn create_durably(path: &Path) -> Result<(), StorageError> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|level| !level.exists()).collect();
-    fs::create_dir_all(path).map_err(|error| StorageError::io("create", path, error))?;
-    for level in missing {
-        let parent = level.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_directory(parent.unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
 }
 
 /// Unlinks what was dropped. What cannot be unlinked now, most often because there are no more open

@@ -3,6 +3,7 @@
 //! They are for people, and a medium that goes on rotting must not fill itself with them: there is
 //! a limit to their number and to their bytes.
 
+use super::segment::create_durably;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -31,7 +32,7 @@ pub fn set_aside(quarantine: &Path, path: &Path) {
 }
 
 fn copy(from: &Path, quarantine: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(quarantine)?;
+    create_durably(quarantine).map_err(|error| io::Error::other(error.to_string()))?;
     let (count, bytes) = taken(quarantine)?;
     let wanted = fs::metadata(from)?.len();
     if count >= COPIES_MAX || bytes.saturating_add(wanted) > BYTES_MAX {

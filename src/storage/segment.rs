@@ -170,6 +170,17 @@ pub fn base_of(file_name: &str) -> Option<u64> {
     base.filter(|base| *base <= POSITION_MAX && base.is_multiple_of(ALIGNMENT as u64))
 }
 
+/// Makes the directory at `path` and those above it that are missing, durable with their names.
+pub fn create_durably(path: &Path) -> Result<(), StorageError> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|level| !level.exists()).collect();
+    fs::create_dir_all(path).map_err(|error| StorageError::io("create", path, error))?;
+    for level in missing {
+        let parent = level.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
 /// Makes creations, renames and removals in `directory` durable.
 pub fn sync_directory(directory: &Path) -> Result<(), StorageError> {
     let folder = File::open(directory);
