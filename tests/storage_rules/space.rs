@@ -94,6 +94,31 @@ fn rule_10_one_old_message_pins_nothing_and_segments_die_oldest_first() {
     assert_eq!(bench.log.len(), 2000);
 }
 
+/// An error that stays was met again at every change of the queue, and told in the log each time.
+#[test]
+fn rule_10_copying_forward_that_failed_waits_for_housekeeping() {
+    let mut bench = Bench::new(64 * 1024);
+    (0..3000).for_each(|number| bench.push(format!("{number:0100}")));
+    for number in (1..3000).filter(|number| number % 3 > 0) {
+        assert!(bench.remove(format!("{number:0100}")));
+    }
+    bench.sync();
+    assert!(bench.log.wants_copying());
+    let elsewhere = bench.root.path().join("elsewhere");
+    fs::rename(bench.folder(), &elsewhere).unwrap();
+    let failed = (0..10_000).find_map(|_| bench.log.copy_forward().err());
+    assert!(matches!(failed, Some(StorageError::Io { .. })), "{failed:?}");
+    assert!(!bench.log.wants_copying(), "the next change tries again");
+    fs::rename(elsewhere, bench.folder()).unwrap();
+    for _ in 0..10_000 {
+        bench.log.copy_forward().unwrap();
+        bench.sync();
+    }
+    let (dead, live) = (bench.log.dead_bytes(), bench.log.live_bytes());
+    assert!(dead <= live || dead <= bench.segment_size, "{dead} dead bytes, {live} live ones");
+    assert_eq!(bench.reopen().bodies().len(), 1000);
+}
+
 #[test]
 fn rule_10_what_is_popped_gives_its_segments_back() {
     let mut bench = Bench::new(64 * 1024);

@@ -2,7 +2,7 @@
 //!
 //! When dead bytes outweigh live ones, and there is more than a segment of them, the live messages
 //! of the oldest segment are appended again with their numbers, a slice at a time. The segment is
-//! dead then and goes with the next sync, which covers the copies. Work is proportional to the
+//! dead then, and goes once a sync has covered the copies. Work is proportional to the
 //! garbage: a copied byte is paid for by a dead one.
 
 use super::super::counters::add;
@@ -28,17 +28,17 @@ impl Log {
     }
 
     /// Copies a slice of the oldest segment forward if that is worth it; true when there is more to
-    /// do. A full disk is no error: there is another time.
+    /// do. A full disk is no error: there is another time, as after every error.
     pub fn copy_forward(&mut self) -> Result<bool, StorageError> {
         if self.poisoned || !self.is_mostly_dead() || self.segments[0].live_count == 0 {
             return Ok(false);
         }
         let copied = self.copy_slice();
-        self.copying_blocked = matches!(copied, Err(StorageError::Full { .. }));
-        if self.copying_blocked {
-            return Ok(false);
+        self.copying_blocked = copied.is_err();
+        match copied {
+            Err(StorageError::Full { .. }) => Ok(false),
+            copied => copied.map(|()| self.is_mostly_dead()),
         }
-        copied.map(|()| self.is_mostly_dead())
     }
 
     /// Moves every live message to new segments and lets the old ones go, durably, with whatever is

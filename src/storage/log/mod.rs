@@ -64,7 +64,7 @@ pub struct Log {
     copied_to: u64,
     /// The end of the log after the last message that was copied forward.
     copies_end: u64,
-    /// Copying forward found no room: only housekeeping's own round tries again.
+    /// Copying forward failed: only housekeeping's own round tries again.
     copying_blocked: bool,
     /// The footer that is being drafted.
     draft: Option<footers::Draft>,
