@@ -10,6 +10,7 @@ use super::super::error::StorageError;
 use super::super::record::{Kind, Record};
 use super::super::walk::Step;
 use super::Log;
+use std::io;
 
 /// Records that one slice looks at, and bytes that it copies, at most; one record more than that.
 const SLICE_RECORDS: usize = 4096;
@@ -51,7 +52,10 @@ impl Log {
             while self.segments[0].live_count > 0 {
                 self.copy_slice()?;
             }
-            let Some((work, point)) = self.begin_sync() else { break };
+            let Some((work, point)) = self.begin_sync() else {
+                let why = io::Error::other("what was copied is there still");
+                return Err(StorageError::io("let go of segments of", &self.directory, why));
+            };
             let synced = work();
             self.end_sync(point, &synced);
             synced.map_err(|error| StorageError::io("sync", &self.directory, error))?;
