@@ -259,3 +259,14 @@ fn two_hundred_clients_at_once_are_all_served() {
     counts.sort_unstable();
     assert_eq!(counts, (1..=200).collect::<Vec<u32>>());
 }
+
+/// Commands of a pipeline that follow each other on one queue share its lock; it is given back for
+/// a command that needs the index built first, and for one that takes two queues.
+#[test]
+fn a_pipeline_right_after_a_start_lets_go_of_its_queue_where_it_must() {
+    let daemon = Daemon::start("");
+    daemon.redis().ask("SADD q a b c d\r\n", ":4\r\n");
+    let daemon = daemon.restart();
+    let commands = "SPOP q\r\nSISMEMBER q a\r\nSADD q b\r\nSMOVE q r c\r\nSPOP q\r\nSCARD q\r\n";
+    daemon.redis().ask(commands, "$1\r\na\r\n:0\r\n:0\r\n:1\r\n$1\r\nb\r\n:1\r\n");
+}

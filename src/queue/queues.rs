@@ -7,6 +7,7 @@
 
 use super::chores::Chores;
 use super::commit::Commit;
+use super::held::Handle;
 use super::single::Queue;
 use super::slot::{Slot, State};
 use super::{Backing, Committed, Durability, Message, NewMessage, Policy, QueueError, Ticket};
@@ -111,6 +112,11 @@ impl Queues {
         Ok(slot)
     }
 
+    /// The queue `name` for several commands in a row; None where there is none yet.
+    pub fn handle(&self, name: &[u8]) -> Option<Handle> {
+        self.slot(name).map(Handle::new)
+    }
+
     /// Runs `work` on queue `name` under its lock; the queue is made if it is not there. `ticket`
     /// rises to what a reply about the queue has to wait for.
     pub fn create<R>(
@@ -125,9 +131,19 @@ impl Queues {
             if state.retired {
                 continue;
             }
-            self.make_store(&slot, &mut state)?;
-            return self.run(&slot, &mut state, ticket, work).map(|(result, _)| result);
+            return self.create_in(&slot, &mut state, ticket, work);
         }
+    }
+
+    pub(super) fn create_in<R>(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
+    ) -> Result<R, QueueError> {
+        self.make_store(slot, state)?;
+        self.run(slot, state, ticket, work).map(|(result, _)| result)
     }
 
     /// Runs `work` on queue `name` if it has messages; None: there is no such queue.
@@ -141,11 +157,21 @@ impl Queues {
             return Ok(None);
         };
         let mut state = slot.lock()?;
+        self.find_in(&slot, &mut state, ticket, work)
+    }
+
+    pub(super) fn find_in<R>(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
+    ) -> Result<Option<R>, QueueError> {
         *ticket = (*ticket).max(Ticket(state.epoch));
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
             return Ok(None);
         }
-        self.run(&slot, &mut state, ticket, work).map(|(result, _)| Some(result))
+        self.run(slot, state, ticket, work).map(|(result, _)| Some(result))
     }
 
     fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {

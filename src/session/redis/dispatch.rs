@@ -6,22 +6,28 @@
 //!    in between; then the command is tried again. For a transaction that is done before the gate
 //!    is taken; only damage that one of its commands meets makes it wait there.
 //! 3. A refused request leaves nothing of its reply but the error.
+//! 4. Commands of one pipeline on one queue, when they follow each other, run in a row: gate and
+//!    queue are taken once for all of them, and given back after at most `ROW_MAX`.
 //!
 //! The gate is entered although a panic has poisoned it: it guards no data, only order.
 
 use super::client::Client;
+use super::pipeline::Pipeline;
 use super::request::{Args, Outcome, Refusal};
 use super::session::REPLY_LIMIT;
 use super::table::{self, Command, EXCLUSIVE, IMMEDIATE, MEMBERSHIP, Run, TYPED};
 use super::transaction;
 use crate::protocol::resp::Reply;
-use crate::queue::Ticket;
-use crate::session::{Close, Shared, Store};
-use std::sync::PoisonError;
+use crate::queue::{Handle, Queues, Target, Ticket};
+use crate::session::{Close, OUTPUT_PIECE, Shared, Store};
 use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, RwLockReadGuard};
 
 pub(super) const WRONG_TYPE: &str =
     "WRONGTYPE Operation against a key holding the wrong kind of value";
+
+/// The most commands that run in a row before others may have their queue.
+const ROW_MAX: u64 = 64;
 
 /// What a command works with beside its arguments and its reply.
 pub(super) struct Context<'a> {
@@ -31,11 +37,18 @@ pub(super) struct Context<'a> {
     pub ticket: Ticket,
     /// Set by a command that ends the connection.
     pub close: Option<Close>,
+    /// Bytes that the reply to one request may take.
+    pub reply_limit: usize,
     /// Where the output must end: a reply that would go beyond is refused.
     pub reply_end: usize,
 }
 
 impl Context<'_> {
+    /// Another request begins.
+    fn begin(&mut self, reply: &Reply<'_>) {
+        self.reply_end = reply.out.len().saturating_add(self.reply_limit);
+    }
+
     /// Bytes that the reply may still take.
     pub fn room(&self, reply: &Reply<'_>) -> u64 {
         self.reply_end.saturating_sub(reply.out.len()) as u64
@@ -63,23 +76,112 @@ pub(super) fn too_large(advice: &str) -> Refusal {
     format!("ERR the reply would be larger than {} MiB; {advice}", REPLY_LIMIT >> 20).into()
 }
 
-/// Executes or queues one request and writes its one reply.
-pub(super) fn handle(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
-    answer(reply, |reply| {
-        let command =
-            resolve(context.client, args).inspect_err(|_| transaction::fail(context.client))?;
-        if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
-            return transaction::enqueue(context, args, reply);
+/// Executes or queues the next request of `pipeline`, of which there is one, and those that run in
+/// a row with it; writes one reply to each.
+pub(super) fn handle(
+    context: &mut Context<'_>,
+    pipeline: &mut Pipeline<'_>,
+    reply: &mut Reply<'_>,
+) {
+    let Some(args) = pipeline.next() else { return };
+    if context.client.transaction.is_none()
+        && let Store::Queues(queues) = &context.shared.store
+        && let Ok(Command { run: Run::Queue(_), .. }) = resolve(context.client, args)
+    {
+        return run_row(queues, context, pipeline, reply);
+    }
+    context.begin(reply);
+    answer(reply, |reply| execute(context, args, reply));
+    pipeline.done();
+}
+
+fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let command =
+        resolve(context.client, args).inspect_err(|_| transaction::fail(context.client))?;
+    if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
+        return transaction::enqueue(context, args, reply);
+    }
+    let shared = context.shared;
+    if command.has(EXCLUSIVE) {
+        transaction::prepare(context);
+        let enter = || shared.gate.write().unwrap_or_else(PoisonError::into_inner);
+        return run_indexed(command, context, args, reply, enter);
+    }
+    run_indexed(command, context, args, reply, || enter(shared))
+}
+
+fn enter(shared: &Shared) -> RwLockReadGuard<'_, ()> {
+    shared.gate.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the next command, which is one on a single queue, and those behind it on the same queue.
+fn run_row(
+    queues: &Queues,
+    context: &mut Context<'_>,
+    pipeline: &mut Pipeline<'_>,
+    reply: &mut Reply<'_>,
+) {
+    let waiting = {
+        let _gate = enter(context.shared);
+        let handle = pipeline.next().and_then(|args| queues.handle(args.get(1)));
+        let mut row = Row { queues, handle: handle.as_ref(), count: 0 };
+        let waiting = row.run(context, pipeline, reply);
+        context.shared.statistics.commands.fetch_add(row.count, Ordering::Relaxed);
+        waiting
+    };
+    if let Some(command) = waiting
+        && let Some(args) = pipeline.next()
+        && let Err(refusal) = prepare(context.shared, command, args)
+    {
+        reply.error_bytes(&refusal.text);
+        pipeline.done();
+    }
+}
+
+/// Commands on one queue, one after the other.
+struct Row<'a> {
+    queues: &'a Queues,
+    /// None: there was no queue of that name at the first command, which has the row for itself.
+    handle: Option<&'a Handle>,
+    /// Commands that have run.
+    count: u64,
+}
+
+impl Row<'_> {
+    /// Answers a command that waits for its index, where there is one: it is still to be done.
+    fn run(
+        &mut self,
+        context: &mut Context<'_>,
+        pipeline: &mut Pipeline<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Option<&'static Command> {
+        let mut locked = self.handle.and_then(Handle::lock);
+        while self.count < ROW_MAX && reply.out.len() < OUTPUT_PIECE {
+            let args = pipeline.next().filter(|args| self.goes_on_with(*args))?;
+            let command = resolve(context.client, args).ok()?;
+            let Run::Queue(run) = command.run else { break };
+            let start = reply.out.len();
+            context.begin(reply);
+            let (queues, name) = (self.queues, args.get(1));
+            let mut target = Target { queues, name, locked: locked.as_mut() };
+            if let Err(refusal) = run(&mut target, context, args, reply) {
+                reply.out.truncate(start);
+                if refusal.wants_index {
+                    return Some(command);
+                }
+                reply.error_bytes(&refusal.text);
+            }
+            self.count += 1;
+            pipeline.done();
         }
-        let gate = &context.shared.gate;
-        if command.has(EXCLUSIVE) {
-            transaction::prepare(context);
-            let enter = || gate.write().unwrap_or_else(PoisonError::into_inner);
-            return run_indexed(command, context, args, reply, enter);
-        }
-        let enter = || gate.read().unwrap_or_else(PoisonError::into_inner);
-        run_indexed(command, context, args, reply, enter)
-    });
+        None
+    }
+
+    /// Whether a request may be one of the row.
+    fn goes_on_with(&self, args: Args<'_>) -> bool {
+        let is_same = |handle: &Handle| handle.name() == args.get(1);
+        self.count == 0 || (!args.is_inline() && self.handle.is_some_and(is_same))
+    }
 }
 
 /// Executes one queued request of a transaction, whose caller holds the gate.
@@ -156,6 +258,10 @@ fn run(
     context.check_room(reply, 0, "use a smaller transaction")?;
     match (&command.run, &context.shared.store) {
         (Run::Any(run), _) => run(context, args, reply),
+        (Run::Queue(run), Store::Queues(queues)) => {
+            let mut target = Target { queues, name: args.get(1), locked: None };
+            run(&mut target, context, args, reply)
+        }
         (Run::Queues(run), Store::Queues(queues)) => run(queues, context, args, reply),
         (Run::Kv(run), Store::Kv(kv)) => run(kv, context, args, reply),
         _ => Err(other_store(context, command, args)),
@@ -164,7 +270,7 @@ fn run(
 
 /// The refusal of a command of the store that this daemon does not have.
 fn other_store(context: &mut Context<'_>, command: &Command, args: Args<'_>) -> Refusal {
-    let is_typed = command.has(TYPED) || matches!(command.run, Run::Queues(_));
+    let is_typed = command.has(TYPED) || matches!(command.run, Run::Queue(_) | Run::Queues(_));
     let first_key = command.keys(args).next().unwrap_or_default();
     if is_typed && matches!(context.exists(first_key), Ok(true)) {
         return WRONG_TYPE.into();

@@ -1,9 +1,9 @@
 //! A Redis client's session: RESP bytes in, RESP bytes out.
 //!
-//! [`RedisSession`] cuts requests out of the input; `dispatch` looks each up in `table`, the one
-//! table of commands, and runs it under the gate or queues it for `transaction`. The other files
-//! are the commands themselves, by subject. Replies and error texts are those of Redis 7, apart
-//! from what a queue must do differently; such a place says so.
+//! `pipeline` cuts requests out of the input for [`RedisSession`]; `dispatch` looks each up in
+//! `table`, the one table of commands, and runs it under the gate or queues it for `transaction`.
+//! The other files are the commands themselves, by subject. Replies and error texts are those of
+//! Redis 7, apart from what a queue must do differently; such a place says so.
 
 mod client;
 mod config;
@@ -14,6 +14,7 @@ mod expiry;
 mod glob;
 mod info;
 mod keyspace;
+mod pipeline;
 mod queues;
 mod request;
 mod scan;

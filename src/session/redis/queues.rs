@@ -9,7 +9,7 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{ScanOptions, with_head};
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::Reply;
-use crate::queue::{NewMessage, Queue, QueueError, Queues};
+use crate::queue::{NewMessage, Queue, QueueError, Queues, Target};
 
 /// What a bulk string takes beside its bytes, at most: `$`, its length and two line ends.
 const BULK_OVERHEAD: u64 = 16;
@@ -19,12 +19,12 @@ const SMALLER_COUNT: &str = "use a smaller count";
 /// SADD q m [m ...]: pushes each that is not in the queue; answers how many. An error in the middle
 /// is the reply, and what was pushed before it stays: sent again, the command pushes the rest.
 pub(super) fn sadd(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let pushed = queues.create(args.get(1), &mut context.ticket, |queue| {
+    let pushed = target.create(&mut context.ticket, |queue| {
         args.from(2).try_fold(0, |pushed, body| {
             let message = NewMessage { body, flags: 0, expires_ms: 0 };
             Ok(pushed + i64::from(queue.push_unique(&message)?))
@@ -36,12 +36,12 @@ pub(super) fn sadd(
 
 /// SREM q m [m ...]: answers how many were there.
 pub(super) fn srem(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let removed = queues.find(args.get(1), &mut context.ticket, |queue| {
+    let removed = target.find(&mut context.ticket, |queue| {
         args.from(2).try_fold(0, |removed, body| Ok(removed + queue.remove(body)?))
     })?;
     reply.integer(to_i64(removed.unwrap_or(0)));
@@ -49,25 +49,25 @@ pub(super) fn srem(
 }
 
 pub(super) fn sismember(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let body = args.get(2);
-    let found = queues.find(args.get(1), &mut context.ticket, |queue| queue.contains(body))?;
+    let found = target.find(&mut context.ticket, |queue| queue.contains(body))?;
     reply.integer(i64::from(found.unwrap_or(false)));
     Ok(())
 }
 
 pub(super) fn smismember(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
     reply.array(args.len() - 2);
-    let found = queues.find(args.get(1), &mut context.ticket, |queue| {
+    let found = target.find(&mut context.ticket, |queue| {
         args.from(2).try_for_each(|body| {
             reply.integer(i64::from(queue.contains(body)?));
             Ok(())
@@ -80,12 +80,12 @@ pub(super) fn smismember(
 }
 
 pub(super) fn scard(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
-    args: Args<'_>,
+    _args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let len = queues.find(args.get(1), &mut context.ticket, |queue| Ok(queue.len()))?;
+    let len = target.find(&mut context.ticket, |queue| Ok(queue.len()))?;
     reply.integer(to_i64(len.unwrap_or(0)));
     Ok(())
 }
@@ -105,27 +105,25 @@ pub(super) fn smove(
 
 /// SPOP q [count]
 pub(super) fn spop(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
     match args.len() {
-        2 => pop_one(queues, context, args, reply),
-        3 => pop_many(queues, context, args, reply),
+        2 => pop_one(target, context, reply),
+        3 => pop_many(target, context, args, reply),
         _ => Err(SYNTAX_ERROR.into()),
     }
 }
 
 fn pop_one(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
-    args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let popped = queues.find(args.get(1), &mut context.ticket, |queue| {
-        queue.pop(|message| reply.bulk(message.body))
-    })?;
+    let popped =
+        target.find(&mut context.ticket, |queue| queue.pop(|message| reply.bulk(message.body)))?;
     if popped.flatten().is_none() {
         reply.null();
     }
@@ -135,7 +133,7 @@ fn pop_one(
 /// Redis answers a set in RESP3; here it is an array in both versions, because its order is what
 /// the client came for.
 fn pop_many(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
@@ -143,7 +141,7 @@ fn pop_many(
     let count = parse_i64_canonical(args.get(2)).and_then(|count| u64::try_from(count).ok());
     let count = count.ok_or("ERR value is out of range, must be positive")?;
     let room = context.room(reply);
-    let popped = queues.find(args.get(1), &mut context.ticket, |queue| {
+    let popped = target.find(&mut context.ticket, |queue| {
         if !fits(queue, count, room)? {
             return Ok(Err(too_large(SMALLER_COUNT)));
         }
@@ -174,24 +172,24 @@ fn pop_up_to(queue: &mut Queue, count: u64, reply: &mut Reply<'_>) -> Result<usi
 }
 
 pub(super) fn smembers(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
-    args: Args<'_>,
+    _args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    show_oldest(queues, context, args.get(1), u64::MAX, "use SSCAN", Reply::set, reply)
+    show_oldest(target, context, u64::MAX, "use SSCAN", Reply::set, reply)
 }
 
 /// SRANDMEMBER q [count]: a peek. Redis repeats members where the count is negative; a queue shows
 /// its oldest messages once.
 pub(super) fn srandmember(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
     match args.len() {
-        2 => peek(queues, context, args.get(1), reply),
+        2 => peek(target, context, reply),
         3 if args.integer(2)? == i64::MIN => {
             Err("ERR value is out of range, value must between -9223372036854775807 and \
                  9223372036854775807"
@@ -199,16 +197,15 @@ pub(super) fn srandmember(
         }
         3 => {
             let count = args.integer(2)?.unsigned_abs();
-            let (name, head) = (args.get(1), Reply::array);
-            show_oldest(queues, context, name, count, SMALLER_COUNT, head, reply)
+            show_oldest(target, context, count, SMALLER_COUNT, Reply::array, reply)
         }
         _ => Err(SYNTAX_ERROR.into()),
     }
 }
 
-fn peek(queues: &Queues, context: &mut Context<'_>, name: &[u8], reply: &mut Reply<'_>) -> Outcome {
+fn peek(target: &mut Target<'_, '_>, context: &mut Context<'_>, reply: &mut Reply<'_>) -> Outcome {
     let mut shown = false;
-    queues.find(name, &mut context.ticket, |queue| {
+    target.find(&mut context.ticket, |queue| {
         queue.visit(0, |message| {
             reply.bulk(message.body);
             shown = true;
@@ -223,16 +220,15 @@ fn peek(queues: &Queues, context: &mut Context<'_>, name: &[u8], reply: &mut Rep
 
 /// Shows the `count` oldest messages under `head`.
 fn show_oldest<'r>(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
-    name: &[u8],
     count: u64,
     advice: &str,
     head: fn(&mut Reply<'r>, usize),
     reply: &mut Reply<'r>,
 ) -> Outcome {
     let room = context.room(reply);
-    let shown = queues.find(name, &mut context.ticket, |queue| {
+    let shown = target.find(&mut context.ticket, |queue| {
         if !fits(queue, count, room)? {
             return Ok(Err(too_large(advice)));
         }
@@ -256,7 +252,7 @@ fn show_oldest<'r>(
 /// SSCAN q cursor [MATCH pattern] [COUNT count]: the cursor is the number of the next message, so a
 /// message that stays is shown exactly once.
 pub(super) fn sscan(
-    queues: &Queues,
+    target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
@@ -270,7 +266,7 @@ pub(super) fn sscan(
         reply.array(shown);
     };
     let fill = |reply: &mut Reply<'_>| {
-        let page = queues.find(args.get(1), &mut context.ticket, |queue| {
+        let page = target.find(&mut context.ticket, |queue| {
             show_page(queue, cursor, &mut options, room, reply)
         })?;
         page.unwrap_or(Ok((0, 0)))

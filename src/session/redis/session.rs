@@ -5,9 +5,10 @@
 
 use super::client::Client;
 use super::dispatch::{self, Context};
-use super::request::Args;
-use crate::protocol::resp::{Arguments, FramingError, Limits, Reply, parse};
+use super::pipeline::Pipeline;
+use crate::protocol::resp::{Arguments, FramingError, Limits, Reply};
 use crate::protocol::{Parsed, is_http};
+use crate::queue::Ticket;
 use crate::session::{Advance, Close, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
 
@@ -45,53 +46,45 @@ impl RedisSession {
             reply_limit: REPLY_LIMIT,
         }
     }
-
-    fn execute(&mut self, request: &[u8], output: &mut Vec<u8>, advance: &mut Advance) {
-        let args = Args::new(request, &self.arguments);
-        if args.is_empty() {
-            return;
-        }
-        if args.is_inline() && is_http(args.get(0), args.get(args.len() - 1)) {
-            advance.close = Some(Close::Http);
-            return;
-        }
-        let mut context = Context {
-            shared: &self.shared,
-            reply_end: output.len().saturating_add(self.reply_limit),
-            ticket: advance.ticket,
-            close: None,
-            client: &mut self.client,
-        };
-        let version = context.client.version;
-        let mut reply = Reply { out: output, version };
-        dispatch::handle(&mut context, args, &mut reply);
-        advance.ticket = context.ticket;
-        advance.close = context.close;
-    }
 }
 
 impl Session for RedisSession {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
-        let mut advance = Advance::default();
-        while output.len() < OUTPUT_PIECE && advance.close.is_none() {
-            let rest = input.get(advance.consumed..).unwrap_or_default();
-            match parse(rest, &mut self.arguments, &self.limits) {
-                Ok(Parsed::Complete { consumed }) => {
-                    let request = rest.get(..consumed).unwrap_or_default();
-                    self.execute(request, output, &mut advance);
-                    advance.consumed += consumed;
-                }
-                Ok(Parsed::Partial { need }) => {
-                    advance.need = need;
-                    break;
-                }
-                Err(FramingError(text)) => {
-                    let version = self.client.version;
-                    let text = format!("ERR Protocol error: {text}");
-                    Reply { out: output, version }.error(&text);
-                    advance.close = Some(Close::Framing);
-                }
+        let mut pipeline = Pipeline::new(input, &mut self.arguments, &self.limits);
+        let version = self.client.version;
+        let mut reply = Reply { out: output, version };
+        let mut context = Context {
+            shared: &self.shared,
+            reply_limit: self.reply_limit,
+            reply_end: 0,
+            ticket: Ticket::default(),
+            close: None,
+            client: &mut self.client,
+        };
+        while reply.out.len() < OUTPUT_PIECE && context.close.is_none() {
+            let Some(args) = pipeline.next() else { break };
+            if args.is_empty() {
+                pipeline.done();
+            } else if args.is_inline() && is_http(args.get(0), args.get(args.len() - 1)) {
+                context.close = Some(Close::Http);
+                pipeline.done();
+            } else {
+                dispatch::handle(&mut context, &mut pipeline, &mut reply);
             }
+        }
+        let mut advance = Advance {
+            consumed: pipeline.consumed(),
+            ticket: context.ticket,
+            close: context.close,
+            ..Advance::default()
+        };
+        match pipeline.rest() {
+            Some(Ok(Parsed::Partial { need })) => advance.need = need,
+            Some(Err(FramingError(text))) => {
+                reply.error(&format!("ERR Protocol error: {text}"));
+                advance.close = Some(Close::Framing);
+            }
+            _ => {}
         }
         advance
     }

@@ -9,8 +9,8 @@ use super::transaction;
 use super::{client, config, connection, docs, expiry, info, keyspace, queues, strings};
 use crate::kv::Kv;
 use crate::protocol::resp::Reply;
-use crate::queue::Queues;
-use Run::{Any, Kv as InKv, Queues as InQueues};
+use crate::queue::{Queues, Target};
+use Run::{Any, Kv as InKv, Queue as InQueue, Queues as InQueues};
 use std::cmp::Ordering;
 
 /// A command of any store.
@@ -19,6 +19,8 @@ pub(super) type Handler = fn(&mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outc
 /// A command's function, and by its kind the store that it needs.
 pub(super) enum Run {
     Any(Handler),
+    /// Works on the one queue that word 1 names.
+    Queue(fn(&mut Target<'_, '_>, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
     Queues(fn(&Queues, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
     Kv(fn(&Kv, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
 }
@@ -206,11 +208,11 @@ pub(super) static TABLE: &[Command] = &[
         "connection", "Close the connection"),
     command("reset", 1, NONE, FAST | IMMEDIATE, Any(connection::reset),
         "connection", "Put the connection back to its start"),
-    command("sadd", -3, ONE, WRITE | FAST | MEMBERSHIP, InQueues(queues::sadd),
+    command("sadd", -3, ONE, WRITE | FAST | MEMBERSHIP, InQueue(queues::sadd),
         "set", "Push each message that is not in the queue"),
     command("scan", -2, NONE, READ, Any(keyspace::scan),
         "generic", "List the keys page by page"),
-    command("scard", 2, ONE, READ | FAST, InQueues(queues::scard),
+    command("scard", 2, ONE, READ | FAST, InQueue(queues::scard),
         "set", "Count the messages of a queue"),
     command("select", 2, NONE, FAST, Any(connection::select),
         "connection", "Choose database 0, the only one"),
@@ -218,21 +220,21 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Set a value"),
     command("setnx", 3, ONE, WRITE | FAST, InKv(strings::setnx),
         "string", "Set a value if there is none"),
-    command("sismember", 3, ONE, READ | FAST | MEMBERSHIP, InQueues(queues::sismember),
+    command("sismember", 3, ONE, READ | FAST | MEMBERSHIP, InQueue(queues::sismember),
         "set", "Ask whether a message is in a queue"),
-    command("smembers", 2, ONE, READ, InQueues(queues::smembers),
+    command("smembers", 2, ONE, READ, InQueue(queues::smembers),
         "set", "Show all messages of a queue, oldest first"),
-    command("smismember", -3, ONE, READ | FAST | MEMBERSHIP, InQueues(queues::smismember),
+    command("smismember", -3, ONE, READ | FAST | MEMBERSHIP, InQueue(queues::smismember),
         "set", "Ask which of the messages are in a queue"),
     command("smove", 4, (1, 2, 1), WRITE | FAST | MEMBERSHIP, InQueues(queues::smove),
         "set", "Move one message to another queue"),
-    command("spop", -2, ONE, WRITE | FAST, InQueues(queues::spop),
+    command("spop", -2, ONE, WRITE | FAST, InQueue(queues::spop),
         "set", "Pop the oldest message, or as many as asked for"),
-    command("srandmember", -2, ONE, READ, InQueues(queues::srandmember),
+    command("srandmember", -2, ONE, READ, InQueue(queues::srandmember),
         "set", "Show the oldest message, or as many as asked for, without popping"),
-    command("srem", -3, ONE, WRITE | FAST | MEMBERSHIP, InQueues(queues::srem),
+    command("srem", -3, ONE, WRITE | FAST | MEMBERSHIP, InQueue(queues::srem),
         "set", "Remove messages by value, wherever they stand"),
-    command("sscan", -3, ONE, READ, InQueues(queues::sscan),
+    command("sscan", -3, ONE, READ, InQueue(queues::sscan),
         "set", "Show the messages of a queue page by page, oldest first"),
     command("strlen", 2, ONE, READ | FAST | TYPED, InKv(strings::strlen),
         "string", "Answer the length of a value"),

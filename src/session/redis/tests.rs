@@ -8,6 +8,7 @@ mod keyspace;
 mod limits;
 mod pieces;
 mod queues;
+mod rows;
 mod strings;
 mod transaction;
 
