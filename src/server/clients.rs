@@ -47,6 +47,11 @@ impl Clients {
         Some(Client { clients: Arc::clone(self), id })
     }
 
+    /// Whether there is one client and no other.
+    pub(super) fn is_one(&self) -> bool {
+        self.statistics.connections_now.load(Ordering::Relaxed) == 1
+    }
+
     /// Whether handlers should end after the commands in hand.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)

@@ -2,7 +2,8 @@
 //!
 //! Handlers register their outboxes and go back to their sockets; everything that registers during
 //! a sync shares the next one. The committer never waits for a client: what a socket does not take
-//! at once is finished by a thread of that connection's own.
+//! at once is finished by a thread of that connection's own. A client that is alone has nobody to
+//! share a sync with: its handler commits by itself.
 //!
 //! This file knows tickets, and nothing of files: what a commit is, [`Durability`] says.
 
@@ -38,6 +39,8 @@ struct Registered {
 /// What handlers, finishers and the committer's thread share.
 pub(super) struct Committer {
     durability: Arc<dyn Durability>,
+    /// Held over a commit.
+    committing: Mutex<()>,
     registered: Mutex<Registered>,
     /// Told when the first outbox registers and at the stop.
     wake: Condvar,
@@ -53,6 +56,7 @@ impl Committer {
         Committer {
             decided: AtomicU64::new(durability.durable().0),
             durability,
+            committing: Mutex::default(),
             registered: Mutex::default(),
             wake: Condvar::new(),
             failures: AtomicU64::new(0),
@@ -133,7 +137,10 @@ impl Committer {
     }
 
     /// One sync. A panic in it decides nothing and is a failure for everything in hand.
-    fn commit(&self) {
+    pub(super) fn commit(&self) {
+        // One at a time, until it is published: a later one that succeeds must not let replies
+        // leave that an earlier one has failed.
+        let _one_at_a_time = lock(&self.committing);
         let committed = catch_unwind(AssertUnwindSafe(|| self.durability.commit()));
         let (failed_up_to, decided) = match committed {
             Ok(Committed { durable, failed: false }) => (None, durable.0),

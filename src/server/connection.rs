@@ -5,7 +5,7 @@
 
 use super::acceptor::Reception;
 use super::clients::Clients;
-use super::committer::Committer;
+use super::committer::{Committer, Verdict};
 use super::input::Input;
 use super::outbox::{Broken, Condition, Outbox};
 use super::wire::{Wire, is_timeout};
@@ -152,6 +152,10 @@ impl Connection {
     fn hand_over(&mut self, condition: Condition) -> Result<(), Ending> {
         if self.output.is_empty() {
             return Ok(());
+        }
+        // Nobody shares this sync, and the only client waits for it: another thread is a detour.
+        if self.clients.is_one() && self.committer.verdict(condition) == Verdict::Wait {
+            self.committer.commit();
         }
         self.outbox.send(&mut self.output, condition).map_err(Ending::Broken)?;
         if self.output.capacity() > 2 * OUTPUT_PIECE {

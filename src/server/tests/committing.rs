@@ -88,6 +88,31 @@ fn a_handler_reads_on_while_its_reply_waits() {
     assert_eq!(wire.written(), "1\n2\n");
 }
 
+/// The thread of the committer does not run here.
+#[test]
+fn the_reply_of_a_client_that_is_alone_needs_no_other_thread() {
+    for outcome in [Outcome::Done, Outcome::Failed, Outcome::Panic] {
+        let (disk, operator) = SlowDisk::new(None);
+        let reception = reception(Arc::clone(&disk) as _, None);
+        let wire = ScriptedWire::with_bytes(b"say a\nwrite b\n");
+        let _admitted = reception.clients.admit(1, Arc::clone(&wire) as _).unwrap();
+        thread::scope(|scope| {
+            let client = scope.spawn(|| serve(&wire, Some(disk), &reception));
+            operator.wait();
+            assert_eq!(wire.written(), "");
+            operator.end(outcome);
+            let ending = client.join().unwrap();
+            if matches!(outcome, Outcome::Done) {
+                assert!(matches!(ending, Ending::Closed), "{ending:?}");
+                assert_eq!(wire.written(), "a\nb\n");
+            } else {
+                assert!(matches!(ending, Ending::Broken(Broken::NotDurable)), "{ending:?}");
+                assert_eq!(wire.written(), "");
+            }
+        });
+    }
+}
+
 #[test]
 fn clients_that_come_during_a_commit_share_the_next_one() {
     let bench = Bench::new();
