@@ -5,15 +5,16 @@
 use super::bench::*;
 use super::common::{Client, Daemon, GUARD};
 use mq::queue::{
-    Committed, DiskBacking, Durability, Limits as QueueLimits, Policy, Queues, Ticket,
+    Backing, Committed, DiskBacking, Durability, Limits as QueueLimits, Message, MessageStore,
+    NamedStore, NewMessage, Place, Policy, QueueError, Queues, Ticket,
 };
 use mq::server::{Limits, Server, Service};
 use mq::session::redis::RedisSession;
 use mq::session::{Settings, Shared, Statistics, Store};
-use mq::storage::{DataDirectory, StorageError};
+use mq::storage::{DataDirectory, StorageError, SyncPoint, SyncWork};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 use tempfile::TempDir;
@@ -202,4 +203,114 @@ fn rule_13_many_clients_share_a_sync_and_no_reply_leaves_before_it() {
     let commits = durability.commits.load(Ordering::SeqCst) - before;
     assert!((1..=3).contains(&commits), "{commits} commits for 50 clients");
     server.stop();
+}
+
+/// Where syncs wait until so many are under way.
+struct Meeting {
+    wanted: usize,
+    come: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    fn attend(&self) -> io::Result<()> {
+        let mut come = self.come.lock().unwrap();
+        *come += 1;
+        self.changed.notify_all();
+        let (_come, waited) =
+            self.changed.wait_timeout_while(come, GUARD, |come| *come < self.wanted).unwrap();
+        if waited.timed_out() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+}
+
+/// A log whose syncs wait for each other: on a real device nobody sees how many are under way.
+struct MeetingLog {
+    log: mq::storage::Log,
+    meeting: Arc<Meeting>,
+}
+
+impl MessageStore for MeetingLog {
+    fn len(&self) -> u64 {
+        self.log.len()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.log.live_bytes()
+    }
+
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError> {
+        Ok(self.log.push(message, pushed_ms)?)
+    }
+
+    fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.log.next(from)?)
+    }
+
+    fn remove(&mut self, place: Place) -> Result<(), QueueError> {
+        Ok(self.log.remove(place)?)
+    }
+
+    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.log.find(body)?)
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.log.is_dirty()
+    }
+
+    fn begin_sync(&mut self) -> Option<(SyncWork, SyncPoint)> {
+        let (work, point) = self.log.begin_sync()?;
+        let meeting = Arc::clone(&self.meeting);
+        Some((Box::new(move || meeting.attend().and_then(|()| work())), point))
+    }
+
+    fn end_sync(&mut self, point: SyncPoint, outcome: &io::Result<()>) {
+        self.log.end_sync(point, outcome);
+    }
+
+    fn discard(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+struct MeetingBacking {
+    directory: DataDirectory,
+    meeting: Arc<Meeting>,
+}
+
+impl Backing for MeetingBacking {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
+        Ok(Vec::new())
+    }
+
+    fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
+        let (log, meeting) = (self.directory.create_log(name)?, Arc::clone(&self.meeting));
+        Ok(Box::new(MeetingLog { log, meeting }))
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// One after the other they would never meet.
+#[test]
+fn rule_13_queues_that_are_dirty_at_once_are_synced_side_by_side() {
+    const QUEUES: usize = 5;
+    let root = TempDir::new().unwrap();
+    let directory = DataDirectory::open(root.path(), 1 << 20, true).unwrap();
+    let (come, changed) = (Mutex::new(0), Condvar::new());
+    let meeting = Arc::new(Meeting { wanted: QUEUES, come, changed });
+    let backing = Box::new(MeetingBacking { directory, meeting });
+    let limits = QueueLimits { max_queues: 100, max_queue_len: u64::MAX };
+    let queues = Queues::open(backing, limits, Policy::Always).unwrap();
+    let mut ticket = Ticket::default();
+    for number in 0..QUEUES {
+        let name = format!("q{number}");
+        let message = new_message(b"m");
+        queues.create(name.as_bytes(), &mut ticket, |queue| queue.push(&message)).unwrap();
+    }
+    let committed = queues.commit();
+    assert!(!committed.failed, "the syncs did not meet");
+    assert!(committed.durable >= ticket);
 }
