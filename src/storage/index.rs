@@ -6,7 +6,7 @@
 //! them cost no more than different ones. What the index answers are candidates: whoever asks
 //! compares the bytes. An ordinal says where a message is; what it counts is the caller's affair.
 
-use hashbrown::HashTable;
+use super::table::{EMPTY, ORDINAL_BITS, ORDINAL_MASK, Table, same_hash};
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -23,11 +23,8 @@ pub fn random_hash_key() -> HashKey {
     key
 }
 
-/// Bits of an entry that hold the ordinal; beyond these, ordinals wrap around.
-const ORDINAL_BITS: u32 = 40;
-/// All ordinals of a queue at one time are less than this apart.
-const ORDINAL_SPAN: u64 = 1 << ORDINAL_BITS;
-const ORDINAL_MASK: u64 = ORDINAL_SPAN - 1;
+/// All ordinals of a queue at one time are less than this apart: beyond it they wrap around.
+const ORDINAL_SPAN: u64 = ORDINAL_MASK + 1;
 /// Shards of an index: the growth of one is short.
 const SHARD_COUNT: usize = 1 << 4;
 
@@ -67,56 +64,38 @@ fn whole_ordinal(entry: u64, end: u64) -> u64 {
     if candidate >= end { candidate.saturating_sub(ORDINAL_SPAN) } else { candidate }
 }
 
-/// Spreads the 24 bits of hash in an entry over the 64 that a table looks at.
-fn spread(entry: u64) -> u64 {
-    (entry >> ORDINAL_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// Whether two entries have the same hash.
-fn same_hash(one: u64, other: u64) -> bool {
-    (one ^ other) & !ORDINAL_MASK == 0
-}
-
 /// Messages whose hashes have the same lower bits.
 #[derive(Debug, Default)]
 struct Shard {
     /// One entry for each hash.
-    first: HashTable<u64>,
-    /// All others.
+    first: Table,
+    /// All others, and the entry that a table has no place for.
     more: BTreeSet<u64>,
 }
 
 impl Shard {
     fn insert(&mut self, entry: u64) {
-        if self.first.find(spread(entry), |other| same_hash(*other, entry)).is_some() {
+        if entry == EMPTY || !self.first.insert(entry) {
             self.more.insert(entry);
-        } else {
-            self.first.insert_unique(spread(entry), entry, |entry| spread(*entry));
         }
     }
 
     fn remove(&mut self, entry: u64) -> bool {
-        let Ok(mut found) = self.first.find_entry(spread(entry), |other| *other == entry) else {
-            return self.more.remove(&entry);
-        };
-        let next = self.more.range(entry & !ORDINAL_MASK..).next().copied();
-        if let Some(next) = next.filter(|next| same_hash(*next, entry)) {
-            *found.get_mut() = next;
-            self.more.remove(&next);
-            return true;
+        let lowest = (entry & !ORDINAL_MASK).max(EMPTY + 1);
+        let next = self.more.range(lowest..).next().copied();
+        match next.filter(|next| same_hash(*next, entry)) {
+            Some(next) if self.first.replace(entry, next) => self.more.remove(&next),
+            _ => self.first.remove(entry) || self.more.remove(&entry),
         }
-        found.remove();
-        // A bucket takes nine bytes, so at three eighths an entry takes 24. A table that has just
-        // grown or shrunk is well above.
-        if self.first.len() * 8 < self.first.num_buckets() * 3 {
-            self.first.shrink_to(self.first.len(), |entry| spread(*entry));
-        }
-        true
     }
 
     fn with_hash(&self, wanted: u64) -> impl Iterator<Item = u64> {
-        let first = self.first.find(spread(wanted), move |entry| same_hash(*entry, wanted));
-        first.into_iter().chain(self.more.range(wanted..=wanted | ORDINAL_MASK)).copied()
+        let first = self.first.find(wanted);
+        // Further ones are only where there is a first one. To look for them in vain costs more
+        // than all the rest.
+        let may_be_more = first.is_some() || wanted == EMPTY;
+        let more = may_be_more.then(|| self.more.range(wanted..=wanted | ORDINAL_MASK).copied());
+        first.into_iter().chain(more.into_iter().flatten())
     }
 }
 
@@ -172,13 +151,31 @@ mod tests {
         assert_eq!(found.len(), count as usize / 2);
     }
 
+    /// The lowest bits of all: no table has a place for them.
+    #[test]
+    fn the_entry_that_is_all_zeros_is_kept_too() {
+        let (hash, mut index) = (BodyHash::from_bits(0), Index::default());
+        let ordinals = [0, 1, 2, ORDINAL_SPAN];
+        let end = ORDINAL_SPAN + 1;
+        index.insert(hash, ORDINAL_SPAN);
+        index.insert(hash, 1);
+        index.insert(hash, 2);
+        let found: HashSet<u64> = index.candidates(hash, end).collect();
+        assert_eq!(found, HashSet::from([1, 2, ORDINAL_SPAN]));
+        assert!(index.remove(hash, 1));
+        assert!(index.remove(hash, 2));
+        assert_eq!(index.candidates(hash, end).collect::<Vec<_>>(), [ORDINAL_SPAN]);
+        assert!(index.remove(hash, ORDINAL_SPAN));
+        assert!(ordinals.iter().all(|ordinal| !index.remove(hash, *ordinal)));
+    }
+
     #[test]
     fn an_entry_takes_24_bytes_at_the_most_while_messages_come_and_go() {
         let key = [7; 16];
         let hash = |number: u64| BodyHash::new(&key, &number.to_le_bytes());
         let mut index = Index::default();
         let check = |index: &Index, count: u64| {
-            let bytes: usize = index.shards.iter().map(|shard| shard.first.allocation_size()).sum();
+            let bytes: usize = index.shards.iter().map(|shard| shard.first.size()).sum();
             assert!(bytes as u64 <= count * 24 + 1000, "{bytes} bytes for {count} messages");
         };
         for number in 0..200_000 {

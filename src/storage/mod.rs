@@ -5,7 +5,8 @@
 //!
 //! - `layout`, `record`, `cursor`: bytes and what they say,
 //! - `segment`, `walk`, `footer`: one file, the way through its records, and their summary,
-//! - `log`: one queue; `index` and `relocated` say where its messages are,
+//! - `log`: one queue; `index`, of which each shard is a `table`, and `relocated` say where its
+//!   messages are,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
 //!   that, and `quarantine` sets copies of damaged files aside,
 //! - `directory`: all queues; `inspect` looks at them and writes nothing.
@@ -27,6 +28,7 @@ mod recovery;
 mod relocated;
 mod segment;
 mod settings;
+mod table;
 mod walk;
 
 pub use self::log::{Log, SyncPoint, SyncWork};
