@@ -49,7 +49,7 @@ impl Clients {
 
     /// Whether there is one client and no other.
     pub(super) fn is_one(&self) -> bool {
-        self.statistics.connections_now.load(Ordering::Relaxed) == 1
+        lock(&self.live).len() == 1
     }
 
     /// Whether handlers should end after the commands in hand.

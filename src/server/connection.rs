@@ -154,7 +154,10 @@ impl Connection {
             return Ok(());
         }
         // Nobody shares this sync, and the only client waits for it: another thread is a detour.
-        if self.clients.is_one() && self.committer.verdict(condition) == Verdict::Wait {
+        if self.clients.is_one()
+            && self.committer.verdict(condition) == Verdict::Wait
+            && !self.wire.has_unread()
+        {
             self.committer.commit();
         }
         self.outbox.send(&mut self.output, condition).map_err(Ending::Broken)?;

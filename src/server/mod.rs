@@ -3,8 +3,8 @@
 //! An acceptor thread per listener hands each connection to a pool that has as many threads as
 //! there may be clients. A connection's handler reads, lets the session execute, and hands the
 //! replies to the connection's outbox; a reply that must wait for the disk leaves from the
-//! committer's thread, so that no handler sleeps through a sync and no slow client holds up
-//! another.
+//! committer's thread, so that no handler sleeps through a sync, but that of a client who is alone
+//! and waits for it, and no slow client holds up another.
 //!
 //! ```text
 //! acceptor -> pool -> connection -> session      (bytes in, bytes out)

@@ -30,8 +30,7 @@ pub(super) trait Wire: Send + Sync {
     /// Sends what the client takes at once, without waiting; `WouldBlock`: nothing.
     fn send_now(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether bytes are there that have not been read; waits for them if reading has not been
-    /// ended.
+    /// Whether bytes are there that have not been read; does not wait for them.
     fn has_unread(&self) -> bool;
 
     /// Ends one direction or both; threads that wait in a call above come back.
@@ -97,7 +96,8 @@ impl Wire for Socket {
     }
 
     fn has_unread(&self) -> bool {
-        self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(&self.stream, &mut [0], flags).is_ok_and(|(_, count)| count > 0)
     }
 
     fn shutdown(&self, how: Shutdown) {

@@ -88,6 +88,21 @@ fn a_handler_reads_on_while_its_reply_waits() {
     assert_eq!(wire.written(), "1\n2\n");
 }
 
+#[test]
+fn a_client_that_is_alone_and_sends_more_is_read_on() {
+    let bench = Bench::new();
+    let wire = ScriptedWire::new(["write 1\n", "write 2\n"].map(|text| Event::Bytes(text.into())));
+    let _admitted = bench.reception.clients.admit(1, Arc::clone(&wire) as _).unwrap();
+    let client = bench.client(&wire);
+    bench.operator.wait();
+    while bench.disk.last.load(Ordering::SeqCst) < 2 {
+        thread::yield_now();
+    }
+    assert_eq!(wire.written(), "");
+    assert!(matches!(bench.close([client]), [Ending::Closed]));
+    assert_eq!(wire.written(), "1\n2\n");
+}
+
 /// The thread of the committer does not run here.
 #[test]
 fn the_reply_of_a_client_that_is_alone_needs_no_other_thread() {
