@@ -6,8 +6,9 @@
 //!    in between; then the command is tried again. For a transaction that is done before the gate
 //!    is taken; only damage that one of its commands meets makes it wait there.
 //! 3. A refused request leaves nothing of its reply but the error.
-//! 4. Commands of one pipeline on one queue, when they follow each other, run in a row: gate and
-//!    queue are taken once for all of them, and given back after at most `ROW_MAX`.
+//! 4. Commands of one pipeline on one queue that follow each other, and whose time does not grow
+//!    with the data, run in a row: gate and queue are taken once for all of them, and given back
+//!    after at most `ROW_WORDS` words.
 //!
 //! The gate is entered although a panic has poisoned it: it guards no data, only order.
 
@@ -15,7 +16,7 @@ use super::client::Client;
 use super::pipeline::Pipeline;
 use super::request::{Args, Outcome, Refusal};
 use super::session::REPLY_LIMIT;
-use super::table::{self, Command, EXCLUSIVE, IMMEDIATE, MEMBERSHIP, Run, TYPED};
+use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, Run, TYPED};
 use super::transaction;
 use crate::protocol::resp::Reply;
 use crate::queue::{Handle, Queues, Target, Ticket};
@@ -26,8 +27,8 @@ use std::sync::{PoisonError, RwLockReadGuard};
 pub(super) const WRONG_TYPE: &str =
     "WRONGTYPE Operation against a key holding the wrong kind of value";
 
-/// The most commands that run in a row before others may have their queue.
-const ROW_MAX: u64 = 64;
+/// The most words of the requests that run in a row, but for the last one.
+const ROW_WORDS: usize = 256;
 
 /// What a command works with beside its arguments and its reply.
 pub(super) struct Context<'a> {
@@ -124,9 +125,9 @@ fn run_row(
     let waiting = {
         let _gate = enter(context.shared);
         let handle = pipeline.next().and_then(|args| queues.handle(args.get(1)));
-        let mut row = Row { queues, handle: handle.as_ref(), count: 0 };
+        let mut row = Row { queues, handle: handle.as_ref(), count: 0, words: 0 };
         let waiting = row.run(context, pipeline, reply);
-        context.shared.statistics.commands.fetch_add(row.count, Ordering::Relaxed);
+        count(context.shared, row.count);
         waiting
     };
     if let Some(command) = waiting
@@ -134,8 +135,13 @@ fn run_row(
         && let Err(refusal) = prepare(context.shared, command, args)
     {
         reply.error_bytes(&refusal.text);
+        count(context.shared, 1);
         pipeline.done();
     }
+}
+
+fn count(shared: &Shared, commands: u64) {
+    shared.statistics.commands.fetch_add(commands, Ordering::Relaxed);
 }
 
 /// Commands on one queue, one after the other.
@@ -145,6 +151,8 @@ struct Row<'a> {
     handle: Option<&'a Handle>,
     /// Commands that have run.
     count: u64,
+    /// Words of their requests.
+    words: usize,
 }
 
 impl Row<'_> {
@@ -156,10 +164,14 @@ impl Row<'_> {
         reply: &mut Reply<'_>,
     ) -> Option<&'static Command> {
         let mut locked = self.handle.and_then(Handle::lock);
-        while self.count < ROW_MAX && reply.out.len() < OUTPUT_PIECE {
+        while self.words < ROW_WORDS && reply.out.len() < OUTPUT_PIECE {
             let args = pipeline.next().filter(|args| self.goes_on_with(*args))?;
             let command = resolve(context.client, args).ok()?;
             let Run::Queue(run) = command.run else { break };
+            // What may take long gives the queue back before and after it.
+            if self.count > 0 && !command.has(FAST) {
+                break;
+            }
             let start = reply.out.len();
             context.begin(reply);
             let (queues, name) = (self.queues, args.get(1));
@@ -172,6 +184,7 @@ impl Row<'_> {
                 reply.error_bytes(&refusal.text);
             }
             self.count += 1;
+            self.words += if command.has(FAST) { args.len() } else { ROW_WORDS };
             pipeline.done();
         }
         None
@@ -201,7 +214,7 @@ fn run_indexed<G>(
     reply: &mut Reply<'_>,
     enter: impl Fn() -> G,
 ) -> Outcome {
-    context.shared.statistics.commands.fetch_add(1, Ordering::Relaxed);
+    count(context.shared, 1);
     let start = reply.out.len();
     loop {
         let outcome = {

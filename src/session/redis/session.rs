@@ -1,4 +1,4 @@
-//! The session: cuts requests out of a client's bytes and hands them on, one after the other.
+//! The session: hands a client's requests on, one after the other.
 //!
 //! It promises that the replies do not depend on how the input was cut into pieces, and that it
 //! stops for its caller to send them once they are `OUTPUT_PIECE` long. It knows no command.

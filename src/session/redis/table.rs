@@ -43,7 +43,7 @@ const WRITE: u8 = 1;
 /// It reads data.
 const READ: u8 = 2;
 /// Its time does not grow with the data.
-const FAST: u8 = 4;
+pub(super) const FAST: u8 = 4;
 /// It asks whether a message is in the queues that its keys name.
 pub(super) const MEMBERSHIP: u8 = 8;
 /// No other command runs beside it.
