@@ -134,3 +134,21 @@ fn a_file_that_is_not_there_makes_no_directory() {
     assert!(said.contains("open /nowhere/lines: ") && said.lines().count() == 1, "{said}");
     assert!(!path.exists());
 }
+
+/// A file of another queue beside them makes a start refuse the queue, and so does export.
+#[test]
+fn the_messages_of_a_queue_that_is_refused_come_out_file_by_file() {
+    let directory = directory_of(&[(b"jobs", 3), (b"other", 1)]);
+    let expected = exported(directory.path());
+    let expected = &expected[..expected.find("{\"queue\":\"other\"").unwrap()];
+    let (jobs, other) = (directory.path().join("q-jobs"), directory.path().join("q-other"));
+    fs::copy(other.join(FIRST), jobs.join("00000000000000008192.seg")).unwrap();
+    let output = dump(directory.path(), &["export", "jobs"]);
+    assert_eq!((&*output.stdout, output.status.code()), (&b""[..], Some(1)));
+    let file = jobs.join(FIRST);
+    let lines = dump_beside(directory.path(), &["segment", file.to_str().unwrap(), "--json"]);
+    assert_eq!(lines.status.code(), Some(0));
+    let saved = TempDir::new().unwrap();
+    imported(saved.path(), &["import"], &lines.stdout);
+    assert_eq!(exported(saved.path()), expected);
+}

@@ -25,6 +25,7 @@ pub enum Command {
     },
     Segment {
         file: PathBuf,
+        is_json: bool,
     },
     Verify,
     /// All queues if none is named.
@@ -57,7 +58,7 @@ const COMMANDS: [Row; 8] = [
     ("list", 0..=0, &[]),
     ("show", 1..=1, &[]),
     ("messages", 1..=1, &["from", "count", "hex", "raw", "json"]),
-    ("segment", 1..=1, &[]),
+    ("segment", 1..=1, &["json"]),
     ("verify", 0..=0, &[]),
     ("export", 0..=usize::MAX, &["redis"]),
     ("import", 0..=1, &[]),
@@ -116,7 +117,7 @@ fn command(given: &getopts::Matches) -> Result<Command, String> {
             let (from, count) = (number(given, "from", FROM)?, number(given, "count", u64::MAX)?);
             Command::Messages { queue, from, count, format: format(given)? }
         }
-        "segment" => Command::Segment { file: queue.into() },
+        "segment" => Command::Segment { file: queue.into(), is_json: given.opt_present("json") },
         "verify" => Command::Verify,
         "export" => {
             Command::Export { queues: words.to_vec(), is_protocol: given.opt_present("redis") }
@@ -156,6 +157,7 @@ usage: mq-dump [--dir DIR] COMMAND
     --from N --count N       from this number on ({FROM}); so many at most (all)
     --hex | --raw | --json   hexdumps; bytes, a line feed between two; lines of JSON
   segment FILE        each record of a file, its header, cursor slots and footer
+    --json                   its messages, those that are gone too, as lines of JSON
   verify              reads everything and names each fault
   export [QUEUE ...]  the messages of these queues, or of all, as lines of JSON
     --redis                  as SADD for redis-cli --pipe, which cannot carry flags,

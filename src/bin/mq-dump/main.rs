@@ -106,7 +106,7 @@ impl Dump {
             Command::Messages { queue, from, count, format } => {
                 self.messages(&queue, from, count, format)
             }
-            Command::Segment { file } => self.segment(&file),
+            Command::Segment { file, is_json } => self.segment(&file, is_json),
             Command::Export { queues, is_protocol } => self.export(&queues, is_protocol),
             Command::Import { file } => self.import(file.as_deref()),
             Command::Verify => self.verify(),

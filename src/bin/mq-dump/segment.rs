@@ -1,6 +1,7 @@
 //! `segment`: one file, wherever it lies and whatever it holds, record by record.
 
 use crate::Dump;
+use crate::json::Line;
 use crate::text::{Count, Escaped, Excerpt, Time};
 use mq::storage::format::{Cursor, Fault, Kind, Record, Sealed};
 use mq::storage::{BaseSource, Inspection, Piece, SegmentFile, Slot, StorageError};
@@ -28,14 +29,17 @@ fn write_row<T: Display>(
 }
 
 impl Dump {
-    /// Writes everything about the file at `path` that can be decoded.
-    pub fn segment(&mut self, path: &Path) -> io::Result<()> {
+    /// Writes everything about the file at `path` that can be decoded, or its messages as JSON.
+    pub fn segment(&mut self, path: &Path, is_json: bool) -> io::Result<()> {
         let file = SegmentFile::open(path);
         let Some(file) = self.shown(file) else { return Ok(()) };
         // In its place it lies in a queue's folder in a data directory.
         let place = path.canonicalize().ok();
         if let Some(directory) = place.as_deref().and_then(Path::parent).and_then(Path::parent) {
             self.warn_of_daemon(&Inspection::new(directory));
+        }
+        if is_json {
+            return self.write_messages(&file);
         }
         self.write_start(&file)?;
         write_slots(&mut self.output, &file)?;
@@ -44,6 +48,30 @@ impl Dump {
             Err(error) => self.fail(format_args!("{error}")),
         }
         self.write_footer(file.footer())
+    }
+
+    /// Every whole message of a file, dead or alive: which they are the file alone does not say.
+    fn write_messages(&mut self, file: &SegmentFile) -> io::Result<()> {
+        // Without a header nothing in the file says whose it is, but its folder may.
+        let folder = file.path().parent().and_then(Path::file_name).unwrap_or_default();
+        let name = match file.header() {
+            Ok((header, _)) => &*header.name,
+            Err(_) => folder.as_bytes(),
+        };
+        let pieces = file.pieces();
+        for piece in self.shown(pieces).into_iter().flatten() {
+            match piece {
+                Piece::Whole { record, .. } if record.kind != Kind::Removal => {
+                    Line::new(name, &record.message()).write(&mut self.output)?;
+                }
+                Piece::Whole { .. } => {}
+                Piece::Bad { offset, fault, .. } => {
+                    let (expected, found) = (fault.expected(), fault.found());
+                    self.fail(format_args!("offset {offset}: expected {expected}, found {found}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the file is.
