@@ -141,11 +141,23 @@ impl Recovery {
 
     fn read_segments(&mut self) -> Result<(), StorageError> {
         for index in 0..self.log.segments.len() {
-            if !self.read_segment(index)? {
+            if !self.read_on_before(index)? || !self.read_segment(index)? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Goes on with the segment before this one, where a daemon at work has filled it since it was
+    /// read: nothing is in this one before it is full. False: the log was cut in it.
+    fn read_on_before(&mut self, index: usize) -> Result<bool, StorageError> {
+        let Some(before) = index.checked_sub(1) else { return Ok(true) };
+        let end = self.log.segments[before].records_end;
+        // In this order: what is there when this one has records is all that will be.
+        if !self.has_records(index)? || !self.is_whole(before, end)? {
+            return Ok(true);
+        }
+        self.read_records(before, end)
     }
 
     /// Reads the records of a segment; false: the log was cut in it.
@@ -154,7 +166,18 @@ impl Recovery {
         if self.read_footer(index)? {
             return Ok(true);
         }
-        let mut next = Some(self.log.segments[index].records_start());
+        if !self.read_records(index, self.log.segments[index].records_start())? {
+            return Ok(false);
+        }
+        if self.log.settings.reads_every_record() {
+            self.compare_footer(index)?;
+        }
+        Ok(true)
+    }
+
+    /// Reads the records of a segment from `start` on; false: the log was cut in it.
+    fn read_records(&mut self, index: usize, start: u64) -> Result<bool, StorageError> {
+        let mut next = Some(start);
         while let Some(position) = next {
             let slice = self.slice(index, position)?;
             for seen in &slice.seen {
@@ -173,9 +196,6 @@ impl Recovery {
                     return Ok(false);
                 }
             }
-        }
-        if self.log.settings.reads_every_record() {
-            self.compare_footer(index)?;
         }
         Ok(true)
     }
