@@ -74,33 +74,24 @@ fn a_reply_that_could_leave_waits_behind_one_that_could_not() {
     assert_eq!(wire.written(), "1\n2\n3\n4\n5\n");
 }
 
+/// Also that of a client who is alone, while more of it is there.
 #[test]
 fn a_handler_reads_on_while_its_reply_waits() {
-    let bench = Bench::new();
-    let wire = ScriptedWire::new(["write 1\n", "write 2\n"].map(|text| Event::Bytes(text.into())));
-    let client = bench.client(&wire);
-    bench.operator.wait();
-    while bench.disk.last.load(Ordering::SeqCst) < 2 {
-        thread::yield_now();
+    for is_alone in [false, true] {
+        let bench = Bench::new();
+        let wire =
+            ScriptedWire::new(["write 1\n", "write 2\n"].map(|text| Event::Bytes(text.into())));
+        let admit = || bench.reception.clients.admit(1, Arc::clone(&wire) as _);
+        let _admitted = is_alone.then(admit);
+        let client = bench.client(&wire);
+        bench.operator.wait();
+        while bench.disk.last.load(Ordering::SeqCst) < 2 {
+            thread::yield_now();
+        }
+        assert_eq!(wire.written(), "");
+        assert!(matches!(bench.close([client]), [Ending::Closed]));
+        assert_eq!(wire.written(), "1\n2\n");
     }
-    assert_eq!(wire.written(), "");
-    assert!(matches!(bench.close([client]), [Ending::Closed]));
-    assert_eq!(wire.written(), "1\n2\n");
-}
-
-#[test]
-fn a_client_that_is_alone_and_sends_more_is_read_on() {
-    let bench = Bench::new();
-    let wire = ScriptedWire::new(["write 1\n", "write 2\n"].map(|text| Event::Bytes(text.into())));
-    let _admitted = bench.reception.clients.admit(1, Arc::clone(&wire) as _).unwrap();
-    let client = bench.client(&wire);
-    bench.operator.wait();
-    while bench.disk.last.load(Ordering::SeqCst) < 2 {
-        thread::yield_now();
-    }
-    assert_eq!(wire.written(), "");
-    assert!(matches!(bench.close([client]), [Ending::Closed]));
-    assert_eq!(wire.written(), "1\n2\n");
 }
 
 /// The thread of the committer does not run here.
