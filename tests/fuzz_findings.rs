@@ -228,6 +228,21 @@ fn a_footer_that_contradicts_its_records_is_no_endless_loop() {
     assert_eq!(numbers(&mut log), [1, 10]);
 }
 
+/// A footer that called a removal a copy, of the very message that it removes, made that message
+/// come back, without its bytes.
+#[test]
+fn a_removal_that_a_footer_calls_a_copy_is_no_message() {
+    let base = SIZE as u64;
+    let mut file = File::new(base).record(Kind::Removal, 1, RECORDS as u64, &[]);
+    let lie = File::new(base).record(Kind::Copy, 1, RECORDS as u64, &[]);
+    file.footer = lie.footer;
+    let root = write(&[File::new(0).message(1).message(2).sealed(), file.sealed()]);
+    let (_directory, mut log) = try_open(&root).unwrap();
+    assert_eq!(numbers(&mut log), [2]);
+    push(&mut log, b"pushed").unwrap();
+    assert_eq!(numbers(&mut log), [2, 3]);
+}
+
 /// The key of a queue's hashes is in the headers. With all of them rotten a new one was taken, but
 /// footers with hashes by the old one went on to be believed: what they told of was not a member.
 #[test]

@@ -58,7 +58,9 @@ impl Log {
             // A damaged copy that nobody asked for may have gone with its segment.
             if position >= self.segments[0].base {
                 match decode(self.bytes_from(position)?, position) {
-                    Verdict::Whole(record) if record.sequence == sequence => {
+                    Verdict::Whole(record)
+                        if record.sequence == sequence && record.kind != Kind::Removal =>
+                    {
                         return Ok(Some(Place { sequence, position }));
                     }
                     // A footer has said something else: whoever asks on would come back for ever.
