@@ -10,11 +10,11 @@
 //! The lock is entered even after a panic in a closure of a caller's. Closures run before anything
 //! is changed, so the map that they leave behind is whole.
 
+use crate::clock::Clock;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 #[cfg(test)]
 mod tests;
@@ -80,18 +80,29 @@ impl std::error::Error for OutOfMemory {}
 /// The key/value store.
 pub struct Kv {
     max_memory: u64,
+    clock: Clock,
     map: Mutex<Map>,
 }
 
 impl Kv {
     /// An empty store; `max_memory` is for keys, values and bookkeeping, in bytes.
     pub fn new(max_memory: u64) -> Kv {
-        Kv { max_memory, map: Mutex::default() }
+        Kv { max_memory, clock: Clock::default(), map: Mutex::default() }
+    }
+
+    /// Entries expire by `clock` from now on, in place of the system's.
+    pub fn with_clock(self, clock: Clock) -> Kv {
+        Kv { clock, ..self }
+    }
+
+    /// The clock that entries expire by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Shows the entry of `key` to `read`; None where there is none.
     pub fn get<R>(&self, key: &[u8], read: impl FnOnce(Entry<'_>) -> R) -> Option<R> {
-        self.lock().entry(key, now_ms()).map(read)
+        self.lock().entry(key, self.clock.now_ms()).map(read)
     }
 
     /// Reads, decides and changes in one step under the lock. `decide` sees None where there is no
@@ -104,7 +115,7 @@ impl Kv {
         key: &[u8],
         decide: impl FnOnce(Option<Entry<'_>>) -> (Change<'v>, R),
     ) -> Result<R, OutOfMemory> {
-        let now_ms = now_ms();
+        let now_ms = self.clock.now_ms();
         let mut map = self.lock();
         let (change, answer) = decide(map.entry(key, now_ms));
         map.apply(key, change, now_ms, self.max_memory)?;
@@ -114,7 +125,7 @@ impl Kv {
     /// Removes the entry of `key`; false where there was none.
     pub fn delete(&self, key: &[u8]) -> bool {
         let mut map = self.lock();
-        let was_there = map.entry(key, now_ms()).is_some();
+        let was_there = map.entry(key, self.clock.now_ms()).is_some();
         let removed = map.remove(key);
         drop(map);
         drop(removed);
@@ -154,23 +165,23 @@ impl Kv {
     /// Up to `count` keys after `cursor`, and the next cursor (0: the end). Keys come in the order
     /// of their creation, so every key that stays is returned exactly once.
     pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<Box<[u8]>>) {
-        self.lock().scan(cursor, count, now_ms())
+        self.lock().scan(cursor, count, self.clock.now_ms())
     }
 
     /// A number that changes whenever the entry does, its time of expiry included; 0 where there
     /// is none (WATCH).
     pub fn stamp(&self, key: &[u8]) -> u64 {
-        self.lock().slot(key, now_ms()).map_or(0, |slot| slot.stamp)
+        self.lock().slot(key, self.clock.now_ms()).map_or(0, |slot| slot.stamp)
     }
 
     /// Removes expired entries, a bounded number of them; called about once a second.
     pub fn sweep(&self) {
-        self.lock().expire(now_ms(), SWEEP_ENTRIES);
+        self.lock().expire(self.clock.now_ms(), SWEEP_ENTRIES);
     }
 
     fn lock(&self) -> MutexGuard<'_, Map> {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.clear_at_ms != 0 && has_passed(map.clear_at_ms, now_ms()) {
+        if map.clear_at_ms != 0 && has_passed(map.clear_at_ms, self.clock.now_ms()) {
             drop(map.take());
         }
         map
@@ -358,11 +369,4 @@ fn cost(key: &[u8], value_len: usize) -> u64 {
 
 fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
     expires_ms != 0 && expires_ms <= now_ms
-}
-
-/// The time that entries expire by: Unix time in milliseconds. A clock before 1970 reads
-/// as 0, and then nothing expires.
-pub(crate) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

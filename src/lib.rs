@@ -13,8 +13,10 @@
 //! - [`session`] is one client's state: bytes in, bytes out,
 //! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
-//! - [`options`] and [`logging`] are the command line and the log lines of the daemon.
+//! - [`options`] and [`logging`] are the command line and the log lines of the daemon, [`clock`]
+//!   is the time of day.
 
+pub mod clock;
 pub mod kv;
 pub mod logging;
 pub mod options;

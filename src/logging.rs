@@ -4,11 +4,11 @@
 //! characters are escaped, so that no client can forge a line. A line that cannot be written is
 //! lost and nothing else happens. A panic is logged as a line as well.
 
+use crate::clock::Clock;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::panic;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Logs records of `level` and above to standard error from now on, and panics too. Only the first
 /// call of a process has an effect.
@@ -28,7 +28,7 @@ impl Log for StandardError {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = Clock::default().now();
             let line = line(now.as_secs(), record.level().as_str(), &record.args().to_string());
             // In one write, so that lines of two threads never mix.
             let _ = std::io::stderr().write_all(line.as_bytes());

@@ -1,7 +1,7 @@
 //! A client's whole conversation: bytes in, bytes out, over the stores in memory.
 //!
-//! 1. The same bytes get the same answer, however they are cut into reads. Where a second try gets
-//!    another answer, the clock speaks (TIME, PTTL), and numbers are left out of the comparison.
+//! 1. The same bytes get the same answer, however they are cut into reads. The clock stands still,
+//!    so that nothing else can make a difference.
 //! 2. A session consumes no more than there is, asks for more than there is, and never stands
 //!    still.
 //! 3. A piece of output is bounded, whatever has been asked for.
@@ -9,10 +9,12 @@
 //!    never loses step. Modules `session_redis` and `session_memcached` count.
 
 use super::cuts::cuts;
+use mq::clock::Clock;
 use mq::kv::Kv;
 use mq::queue::{Limits, MemoryBacking, Policy, Queues};
 use mq::session::{Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 /// The longest message in bytes: small, so that short inputs reach it.
 pub const MAX_MESSAGE: usize = 300;
@@ -20,8 +22,8 @@ pub const MAX_MESSAGE: usize = 300;
 /// Bytes for each store, for the same reason.
 const MAX_MEMORY: u64 = 5000;
 
-/// How often a conversation that the clock may have changed is tried.
-const TRIES: usize = 20;
+/// When all conversations take place, the time since 1970.
+const NOW: Duration = Duration::from_micros(1_700_000_000_123_456);
 
 /// What a conversation came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +41,12 @@ fn stores() -> [Store; 2] {
     let limits = Limits { max_queues: 3, max_queue_len: 8 };
     let backing = Box::new(MemoryBacking::new(MAX_MEMORY));
     let queues = Queues::open(backing, limits, Policy::Always).expect("there is nothing to read");
-    [Store::Queues(Arc::new(queues)), Store::Kv(Arc::new(Kv::new(MAX_MEMORY)))]
+    let (queues, kv) = (queues.with_clock(standing()), Kv::new(MAX_MEMORY).with_clock(standing()));
+    [Store::Queues(Arc::new(queues)), Store::Kv(Arc::new(kv))]
+}
+
+fn standing() -> Clock {
+    Clock::new(|| NOW)
 }
 
 fn share(store: Store) -> Arc<Shared> {
@@ -69,32 +76,9 @@ pub fn check<S: Session>(
         };
         let whole = play(&[input]);
         for pieces in cuts(input) {
-            let is_same = play(&pieces) == whole
-                || agree(|| play(&[input]), || play(&pieces))
-                || counts_milliseconds(input);
-            assert!(is_same, "cut into reads: {pieces:?}");
+            assert_eq!(play(&pieces), whole, "cut into reads: {pieces:?}");
         }
     }
-}
-
-/// Whether both ways come to the same, the clock aside.
-fn agree(whole: impl Fn() -> Outcome, cut: impl Fn() -> Outcome) -> bool {
-    (0..TRIES).any(|_| {
-        let (one, other) = (whole(), cut());
-        one == other || (one != whole() && without_numbers(one) == without_numbers(other))
-    })
-}
-
-/// Whether a value may be told to expire after milliseconds: on a busy machine it is there in every
-/// short conversation and gone in every long one.
-fn counts_milliseconds(input: &[u8]) -> bool {
-    let has = |word: &[u8]| input.windows(word.len()).any(|here| here.eq_ignore_ascii_case(word));
-    has(b"PX") || has(b"PEXPIRE")
-}
-
-fn without_numbers(mut outcome: Outcome) -> Outcome {
-    outcome.output.retain(|byte| !byte.is_ascii_digit());
-    outcome
 }
 
 /// Feeds the pieces as a server would.

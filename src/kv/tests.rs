@@ -2,6 +2,7 @@
 
 use super::*;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering::Relaxed;
 
 const PLENTY: u64 = 1 << 20;
 
@@ -59,7 +60,7 @@ fn expired_entries_make_room_before_a_set_is_refused() {
 #[test]
 fn a_new_value_has_a_new_cas_and_a_touch_only_a_new_stamp() {
     let kv = Kv::new(PLENTY);
-    let later_ms = now_ms() + 100_000;
+    let later_ms = kv.clock().now_ms() + 100_000;
     assert_eq!(kv.stamp(b"k"), 0);
     put(&kv, b"k", b"v").unwrap();
     let (cas, stamp) = (kv.get(b"k", |entry| entry.cas), kv.stamp(b"k"));
@@ -101,15 +102,34 @@ fn everything_goes_at_the_time_to_clear_and_nothing_after_it() {
     let kv = Kv::new(PLENTY);
     put(&kv, b"k", b"v").unwrap();
     let cas = kv.get(b"k", |entry| entry.cas);
-    kv.clear_at(now_ms() + 100_000);
+    kv.clear_at(kv.clock().now_ms() + 100_000);
     assert_eq!(kv.len(), 1);
     kv.clear_at(1);
     assert_eq!((kv.len(), kv.bytes(), value(&kv, b"k")), (0, 0, None));
     put(&kv, b"k", b"v").unwrap();
     assert!(kv.get(b"k", |entry| entry.cas) > cas, "no cas comes twice");
-    kv.clear_at(now_ms() + 100_000);
+    kv.clear_at(kv.clock().now_ms() + 100_000);
     kv.clear();
     assert_eq!(kv.lock().clear_at_ms, 0);
+}
+
+#[test]
+fn entries_expire_by_the_clock_that_the_store_is_given() {
+    let (clock, time_ms) = crate::clock::set_by_hand();
+    let kv = Kv::new(PLENTY).with_clock(clock);
+    let end_ms = kv.clock().now_ms() + 1;
+    kv.update(b"k", |_| (set(b"v", end_ms), ())).unwrap();
+    assert_eq!(value(&kv, b"k"), Some(b"v".into()));
+    kv.sweep();
+    assert_eq!((kv.len(), kv.scan(0, 10).1.len()), (1, 1));
+    time_ms.fetch_add(1, Relaxed);
+    assert_eq!((value(&kv, b"k"), kv.stamp(b"k"), kv.scan(0, 10).1.len()), (None, 0, 0));
+    assert!(!kv.delete(b"k"));
+    kv.update(b"l", |_| (set(b"v", end_ms + 1), ())).unwrap();
+    time_ms.fetch_add(1, Relaxed);
+    assert_eq!(kv.len(), 1);
+    kv.sweep();
+    assert_eq!(kv.len(), 0);
 }
 
 #[test]

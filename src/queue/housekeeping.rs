@@ -30,7 +30,7 @@ impl Queues {
 
     fn tidy_locked(&self, slot: &Arc<Slot>) -> Option<Tidied> {
         let mut state = slot.lock().ok()?;
-        if state.queue.as_ref()?.may_have_expired_head() {
+        if state.queue.as_ref()?.may_have_expired_head(self.clock.now_ms()) {
             let mut nobody_waits = Ticket::default();
             let dropped = self.run(slot, &mut state, &mut nobody_waits, Queue::drop_expired_head);
             if let Err(error) = dropped {

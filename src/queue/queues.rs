@@ -11,6 +11,7 @@ use super::held::Handle;
 use super::single::Queue;
 use super::slot::{Slot, State};
 use super::{Backing, Committed, Durability, Message, NewMessage, Policy, QueueError, Ticket};
+use crate::clock::Clock;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -33,6 +34,7 @@ pub struct Queues {
     limits: Limits,
     commit: Commit,
     pub(super) chores: Chores,
+    pub(super) clock: Clock,
 }
 
 /// The longest name of a queue in bytes, in every store: what a segment's header holds.
@@ -65,7 +67,18 @@ impl Queues {
             slots.by_name.insert(name, Arc::new(slot));
         }
         let (slots, commit) = (RwLock::new(slots), Commit::new(policy));
-        Ok(Queues { slots, backing, limits, commit, chores: Chores::default() })
+        let (chores, clock) = (Chores::default(), Clock::default());
+        Ok(Queues { slots, backing, limits, commit, chores, clock })
+    }
+
+    /// Messages expire by `clock` from now on, in place of the system's.
+    pub fn with_clock(self, clock: Clock) -> Queues {
+        Queues { clock, ..self }
+    }
+
+    /// The clock that messages expire by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     // The map is changed by single insertions and removals: what a panic left is good.
@@ -193,6 +206,7 @@ impl Queues {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
+        queue.now_ms = self.clock.now_ms();
         let result = work(queue);
         // Also after an error: what was done before it counts.
         let changed = slot.note(queue);

@@ -2,7 +2,6 @@
 //! affair.
 
 use super::{Message, MessageStore, NewMessage, Place, QueueError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Expired messages that go at once.
 const EXPIRED_AT_ONCE: usize = 1000;
@@ -11,25 +10,21 @@ const EXPIRED_AT_ONCE: usize = 1000;
 pub struct Queue {
     store: Box<dyn MessageStore>,
     max_len: u64,
+    /// The time of what is being done, Unix time in milliseconds: one for all of a command.
+    pub(super) now_ms: u64,
     /// Whether messages came or went since the last look.
     pub(super) changed: bool,
     /// When the message at the head expires, 0 = never; None: not looked at yet.
     head_expires_ms: Option<u64>,
 }
 
-/// Unix time in milliseconds.
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn has_expired(message: &Message<'_>, now_ms: u64) -> bool {
-    message.expires_ms != 0 && message.expires_ms <= now_ms
+fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
+    expires_ms != 0 && expires_ms <= now_ms
 }
 
 impl Queue {
     pub(super) fn new(store: Box<dyn MessageStore>, max_len: u64) -> Queue {
-        Queue { store, max_len, changed: false, head_expires_ms: None }
+        Queue { store, max_len, now_ms: 0, changed: false, head_expires_ms: None }
     }
 
     pub(super) fn store(&mut self) -> &mut dyn MessageStore {
@@ -63,23 +58,22 @@ impl Queue {
         if self.store.is_empty() {
             self.head_expires_ms = None;
         }
-        self.store.push(message, now_ms())?;
+        self.store.push(message, self.now_ms)?;
         self.changed = true;
         Ok(())
     }
 
-    /// Whether the message at the head may have expired.
-    pub(super) fn may_have_expired_head(&self) -> bool {
-        let is_due = |expires_ms: u64| expires_ms != 0 && expires_ms <= now_ms();
+    /// Whether the message at the head may have expired at `now_ms`.
+    pub(super) fn may_have_expired_head(&self, now_ms: u64) -> bool {
+        let is_due = |expires_ms: u64| has_passed(expires_ms, now_ms);
         !self.store.is_empty() && self.head_expires_ms.is_none_or(is_due)
     }
 
     /// Removes expired messages from the head, a bounded number of them.
     pub(super) fn drop_expired_head(&mut self) -> Result<(), QueueError> {
-        let now_ms = now_ms();
         for _ in 0..EXPIRED_AT_ONCE {
             let Some((place, message)) = self.store.next(0)? else { break };
-            if !has_expired(&message, now_ms) {
+            if !has_passed(message.expires_ms, self.now_ms) {
                 self.head_expires_ms = Some(message.expires_ms);
                 break;
             }
@@ -110,9 +104,8 @@ impl Queue {
     /// Shows the oldest message to `take`, then removes it. When this answers an error after `take`
     /// ran, the message has stayed, and what `take` made of it is to be thrown away.
     pub fn pop<R>(&mut self, take: impl FnOnce(Message<'_>) -> R) -> Result<Option<R>, QueueError> {
-        let now_ms = now_ms();
         while let Some((place, message)) = self.store.next(0)? {
-            let wanted = !has_expired(&message, now_ms);
+            let wanted = !has_passed(message.expires_ms, self.now_ms);
             if !wanted {
                 self.take_out(place)?;
                 continue;
@@ -130,10 +123,9 @@ impl Queue {
         from: u64,
         mut show: impl FnMut(Message<'_>) -> bool,
     ) -> Result<(), QueueError> {
-        let now_ms = now_ms();
         let mut from = from;
         while let Some((place, message)) = self.store.next(from)? {
-            if !has_expired(&message, now_ms) && !show(message) {
+            if !has_passed(message.expires_ms, self.now_ms) && !show(message) {
                 break;
             }
             from = place.sequence + 1;
@@ -160,9 +152,9 @@ impl Queue {
         body: &[u8],
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<R>, QueueError> {
-        let now_ms = now_ms();
+        let now_ms = self.now_ms;
         while let Some((place, message)) = self.look_up(body)? {
-            if !has_expired(&message, now_ms) {
+            if !has_passed(message.expires_ms, now_ms) {
                 return Ok(Some(look(message)));
             }
             self.take_out(place)?;
@@ -181,9 +173,8 @@ impl Queue {
 
     /// Removes one message with these bytes; false: there is none.
     pub(super) fn remove_one(&mut self, body: &[u8]) -> Result<bool, QueueError> {
-        let now_ms = now_ms();
         while let Some((place, message)) = self.look_up(body)? {
-            let wanted = !has_expired(&message, now_ms);
+            let wanted = !has_passed(message.expires_ms, self.now_ms);
             self.take_out(place)?;
             if wanted {
                 return Ok(true);

@@ -7,6 +7,7 @@
 pub mod memcached;
 pub mod redis;
 
+use crate::clock::Clock;
 use crate::kv::Kv;
 use crate::queue::{Queues, Ticket};
 use std::sync::atomic::AtomicU64;
@@ -72,6 +73,16 @@ pub enum Store {
     Queues(Arc<Queues>),
     /// Keys and values.
     Kv(Arc<Kv>),
+}
+
+impl Store {
+    /// The clock that what is in the store expires by.
+    pub fn clock(&self) -> &Clock {
+        match self {
+            Store::Queues(queues) => queues.clock(),
+            Store::Kv(kv) => kv.clock(),
+        }
+    }
 }
 
 /// What the daemon was started with, as CONFIG GET, INFO and stats show it.

@@ -21,6 +21,7 @@ mod verify;
 
 use arguments::Command;
 use log::LevelFilter;
+use mq::clock::Clock;
 use mq::logging;
 use mq::storage::{InspectedQueue, Inspection, StorageError};
 use progress::{Output, Progress};
@@ -30,7 +31,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const MISTAKE: u8 = 2;
 
@@ -64,8 +64,7 @@ fn complain(reason: &str) {
 
 /// Unix time in milliseconds.
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    Clock::default().now_ms()
 }
 
 /// Bytes of the files in a folder, as far as it can be listed.

@@ -5,7 +5,7 @@
 
 use super::expiry::expires_ms;
 use super::session::{Line, server_error};
-use crate::kv::{Change, Entry, Kv, OutOfMemory, now_ms};
+use crate::kv::{Change, Entry, Kv, OutOfMemory};
 use crate::protocol::memcached::{Command, Refusal, Request, Retrieval, StoreMode, reply};
 use crate::protocol::number::parse_u64;
 use std::borrow::Cow;
@@ -20,7 +20,7 @@ pub(super) fn execute(kv: &Kv, request: &Request<'_>, max_value: usize) -> Line 
             let new = Change::Set {
                 value: Cow::Borrowed(request.data),
                 flags,
-                expires_ms: expires_at(exptime),
+                expires_ms: expires_at(kv, exptime),
             };
             store(kv, mode, key, new, request.data, max_value)
         }
@@ -56,13 +56,13 @@ pub(super) fn write_value(
     };
     let touched = kv.update(key, |entry| {
         entry.map(write);
-        (Change::Touch { expires_ms: expires_at(exptime) }, ())
+        (Change::Touch { expires_ms: expires_at(kv, exptime) }, ())
     });
     touched.map_err(server_error)
 }
 
-fn expires_at(exptime: i64) -> u64 {
-    expires_ms(exptime, now_ms()).unwrap_or(PASSED_MS)
+fn expires_at(kv: &Kv, exptime: i64) -> u64 {
+    expires_ms(exptime, kv.clock().now_ms()).unwrap_or(PASSED_MS)
 }
 
 /// `new` is what the modes store that do not look at the old value's bytes.
@@ -120,13 +120,13 @@ fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, 
 fn touch(kv: &Kv, key: &[u8], exptime: i64) -> Result<Line, OutOfMemory> {
     kv.update(key, |entry| {
         let line = if entry.is_some() { "TOUCHED" } else { "NOT_FOUND" };
-        (Change::Touch { expires_ms: expires_at(exptime) }, line.into())
+        (Change::Touch { expires_ms: expires_at(kv, exptime) }, line.into())
     })
 }
 
 /// A delay is a time like `exptime`: everything stored until then goes then.
 fn flush_all(kv: &Kv, delay: i64) {
-    match expires_ms(delay, now_ms()) {
+    match expires_ms(delay, kv.clock().now_ms()) {
         None | Some(0) => kv.clear(),
         Some(at_ms) => kv.clear_at(at_ms),
     }

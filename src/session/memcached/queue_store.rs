@@ -6,7 +6,6 @@
 
 use super::expiry::expires_ms;
 use super::session::{Line, server_error};
-use crate::kv::now_ms;
 use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
 use crate::queue::{NewMessage, QueueError, Queues, Ticket};
 
@@ -29,7 +28,7 @@ pub(super) fn execute(
 ) -> Result<Line, QueueError> {
     match request.command {
         Command::Store { mode: mode @ (StoreMode::Set | StoreMode::Add), key, flags, exptime } => {
-            match expires_ms(exptime, now_ms()) {
+            match expires_ms(exptime, queues.clock().now_ms()) {
                 Some(expires_ms) => {
                     let message = NewMessage { body: request.data, flags, expires_ms };
                     push(queues, key, &message, mode == StoreMode::Add, ticket)

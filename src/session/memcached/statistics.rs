@@ -1,6 +1,5 @@
 //! `stats`: the daemon's counters and settings under memcached's names where it has one for them.
 
-use crate::kv::now_ms;
 use crate::protocol::memcached::{Refusal, reply};
 use crate::session::{Shared, Store};
 use std::sync::atomic::Ordering;
@@ -24,7 +23,7 @@ fn general(shared: &Shared, output: &mut Vec<u8>) {
     let numbers = [
         ("pid", u64::from(std::process::id())),
         ("uptime", settings.started.uptime_s()),
-        ("time", now_ms() / 1000),
+        ("time", shared.store.clock().now().as_secs()),
         ("pointer_size", u64::from(usize::BITS)),
         ("max_connections", settings.max_clients as u64),
         ("curr_connections", counters.connections_now.load(Ordering::Relaxed)),

@@ -9,7 +9,6 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::{Reply, Version};
 use crate::session::Close;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) fn ping(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     match args.len() {
@@ -125,8 +124,8 @@ pub(super) fn quit(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
 }
 
 /// Seconds and microseconds of Unix time.
-pub(super) fn time(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+pub(super) fn time(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let since_epoch = context.shared.store.clock().now();
     reply.array(2);
     reply.bulk(since_epoch.as_secs().to_string().as_bytes());
     reply.bulk(since_epoch.subsec_micros().to_string().as_bytes());

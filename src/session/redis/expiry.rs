@@ -5,16 +5,17 @@
 
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use crate::kv::{Change, Kv, now_ms};
+use crate::clock::Clock;
+use crate::kv::{Change, Kv};
 use crate::protocol::resp::Reply;
 
 /// Milliseconds of what a client counts in.
 const SECOND: i64 = 1000;
 const MILLISECOND: i64 = 1;
 
-/// The clock as clients' numbers are: signed.
-fn now() -> i64 {
-    i64::try_from(now_ms()).unwrap_or(i64::MAX)
+/// The time as clients' numbers are: signed.
+fn now(clock: &Clock) -> i64 {
+    i64::try_from(clock.now_ms()).unwrap_or(i64::MAX)
 }
 
 /// The Unix time `count` units after `base_ms`, in milliseconds, at least 1; None: out of range.
@@ -40,7 +41,7 @@ pub(super) struct SetOptions {
 
 impl SetOptions {
     /// The options of `SET key value ...`, from word 3 on.
-    pub fn parse(args: Args<'_>) -> Result<SetOptions, Refusal> {
+    pub fn parse(args: Args<'_>, clock: &Clock) -> Result<SetOptions, Refusal> {
         let mut options = SetOptions::default();
         let mut index = 3;
         while index < args.len() {
@@ -54,7 +55,7 @@ impl SetOptions {
             } else if args.is(index, "keepttl") && options.expires_ms.is_none() {
                 options.keep_expiry = true;
             } else if index + 1 < args.len() && !has_expiry {
-                options.expires_ms = Some(set_expiry(args, index)?);
+                options.expires_ms = Some(set_expiry(args, index, clock)?);
                 index += 1;
             } else {
                 return Err(SYNTAX_ERROR.into());
@@ -71,10 +72,10 @@ impl SetOptions {
 }
 
 /// `EX s`, `PX ms`, `EXAT s` or `PXAT ms` at `index`.
-fn set_expiry(args: Args<'_>, index: usize) -> Result<u64, Refusal> {
+fn set_expiry(args: Args<'_>, index: usize, clock: &Clock) -> Result<u64, Refusal> {
     let (unit_ms, base_ms) = match args.get(index).to_ascii_lowercase().as_slice() {
-        b"ex" => (SECOND, now()),
-        b"px" => (MILLISECOND, now()),
+        b"ex" => (SECOND, now(clock)),
+        b"px" => (MILLISECOND, now(clock)),
         b"exat" => (SECOND, 0),
         b"pxat" => (MILLISECOND, 0),
         _ => return Err(SYNTAX_ERROR.into()),
@@ -156,7 +157,7 @@ fn expire_after(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let conditions = Conditions::parse(args)?;
-    let new_ms = deadline_ms(args.integer(2)?, unit_ms, now());
+    let new_ms = deadline_ms(args.integer(2)?, unit_ms, now(kv.clock()));
     let new_ms = new_ms.ok_or_else(|| invalid_time(command))?;
     let changed = kv.update(args.get(1), |old| match old {
         Some(entry) if conditions.hold(entry.expires_ms, new_ms) => {
@@ -209,6 +210,6 @@ fn left_ms(kv: &Kv, key: &[u8]) -> i64 {
     match kv.get(key, |entry| entry.expires_ms) {
         None => -2,
         Some(0) => -1,
-        Some(at_ms) => i64::try_from(at_ms.saturating_sub(now_ms())).unwrap_or(i64::MAX),
+        Some(at_ms) => i64::try_from(at_ms.saturating_sub(kv.clock().now_ms())).unwrap_or(i64::MAX),
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn set(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let options = SetOptions::parse(args)?;
+    let options = SetOptions::parse(args, kv.clock())?;
     let stored = kv.update(args.get(1), |old| {
         if options.get {
             match old {

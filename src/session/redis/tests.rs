@@ -13,6 +13,7 @@ mod strings;
 mod transaction;
 
 use super::RedisSession;
+use crate::clock::Clock;
 use crate::kv::Kv;
 use crate::queue::{Limits, MemoryBacking, Policy, Queues};
 use crate::session::{Advance, Session, Settings, Shared, Store};
@@ -34,6 +35,11 @@ impl Daemon {
 
     pub fn with_kv(max_memory: u64) -> Daemon {
         Daemon::new(Store::Kv(Arc::new(Kv::new(max_memory))), "kv")
+    }
+
+    /// With the clock that is given, in place of the system's.
+    pub fn with_kv_at(clock: Clock) -> Daemon {
+        Daemon::new(Store::Kv(Arc::new(Kv::new(1 << 30).with_clock(clock))), "kv")
     }
 
     fn new(store: Store, name: &'static str) -> Daemon {

@@ -14,20 +14,15 @@ use super::super::segment::{Segment, SegmentHeader, file_name, sync_directory};
 use super::super::settings::LogSettings;
 use super::sync::Doomed;
 use super::{FIRST_SEGMENT_SIZE, Log};
+use crate::clock::Clock;
 use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 /// What a segment's file system allocates in, in bytes.
 const BLOCK: u64 = 4096;
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Removal records that fit into `bytes`.
 fn removals_in(bytes: u64) -> u64 {
@@ -56,7 +51,8 @@ impl Log {
     /// Makes the first segment in a new folder, durable with its name.
     fn begin(directory: &Path, name: &[u8], settings: &LogSettings) -> Result<Log, StorageError> {
         let hash_key = random_hash_key();
-        let header = SegmentHeader { created_ms: now_ms(), hash_key, name: name.into() };
+        let header =
+            SegmentHeader { created_ms: Clock::default().now_ms(), hash_key, name: name.into() };
         let size = FIRST_SEGMENT_SIZE.min(settings.segment_size);
         let segment = Segment::create(directory, 0, size, &header)?;
         directory.parent().map_or(Ok(()), sync_directory)?;
@@ -350,7 +346,11 @@ impl Log {
 
     /// The header of a new segment.
     fn header(&self) -> SegmentHeader {
-        SegmentHeader { created_ms: now_ms(), hash_key: self.hash_key, name: self.name.clone() }
+        SegmentHeader {
+            created_ms: Clock::default().now_ms(),
+            hash_key: self.hash_key,
+            name: self.name.clone(),
+        }
     }
 
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. True

@@ -1,10 +1,11 @@
 //! Transcripts against the key/value store.
 
-use super::{Client, kv, play};
+use super::{Client, kv, play, shared};
+use crate::clock::set_by_hand;
 use crate::kv::Kv;
 use crate::session::{OUTPUT_PIECE, Store};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
 fn values_are_stored_under_the_conditions_of_each_verb() {
@@ -111,13 +112,14 @@ fn flush_all_empties_the_store_now() {
 
 #[test]
 fn flush_all_with_a_delay_takes_what_was_stored_until_then() {
-    let mut client = Client::new(&kv());
+    let (clock, time_ms) = set_by_hand();
+    let mut client = Client::new(&shared(Store::Kv(Arc::new(Kv::new(1 << 20).with_clock(clock)))));
     assert_eq!(client.ask(b"set a 0 0 1\r\nx\r\nflush_all 1\r\n"), b"STORED\r\nOK\r\n");
     assert_eq!(
         client.ask(b"set b 0 0 1\r\nx\r\nget a\r\n"),
         b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n"
     );
-    std::thread::sleep(Duration::from_millis(1100));
+    time_ms.fetch_add(1000, Relaxed);
     assert_eq!(client.ask(b"set c 0 0 1\r\nx\r\n"), b"STORED\r\n");
     assert_eq!(client.ask(b"get a b c\r\n"), b"VALUE c 0 1\r\nx\r\nEND\r\n");
 }
@@ -152,7 +154,7 @@ fn a_value_may_not_grow_over_the_limit() {
 
 #[test]
 fn a_full_store_refuses_and_keeps_what_it_has() {
-    let full = || super::shared(Store::Kv(Arc::new(Kv::new(300))));
+    let full = || shared(Store::Kv(Arc::new(Kv::new(300))));
     play(
         full,
         &[

@@ -1,12 +1,14 @@
 //! Transcripts against the queue stores.
 
 use super::{Client, play, queues, shared};
+use crate::clock::set_by_hand;
 use crate::queue::{
     Backing, Limits, MemoryBacking, Message, MessageStore, NewMessage, Place, Policy, QueueError,
     Queues,
 };
 use crate::session::{Shared, Store};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
 fn set_pushes_and_get_pops_the_oldest_with_its_flags() {
@@ -255,4 +257,23 @@ fn a_pop_that_fails_takes_its_value_back_and_keeps_what_was_popped_before() {
             ("scard s\r\n", "1\r\n"),
         ],
     );
+}
+
+#[test]
+fn messages_expire_by_the_clock_that_the_queues_are_given() {
+    let (clock, time_ms) = set_by_hand();
+    let backing = Box::new(MemoryBacking::new(1 << 20));
+    let limits = Limits { max_queues: 1, max_queue_len: 2 };
+    let queues = Queues::open(backing, limits, Policy::Never).unwrap().with_clock(clock);
+    let mut client = Client::new(&shared(Store::Queues(Arc::new(queues))));
+    let push = b"add q 0 1 1\r\na\r\nadd q 0 2 1\r\nb\r\n";
+    assert_eq!(client.ask(push), b"STORED\r\nSTORED\r\n");
+    assert_eq!(client.ask(b"add q 0 0 1\r\nc\r\n"), b"NOT_STORED\r\n", "it is full");
+    time_ms.fetch_add(999, Relaxed);
+    assert_eq!(client.ask(b"sismember q 0 0 1\r\na\r\n"), b"1\r\n");
+    time_ms.fetch_add(1, Relaxed);
+    assert_eq!(client.ask(b"sismember q 0 0 1\r\na\r\n"), b"0\r\n");
+    assert_eq!(client.ask(b"add q 0 0 1\r\nc\r\n"), b"STORED\r\n");
+    time_ms.fetch_add(1000, Relaxed);
+    assert_eq!(client.ask(b"get q\r\n"), b"VALUE q 0 1\r\nc\r\nEND\r\n");
 }

@@ -1,6 +1,10 @@
 //! The commands of the key/value store.
 
 use super::{Daemon, kv_client, request};
+use crate::clock::set_by_hand;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::sleep;
+use std::time::Duration;
 
 const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range|";
 const INVALID_TIME: &str = "-ERR invalid expire time in 'set' command|";
@@ -72,6 +76,50 @@ fn set_sets_or_keeps_the_time_of_expiry() {
         ("SET k v EX 9223372036854775807", INVALID_TIME),
         ("SET k v PX 9223372036854775807", INVALID_TIME),
     ]);
+}
+
+/// By a clock that went on while a conversation was cut into many reads, a value was there in the
+/// whole one and gone in the other: found by fuzzing.
+#[test]
+fn a_value_expires_when_the_clock_says_so_and_however_it_is_cut() {
+    let set_and_get = b"SET k v\r\nPEXPIRE k 1\r\nGET k\r\nPTTL k\r\n";
+    let (clock, time_ms) = set_by_hand();
+    let mut whole = Daemon::with_kv_at(clock.clone()).client();
+    let mut cut = Daemon::with_kv_at(clock).client();
+    let replies = whole.raw(set_and_get);
+    assert_eq!(replies, b"+OK\r\n:1\r\n$1\r\nv\r\n:1\r\n");
+    let mut pieces = Vec::new();
+    for line in set_and_get.split_inclusive(|byte| *byte == b'\n') {
+        sleep(Duration::from_millis(2));
+        pieces.extend(cut.raw(line));
+    }
+    assert_eq!(pieces, replies, "the clock has not moved");
+    time_ms.fetch_add(1, Relaxed);
+    for client in [&mut whole, &mut cut] {
+        client.check(&[("GET k", "$-1|"), ("PTTL k", ":-2|"), ("EXISTS k", ":0|")]);
+    }
+}
+
+#[test]
+fn time_and_all_times_of_expiry_are_of_one_clock() {
+    let (clock, time_ms) = set_by_hand();
+    let mut client = Daemon::with_kv_at(clock).client();
+    client.check(&[
+        ("TIME", "*2|$10|1700000000|$6|123000|"),
+        ("SET k v PX 1", "+OK|"),
+        ("SET l v EX 1", "+OK|"),
+        ("SET m v PXAT 1700000001124", "+OK|"),
+        ("SET n v EXAT 1700000002", "+OK|"),
+        ("EXISTS k l m n", ":4|"),
+        ("TTL l", ":1|"),
+        ("PTTL n", ":1877|"),
+    ]);
+    let steps = [(1, ":3|"), (998, ":3|"), (1, ":2|"), (1, ":1|"), (875, ":1|"), (1, ":0|")];
+    for (step_ms, left) in steps {
+        time_ms.fetch_add(step_ms, Relaxed);
+        client.check(&[("EXISTS k l m n", left)]);
+    }
+    client.check(&[("TIME", "*2|$10|1700000002|$1|0|")]);
 }
 
 #[test]
