@@ -3,6 +3,7 @@
 
 use super::capture::captured;
 use super::oracle::Expected;
+use super::program;
 use super::world::{Files, Queue, SEGMENT_SIZE, fast_directory, read_files};
 use mq::storage::{DataDirectory, Inspection, Label, Log, NewMessage, StorageError, Weight};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +65,9 @@ impl<'a> Case<'a> {
     fn check(&self, root: &Path) -> Result<(), String> {
         self.write(root);
         let verified = self.verify(root)?;
+        if is_new(&verified) {
+            self.verify_by_program(root, &verified)?;
+        }
         ensure(self.is_untouched(root), || "verifying has written".into())?;
         let weighs = |weight: Weight| verified.iter().any(|(label, _)| label.weight() == weight);
         let is_refused = weighs(Weight::Refusal);
@@ -93,22 +97,42 @@ impl<'a> Case<'a> {
     fn verify(&self, root: &Path) -> Result<Said, String> {
         let inspection = Inspection::new(root);
         let mut all = Said::new();
-        for (folder, Folder { expected, .. }) in &self.folders {
+        for folder in self.folders.keys() {
             let found = inspection.verify(folder).map_err(|error| error.to_string())?;
             let found: Said =
                 found.into_iter().map(|found| (found.label, below(root, &found.file))).collect();
-            let wanted = |(label, file): &(Label, String)| match file.is_empty() {
-                true => (*label, folder.clone()),
-                false => (*label, format!("{folder}/{file}")),
-            };
-            let wanted: Said = expected.said.iter().map(wanted).collect();
-            let more = found.difference(&wanted).all(|(label, _)| expected.may.contains(label));
-            ensure(more && wanted.is_subset(&found), || {
-                format!("verifying says {found:?}, expected {wanted:?}")
-            })?;
+            self.compare(folder, &found)?;
             all.extend(found);
         }
         Ok(all)
+    }
+
+    /// What the program says is what is expected, and what is `verified`.
+    fn verify_by_program(&self, root: &Path, verified: &Said) -> Result<(), String> {
+        let (lines, code) = program::verify(root);
+        let said = labels(root, &lines);
+        for folder in self.folders.keys() {
+            let is_inside = |(_, file): &&(Label, String)| file.split('/').next() == Some(folder);
+            self.compare(folder, &said.iter().filter(is_inside).cloned().collect())?;
+        }
+        ensure(verified.is_subset(&said), || format!("the program: {lines:?}"))?;
+        let is_sound = said.iter().all(|(label, _)| label.weight() == Weight::Note);
+        let wanted = if is_sound { Some(0) } else { Some(1) };
+        ensure(code == wanted, || format!("the program has exit code {code:?}: {lines:?}"))
+    }
+
+    /// What is said of a folder is what is expected.
+    fn compare(&self, folder: &str, found: &Said) -> Result<(), String> {
+        let Expected { said, may, .. } = &self.folders[folder].expected;
+        let wanted = |(label, file): &(Label, String)| match file.is_empty() {
+            true => (*label, folder.to_string()),
+            false => (*label, format!("{folder}/{file}")),
+        };
+        let wanted: Said = said.iter().map(wanted).collect();
+        let more = found.difference(&wanted).all(|(label, _)| may.contains(label));
+        ensure(more && wanted.is_subset(found), || {
+            format!("verifying says {found:?}, expected {wanted:?}")
+        })
     }
 
     /// A start, which says nothing but what is `known`, and work; answers what it said.
@@ -149,12 +173,18 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Whether no case before had these labels.
+fn is_new(said: &Said) -> bool {
+    static SEEN: Mutex<BTreeSet<Vec<Label>>> = Mutex::new(BTreeSet::new());
+    SEEN.lock().unwrap().insert(said.iter().map(|(label, _)| *label).collect())
+}
+
 fn ensure(is_so: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(what()) }
 }
 
 fn open(root: &Path, is_strict: bool) -> Result<(DataDirectory, Vec<Log>), StorageError> {
-    let directory = DataDirectory::open(root, SEGMENT_SIZE, is_strict)?;
+    let directory = program::open(|| DataDirectory::open(root, SEGMENT_SIZE, is_strict))?;
     let logs = directory.open_logs()?;
     Ok((directory, logs))
 }

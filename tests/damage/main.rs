@@ -3,7 +3,8 @@
 //!
 //! Every case changes the files of a queue (or of several) and then looks at four things:
 //!
-//! 1. `Inspection::verify` names the fault, with the file, and writes nothing.
+//! 1. `Inspection::verify` names the fault, with the file, and writes nothing. So does the program
+//!    `mq-dump verify`, for each set of labels once.
 //! 2. A strict start refuses what is damage and touches nothing.
 //! 3. A start delivers exactly what the oracle says: no message that was not pushed, none that was
 //!    popped or removed but where the recovery table says so, and every one that is outside the
@@ -31,6 +32,8 @@ mod drill;
 mod image;
 mod moves;
 mod oracle;
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../common/random.rs"]
 mod random;
 mod world;

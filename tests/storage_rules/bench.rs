@@ -3,7 +3,8 @@
 //! The few offsets that tests need are written here as `storage-format.md` gives them.
 
 pub use super::capture::captured;
-use mq::storage::{DataDirectory, Log, NewMessage, StorageError};
+use super::program;
+use mq::storage::{DataDirectory, Finding, Inspection, Log, NewMessage, StorageError, Weight};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ impl Bench {
     /// A new queue `q`.
     pub fn new(segment_size: u64) -> Bench {
         let root = TempDir::new().unwrap();
-        let directory = DataDirectory::open(root.path(), segment_size, false).unwrap();
+        let directory = open_directory(root.path(), segment_size, false).unwrap();
         let log = directory.create_log(b"q").unwrap();
         Bench { log, directory, root, segment_size }
     }
@@ -142,13 +143,47 @@ pub fn with_files(files: &Files) -> TempDir {
     root
 }
 
+/// What is found in a data directory; `mq-dump verify` says the same.
+pub fn verified(root: &Path) -> Vec<Finding> {
+    let inspection = Inspection::new(root);
+    let mut found = inspection.verify_directory().unwrap();
+    for folder in inspection.folders(None).unwrap() {
+        found.extend(inspection.verify(&folder).unwrap());
+    }
+    let (lines, code) = program::verify(root);
+    let (summary, said) = lines.split_last().unwrap();
+    let wanted = |finding: &Finding| {
+        let label = finding.label;
+        let weight = match label.weight() {
+            Weight::Note => "note",
+            Weight::Damage => "damage",
+            Weight::Refusal => "refusal",
+        };
+        [finding.to_string(), format!("    {weight}: {}", label.done())]
+    };
+    assert_eq!(said, found.iter().flat_map(wanted).collect::<Vec<_>>());
+    let is_sound = found.iter().all(|finding| finding.label.weight() == Weight::Note);
+    assert_eq!(code, Some(if is_sound { 0 } else { 1 }), "{lines:?}");
+    assert_eq!(summary.contains(": no damage"), is_sound, "{summary}");
+    found
+}
+
+/// Opens a data directory, which nobody else has open.
+pub fn open_directory(
+    root: impl AsRef<Path>,
+    segment_size: u64,
+    strict: bool,
+) -> Result<DataDirectory, StorageError> {
+    program::open(|| DataDirectory::open(root.as_ref(), segment_size, strict))
+}
+
 /// Opens a data directory with one queue at the most.
 pub fn open(
     root: &Path,
     segment_size: u64,
     strict: bool,
 ) -> Result<(DataDirectory, Option<Log>), StorageError> {
-    let directory = DataDirectory::open(root, segment_size, strict)?;
+    let directory = open_directory(root, segment_size, strict)?;
     let mut logs = directory.open_logs()?;
     assert!(logs.len() < 2);
     Ok((directory, logs.pop()))

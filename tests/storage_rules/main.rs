@@ -15,6 +15,8 @@ mod common;
 mod cursor;
 mod damage;
 mod order;
+#[path = "../common/program.rs"]
+mod program;
 #[path = "../common/random.rs"]
 mod random;
 mod resources;

@@ -2,7 +2,7 @@
 //! no start does.
 
 use super::bench::*;
-use mq::storage::{DataDirectory, Finding, Inspection, Label};
+use mq::storage::{Finding, Label};
 use std::fs;
 use std::path::Path;
 
@@ -22,15 +22,6 @@ fn sealed() -> Files {
     }
     bench.log.rest();
     bench.files()
-}
-
-fn verified(root: &Path) -> Vec<Finding> {
-    let inspection = Inspection::new(root);
-    let mut found = inspection.verify_directory().unwrap();
-    for folder in inspection.folders(None).unwrap() {
-        found.extend(inspection.verify(&folder).unwrap());
-    }
-    found
 }
 
 /// Verifying says this one thing of the files; a start says it or nothing, and delivers everything.
@@ -102,7 +93,7 @@ fn rule_16_false_footer() {
 #[test]
 fn rule_16_foreign_segment_in_a_second_folder() {
     let root = tempfile::tempdir().unwrap();
-    let directory = DataDirectory::open(root.path(), SEGMENT_SIZE, false).unwrap();
+    let directory = open_directory(root.path(), SEGMENT_SIZE, false).unwrap();
     let mut log = directory.create_log(&[b'n'; 300]).unwrap();
     log.push(&new_message(b"one"), 1).unwrap();
     log.rest();
@@ -114,7 +105,7 @@ fn rule_16_foreign_segment_in_a_second_folder() {
     let found = verified(root.path());
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].label, found[0].file.to_str()), (Label::ForeignSegment, Some(&*second)));
-    let directory = DataDirectory::open(root.path(), SEGMENT_SIZE, false).unwrap();
+    let directory = open_directory(root.path(), SEGMENT_SIZE, false).unwrap();
     let refusal = directory.open_logs().err().unwrap().to_string();
     assert!(refusal.ends_with("found another [foreign-segment]"), "{refusal}");
 }
@@ -132,8 +123,8 @@ fn rule_16_dropped_queue() {
 fn rule_16_set_aside() {
     let mut files = sealed();
     files.get_mut(FIRST).unwrap()[30] ^= 1;
-    let bench = Bench::of(&files, SEGMENT_SIZE);
-    let found = verified(bench.root.path());
+    let Bench { root, .. } = Bench::of(&files, SEGMENT_SIZE);
+    let found = verified(root.path());
     let copies: Vec<_> = found.iter().filter(|found| found.label == Label::SetAside).collect();
     assert_eq!(copies.len(), 1, "{found:?}");
     assert!(copies[0].file.ends_with(format!("damaged/q-q.{FIRST}")));

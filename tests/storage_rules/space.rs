@@ -2,7 +2,7 @@
 
 use super::bench::*;
 use super::random::Random;
-use mq::storage::{DataDirectory, StorageError};
+use mq::storage::StorageError;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -139,7 +139,7 @@ fn rule_10_what_is_popped_gives_its_segments_back() {
 #[test]
 fn rule_15_a_dropped_queue_is_gone_with_the_rename_and_unlinked_later() {
     let root = TempDir::new().unwrap();
-    let directory = DataDirectory::open(root.path(), 1 << 20, false).unwrap();
+    let directory = open_directory(root.path(), 1 << 20, false).unwrap();
     let mut log = directory.create_log(b"q").unwrap();
     log.push(&new_message(b"dead"), 1).unwrap();
     log.sync_now().unwrap();
@@ -193,7 +193,7 @@ fn rule_15_what_was_begun_for_a_dropped_queue_never_reaches_the_next_of_its_name
 fn rule_15_a_name_of_any_bytes_stays_in_the_directory_and_comes_back() {
     let parent = TempDir::new().unwrap();
     let root = parent.path().join("data");
-    let directory = DataDirectory::open(&root, 1 << 20, false).unwrap();
+    let directory = open_directory(&root, 1 << 20, false).unwrap();
     let Err(StorageError::NameTooLong { limit }) = directory.create_log(&[b'x'; 1000]) else {
         panic!("a name of any length is taken");
     };
@@ -209,7 +209,7 @@ fn rule_15_a_name_of_any_bytes_stays_in_the_directory_and_comes_back() {
     let entries = fs::read_dir(&root).unwrap().count();
     assert_eq!(entries, names.len() + 1, "a folder for each, and the lock");
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "something left the directory");
-    let directory = DataDirectory::open(&root, 1 << 20, true).unwrap();
+    let directory = open_directory(&root, 1 << 20, true).unwrap();
     let mut found = Vec::new();
     for mut log in directory.open_logs().unwrap() {
         let name = log.name().to_vec();

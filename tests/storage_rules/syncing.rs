@@ -125,7 +125,7 @@ impl Durability for Counting {
 /// A Redis server over queues on disk under `--fsync always`, in this process.
 fn serve() -> (Server, SocketAddr, Arc<Counting>, TempDir) {
     let root = TempDir::new().unwrap();
-    let directory = DataDirectory::open(root.path(), 1 << 20, true).unwrap();
+    let directory = open_directory(root.path(), 1 << 20, true).unwrap();
     let limits = QueueLimits { max_queues: 100, max_queue_len: u64::MAX };
     let backing = Box::new(DiskBacking::new(directory));
     let queues = Arc::new(Queues::open(backing, limits, Policy::Always).unwrap());
@@ -298,7 +298,7 @@ impl Backing for MeetingBacking {
 fn rule_13_queues_that_are_dirty_at_once_are_synced_side_by_side() {
     const QUEUES: usize = 5;
     let root = TempDir::new().unwrap();
-    let directory = DataDirectory::open(root.path(), 1 << 20, true).unwrap();
+    let directory = open_directory(root.path(), 1 << 20, true).unwrap();
     let (come, changed) = (Mutex::new(0), Condvar::new());
     let meeting = Arc::new(Meeting { wanted: QUEUES, come, changed });
     let backing = Box::new(MeetingBacking { directory, meeting });

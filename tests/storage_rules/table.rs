@@ -4,6 +4,7 @@
 use super::bench::*;
 use mq::storage::{Label, StorageError};
 use std::fs;
+use std::path::Path;
 
 const SEGMENT_SIZE: u64 = 16 * 1024;
 const FIRST: &str = "00000000000000000000.seg";
@@ -42,6 +43,7 @@ fn refused(files: &Files) -> StorageError {
 
 /// The label alone is said, and with `--strict` it is a refusal when it is damage.
 fn expect(files: &Files, label: &str, is_damage: bool) -> Vec<Vec<u8>> {
+    assert_eq!(found(with_files(files).path()), [label]);
     let (bodies, lines) = recovered(files);
     assert_eq!(lines.matches(&format!("[{label}]")).count(), 1, "{label} once in: {lines}");
     let labels = lines.matches('[').count();
@@ -54,6 +56,11 @@ fn expect(files: &Files, label: &str, is_damage: bool) -> Vec<Vec<u8>> {
         assert!(open(root.path(), SEGMENT_SIZE, true).is_ok(), "{label} is no damage");
     }
     bodies
+}
+
+/// The labels that verifying finds.
+fn found(root: &Path) -> Vec<&'static str> {
+    verified(root).iter().map(|finding| finding.label.name()).collect()
 }
 
 fn first(files: &mut Files) -> &mut Vec<u8> {
@@ -83,6 +90,7 @@ fn count(files: &Files) -> usize {
 #[test]
 fn rule_16_unborn_queue() {
     let root = with_files(&Files::new());
+    assert_eq!(found(root.path()), ["unborn-queue"]);
     let (opened, lines) = captured(|| open(root.path(), SEGMENT_SIZE, true).unwrap());
     assert!(opened.1.is_none());
     assert!(lines[0].contains("[unborn-queue]"), "{lines:?}");
@@ -121,6 +129,7 @@ fn rule_16_foreign_segment() {
     let files = three_segments();
     let root = with_files(&files);
     fs::rename(root.path().join("q-q"), root.path().join("q-other")).unwrap();
+    assert!(found(root.path()).contains(&"foreign-segment"));
     for strict in [false, true] {
         let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap().to_string();
         assert!(refusal.contains("[foreign-segment]"), "{refusal}");
@@ -131,6 +140,7 @@ fn rule_16_foreign_segment() {
     let moved = files.remove(FIRST).unwrap();
     files.insert(format!("{:020}.seg", 1 << 20), moved);
     let root = with_files(&files);
+    assert!(found(root.path()).contains(&"foreign-segment"));
     for strict in [false, true] {
         let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap().to_string();
         assert!(refusal.contains("base 1048576, found 0 [foreign-segment]"), "{refusal}");
@@ -146,6 +156,7 @@ fn rule_16_overlapping_segment() {
     sign(&mut copied);
     files.insert("00000000000000004096.seg".into(), copied);
     let root = with_files(&files);
+    assert!(found(root.path()).contains(&"overlapping-segment"));
     for strict in [false, true] {
         let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap().to_string();
         assert!(refusal.contains("[overlapping-segment]"), "{refusal}");
@@ -159,6 +170,7 @@ fn rule_16_newer_format() {
     last(&mut files)[HEADER_VERSION] = 2;
     sign(last(&mut files));
     let root = with_files(&files);
+    assert!(found(root.path()).contains(&"newer-format"));
     for strict in [false, true] {
         let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap();
         let refusal = refusal.to_string();
@@ -260,6 +272,7 @@ fn rule_16_lost_end() {
 fn rule_16_clean_end() {
     let files = three_segments();
     let root = with_files(&files);
+    assert!(found(root.path()).is_empty());
     let (opened, lines) = captured(|| open(root.path(), SEGMENT_SIZE, true).unwrap());
     assert_eq!(opened.1.unwrap().len() as usize, count(&files));
     let said: Vec<_> = lines.iter().filter(|line| !line.contains("[clean-end]")).collect();
