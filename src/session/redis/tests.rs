@@ -131,3 +131,14 @@ pub fn request(words: &[&[u8]]) -> Vec<u8> {
     }
     bytes
 }
+
+/// Sends all lines at once.
+pub fn pipeline(client: &mut Conversation, lines: &[&str]) -> String {
+    let bytes: Vec<u8> = lines.iter().flat_map(|line| bytes_of(line)).collect();
+    String::from_utf8_lossy(&client.raw(&bytes)).replace("\r\n", "|")
+}
+
+fn bytes_of(line: &str) -> Vec<u8> {
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    request(&words)
+}

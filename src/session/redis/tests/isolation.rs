@@ -1,6 +1,6 @@
 //! Several clients at once: transactions are alone, and a panic stops nobody.
 
-use super::Daemon;
+use super::{Daemon, pipeline};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,6 +22,30 @@ fn between_the_commands_of_a_transaction_no_other_client_runs() {
         let mut reader = daemon.client();
         while !stop.load(Ordering::Relaxed) {
             reader.check(&[("EXISTS right", ":0|"), ("SCARD left", ":1|")]);
+        }
+    });
+}
+
+#[test]
+fn a_transaction_is_alone_beside_commands_that_run_in_a_row() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = daemon.client();
+            let lines = ["SADD q a", "SADD q b", "SPOP q", "SPOP q"].repeat(200);
+            for _ in 0..100 {
+                assert_eq!(pipeline(&mut writer, &lines), ":1|:1|$1|a|$1|b|".repeat(200));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut reader = daemon.client();
+        while !stop.load(Ordering::Relaxed) {
+            reader.ask("MULTI");
+            (0..50).for_each(|_| drop(reader.ask("SCARD q")));
+            let reply = reader.ask("EXEC");
+            let (_, counts) = reply.split_once('|').unwrap();
+            assert_eq!(counts, counts[..3].repeat(50), "between two commands");
         }
     });
 }

@@ -1,18 +1,7 @@
 //! Commands of one pipeline on one queue run in a row, and answer what they answer one by one.
 
-use super::{Conversation, Daemon, request};
+use super::{Daemon, pipeline};
 use std::hash::{BuildHasher, RandomState};
-
-fn bytes_of(line: &str) -> Vec<u8> {
-    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-    request(&words)
-}
-
-/// Sends all lines at once.
-fn pipeline(client: &mut Conversation, lines: &[&str]) -> String {
-    let bytes: Vec<u8> = lines.iter().flat_map(|line| bytes_of(line)).collect();
-    String::from_utf8_lossy(&client.raw(&bytes)).replace("\r\n", "|")
-}
 
 #[test]
 fn a_pipeline_answers_what_its_commands_answer_one_by_one() {
