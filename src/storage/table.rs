@@ -10,6 +10,8 @@
 //! 2. At least one slot in six is empty, so a search ends.
 //! 3. A slot of zero is empty. So the entry 0 cannot be here: that is its owner's affair.
 
+use rustix::mm::{Advice, madvise};
+
 /// Bits of an entry below its hash.
 pub const ORDINAL_BITS: u32 = 40;
 /// These bits.
@@ -17,6 +19,9 @@ pub const ORDINAL_MASK: u64 = (1 << ORDINAL_BITS) - 1;
 
 /// Slots of a line: 64 bytes.
 const LINE: usize = 8;
+
+/// Bytes of a huge page on most machines.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// An empty slot.
 pub const EMPTY: u64 = 0;
@@ -185,11 +190,29 @@ impl Table {
         // A pointer that cannot be aligned costs speed and nothing else.
         let start = slots.as_ptr().align_offset(LINE * size_of::<u64>()).min(LINE - 1);
         slots.truncate(start + lines * LINE);
+        prefer_huge_pages(&slots);
         let old = std::mem::replace(self, Table { slots, start, lines, len: 0 });
         for entry in old.slots.into_iter().filter(|entry| *entry != EMPTY) {
             self.insert(entry);
         }
     }
+}
+
+/// Asks for huge pages where the table is larger than some of them. A question to a large table
+/// misses the caches anyway; with small pages it also misses what the processor keeps of the page
+/// table, which costs as much again.
+fn prefer_huge_pages(slots: &[u64]) {
+    let size = size_of_val(slots);
+    let skipped = slots.as_ptr().cast::<u8>().align_offset(HUGE_PAGE).min(size);
+    let inside = (size - skipped) / HUGE_PAGE * HUGE_PAGE;
+    if inside == 0 {
+        return;
+    }
+    let first = slots.as_ptr().wrapping_byte_add(skipped).cast_mut().cast();
+    // SAFETY: the range is inside of `slots`, and the advice changes no byte of it.
+    let advised = unsafe { madvise(first, inside, Advice::LinuxHugepage) };
+    // A kernel without huge pages goes on with small ones.
+    let _is_taken = advised.is_ok();
 }
 
 #[cfg(test)]
@@ -271,5 +294,33 @@ mod tests {
         let mut table = Table::default();
         (1..=10_000).for_each(|hash| assert!(table.insert(hash << ORDINAL_BITS)));
         assert_eq!(table.slots[table.start..].as_ptr().align_offset(64), 0);
+    }
+
+    /// `VmFlags` of the mapping that `address` lies in, as the system tells them.
+    fn flags_of(address: usize) -> String {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut is_wanted = false;
+        for line in maps.lines() {
+            let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            let number = |text: &str| usize::from_str_radix(text, 16).ok();
+            if let Some((Some(start), Some(end))) = range.map(|(a, b)| (number(a), number(b))) {
+                is_wanted = (start..end).contains(&address);
+            } else if is_wanted && let Some(flags) = line.strip_prefix("VmFlags:") {
+                return flags.into();
+            }
+        }
+        panic!("nothing is mapped there");
+    }
+
+    #[test]
+    fn a_large_table_asks_for_huge_pages() {
+        if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            return;
+        }
+        let mut table = Table::default();
+        table.resize(4 * HUGE_PAGE / 64);
+        let middle = table.places(table.lines / 2).start;
+        let address = table.slots[middle..].as_ptr() as usize;
+        assert!(flags_of(address).split(' ').any(|flag| flag == "hg"));
     }
 }
