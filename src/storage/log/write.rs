@@ -85,7 +85,6 @@ impl Log {
         };
         let position = self.append(&record)?;
         self.next_sequence += 1;
-        self.live_count += 1;
         self.count_live(position, size);
         self.index_insert(position, message.body);
         Ok(())
@@ -120,7 +119,6 @@ impl Log {
             self.note_removed(sequence);
         }
         self.relocated.remove(sequence);
-        self.live_count -= 1;
         self.count_dead(position, size);
         if let Some(hash) = hash {
             self.index_remove(hash, position);
@@ -174,6 +172,7 @@ impl Log {
     pub(in super::super) fn count_live_in(&mut self, index: usize, size: u64) {
         self.segments[index].live_count += 1;
         self.segments[index].live_bytes += size;
+        self.live_count += 1;
         self.live_bytes += size;
     }
 
@@ -184,8 +183,12 @@ impl Log {
 
     /// A message's record of `size` bytes in segment `index` does not live any more.
     pub(in super::super) fn count_dead_in(&mut self, index: usize, size: u64) {
-        self.segments[index].live_count -= 1;
-        self.segments[index].live_bytes -= size;
+        let segment = &mut self.segments[index];
+        // Where a footer has told of less than there is, less was counted.
+        let (count, size) = (segment.live_count.min(1), size.min(segment.live_bytes));
+        segment.live_count -= count;
+        segment.live_bytes -= size;
+        self.live_count -= count;
         self.live_bytes -= size;
     }
 

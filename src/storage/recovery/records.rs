@@ -307,7 +307,6 @@ impl Recovery {
                 return Ok(());
             }
         }
-        self.log.live_count += 1;
         self.log.count_live_in(index, size);
         Ok(())
     }
@@ -334,7 +333,6 @@ impl Recovery {
                     self.doubt(index, sequence);
                     return Ok(());
                 }
-                self.log.live_count -= 1;
                 self.log.count_dead_in(index, size);
             }
             _ => self.doubt(index, sequence),
