@@ -87,6 +87,10 @@ impl MessageStore for DiskStore {
         }
     }
 
+    fn expect(&self, body: &[u8]) {
+        self.log.expect(body);
+    }
+
     fn prepare_find(&mut self) -> Result<bool, QueueError> {
         Ok(self.log.prepare_find()?)
     }

@@ -35,6 +35,15 @@ pub struct Locked<'h> {
     state: MutexGuard<'h, State>,
 }
 
+impl Locked<'_> {
+    /// As [`MessageStore::expect`](super::MessageStore::expect).
+    pub fn expect(&mut self, body: &[u8]) {
+        if let Some(queue) = &mut self.state.queue {
+            queue.store().expect(body);
+        }
+    }
+}
+
 /// The queue that a command names, and the lock on it where that is held already.
 pub struct Target<'a, 'h> {
     /// All queues.

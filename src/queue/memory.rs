@@ -131,6 +131,10 @@ impl MessageStore for MemoryStore {
         Ok(None)
     }
 
+    fn expect(&self, body: &[u8]) {
+        self.index.expect(BodyHash::new(&self.hash_key, body));
+    }
+
     fn discard(&mut self) -> Result<(), QueueError> {
         Ok(())
     }

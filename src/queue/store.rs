@@ -49,6 +49,9 @@ pub trait MessageStore: Send {
     /// `prepare_find` is not done.
     fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
+    /// A message with these bytes will be asked for soon: a hint, which changes nothing.
+    fn expect(&self, _body: &[u8]) {}
+
     /// Does a slice of the work that `find` needs done once; true when nothing is left of it.
     fn prepare_find(&mut self) -> Result<bool, QueueError> {
         Ok(true)

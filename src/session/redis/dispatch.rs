@@ -19,7 +19,7 @@ use super::session::REPLY_LIMIT;
 use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, Run, TYPED};
 use super::transaction;
 use crate::protocol::resp::Reply;
-use crate::queue::{Handle, Queues, Target, Ticket};
+use crate::queue::{Handle, Locked, Queues, Target, Ticket};
 use crate::session::{Close, OUTPUT_PIECE, Shared, Store};
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLockReadGuard};
@@ -29,6 +29,10 @@ pub(super) const WRONG_TYPE: &str =
 
 /// The most words of the requests that run in a row, but for the last one.
 const ROW_WORDS: usize = 256;
+
+/// The longest message that a store is told to expect, in bytes: to hash it twice takes longer with
+/// a longer one than to wait for the index.
+const EXPECTED_BODY: usize = 512;
 
 /// What a command works with beside its arguments and its reply.
 pub(super) struct Context<'a> {
@@ -172,6 +176,12 @@ impl Row<'_> {
             if self.count > 0 && !command.has(FAST) {
                 break;
             }
+            if let Some(locked) = &mut locked
+                && command.has(MEMBERSHIP)
+            {
+                expect_behind(locked, command, pipeline);
+            }
+            let args = pipeline.next()?;
             let start = reply.out.len();
             context.begin(reply);
             let (queues, name) = (self.queues, args.get(1));
@@ -194,6 +204,17 @@ impl Row<'_> {
     fn goes_on_with(&self, args: Args<'_>) -> bool {
         let is_same = |handle: &Handle| handle.name() == args.get(1);
         self.count == 0 || (!args.is_inline() && self.handle.is_some_and(is_same))
+    }
+}
+
+/// Lets the store get ready for the command behind the next one, where it asks for a message as
+/// that does: what the index has of it is on the way meanwhile.
+fn expect_behind(locked: &mut Locked<'_>, command: &Command, pipeline: &mut Pipeline<'_>) {
+    if let Some(behind) = pipeline.behind()
+        && behind.is(0, command.name)
+        && behind.get(2).len() <= EXPECTED_BODY
+    {
+        locked.expect(behind.get(2));
     }
 }
 

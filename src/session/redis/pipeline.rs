@@ -9,33 +9,56 @@ use crate::protocol::resp::{Arguments, FramingError, Limits, parse};
 /// A client's bytes, and the request in them that is next.
 pub(super) struct Pipeline<'a> {
     input: &'a [u8],
-    arguments: &'a mut Arguments,
+    /// Of the request at `consumed`, and of the one behind it.
+    arguments: &'a mut [Arguments; 2],
     limits: &'a Limits,
     consumed: usize,
     /// What is at `consumed`; None: not looked at yet.
     found: Option<Result<Parsed, FramingError>>,
+    /// What is behind that.
+    found_behind: Option<Parsed>,
 }
 
 impl<'a> Pipeline<'a> {
-    /// `arguments` carries on from what earlier bytes of the next request gave.
-    pub fn new(input: &'a [u8], arguments: &'a mut Arguments, limits: &'a Limits) -> Pipeline<'a> {
-        Pipeline { input, arguments, limits, consumed: 0, found: None }
+    /// `arguments` carry on from what earlier bytes of the next two requests gave.
+    pub fn new(
+        input: &'a [u8],
+        arguments: &'a mut [Arguments; 2],
+        limits: &'a Limits,
+    ) -> Pipeline<'a> {
+        Pipeline { input, arguments, limits, consumed: 0, found: None, found_behind: None }
     }
 
     /// The next request, again and again until it is `done`; None: there is no whole one, and
     /// `rest` says why.
     pub fn next(&mut self) -> Option<Args<'_>> {
         let rest = self.input.get(self.consumed..).unwrap_or_default();
-        let found = self.found.get_or_insert_with(|| parse(rest, self.arguments, self.limits));
+        let arguments = &mut self.arguments[0];
+        let found = self.found.get_or_insert_with(|| parse(rest, arguments, self.limits));
         let Ok(Parsed::Complete { consumed }) = found else { return None };
-        Some(Args::new(rest.get(..*consumed).unwrap_or_default(), self.arguments))
+        Some(Args::new(rest.get(..*consumed).unwrap_or_default(), arguments))
+    }
+
+    /// The request behind the one that `next` has answered; None: it is not whole.
+    pub fn behind(&mut self) -> Option<Args<'_>> {
+        let Some(Ok(Parsed::Complete { consumed })) = &self.found else { return None };
+        let rest = self.input.get(self.consumed + consumed..).unwrap_or_default();
+        let arguments = &mut self.arguments[1];
+        if self.found_behind.is_none() {
+            // An error is found again when the request is the next one.
+            self.found_behind =
+                parse(rest, arguments, self.limits).inspect_err(|_| arguments.clear()).ok();
+        }
+        let Some(Parsed::Complete { consumed }) = &self.found_behind else { return None };
+        Some(Args::new(rest.get(..*consumed).unwrap_or_default(), arguments))
     }
 
     /// Goes on behind the request that `next` has answered.
     pub fn done(&mut self) {
         if let Some(Ok(Parsed::Complete { consumed })) = &self.found {
             self.consumed += consumed;
-            self.found = None;
+            self.found = self.found_behind.take().map(Ok);
+            self.arguments.swap(0, 1);
         }
     }
 
@@ -47,5 +70,56 @@ impl<'a> Pipeline<'a> {
     /// What was found behind them, if anything was looked for.
     pub fn rest(self) -> Option<Result<Parsed, FramingError>> {
         self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { max_arguments: 9, max_bulk: 99, max_inline: 99, max_request: 999 };
+
+    fn words(args: Option<Args<'_>>) -> Option<Vec<u8>> {
+        args.map(|args| args.from(0).collect::<Vec<_>>().concat())
+    }
+
+    /// All requests, with and without a look at the one behind, from every cut of the input on.
+    #[test]
+    fn a_look_behind_changes_nothing() {
+        let input = b"a 1\r\n*2\r\n$1\r\nb\r\n$1\r\n2\r\n\r\nc 3\r\n*1\r\n$1\r\nd\r\n*1\r\nx";
+        for cut in 0..=input.len() {
+            let (mut arguments, mut found, mut consumed) = (Default::default(), vec![], 0);
+            for (end, looks) in [(cut, cut % 2 == 0), (input.len(), true)] {
+                let mut pipeline = Pipeline::new(&input[consumed..end], &mut arguments, &LIMITS);
+                while let Some(next) = words(pipeline.next()) {
+                    let behind = looks.then(|| words(pipeline.behind())).flatten();
+                    assert_eq!(words(pipeline.next()).as_ref(), Some(&next), "it is next still");
+                    pipeline.done();
+                    found.push(next);
+                    assert!(behind.is_none() || behind == words(pipeline.next()), "at {cut}");
+                }
+                consumed += pipeline.consumed();
+                let rest = pipeline.rest();
+                assert_eq!(matches!(rest, Some(Err(_))), end == input.len(), "{rest:?} at {cut}");
+            }
+            assert_eq!(found, [&b"a1"[..], b"b2", b"", b"c3", b"d"]);
+            assert_eq!(consumed, input.len() - b"*1\r\nx".len());
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_or_no_request_is_not_behind() {
+        for rest in ["", "c", "*1\r\n$1\r\n", "*x\r\n"] {
+            let input = format!("a\r\nb\r\n{rest}");
+            let mut arguments = Default::default();
+            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS);
+            assert_eq!(words(pipeline.behind()), None, "nothing is next yet");
+            assert_eq!(words(pipeline.next()), Some(b"a".into()));
+            assert_eq!(words(pipeline.behind()), Some(b"b".into()));
+            pipeline.done();
+            assert_eq!(words(pipeline.next()), Some(b"b".into()));
+            assert_eq!(words(pipeline.behind()), None, "{rest}");
+        }
     }
 }

@@ -29,7 +29,7 @@ const REQUEST_BYTES: usize = 64 << 20;
 pub struct RedisSession {
     shared: Arc<Shared>,
     limits: Limits,
-    arguments: Arguments,
+    arguments: [Arguments; 2],
     pub(super) client: Client,
     pub(super) reply_limit: usize,
 }
@@ -41,7 +41,7 @@ impl RedisSession {
         RedisSession {
             limits: limits(&shared),
             shared,
-            arguments: Arguments::default(),
+            arguments: Default::default(),
             client: Client::new(id, peer),
             reply_limit: REPLY_LIMIT,
         }

@@ -238,6 +238,13 @@ impl Log {
         Ok(found)
     }
 
+    /// A message with these bytes will be asked for soon: where the index has it is brought closer.
+    pub fn expect(&self, body: &[u8]) {
+        if let Some(membership) = &self.membership {
+            membership.index.expect(BodyHash::new(&self.hash_key, body));
+        }
+    }
+
     /// Builds a slice of the index (rule 14: it is made when it is first asked for); true when it
     /// is whole.
     pub fn prepare_find(&mut self) -> Result<bool, StorageError> {
