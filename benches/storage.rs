@@ -71,7 +71,7 @@ impl Engine {
         let message = NewMessage { body, flags: 0, expires_ms: 0 };
         let mut ticket = Ticket::default();
         self.queues.prepare_membership(QUEUE).unwrap();
-        let push = |queue: &mut Queue| queue.push_unique(&message);
+        let push = |queue: &mut Queue| queue.push_unique(&message, None);
         assert!(self.queues.create(QUEUE, &mut ticket, push).unwrap());
     }
 
@@ -241,7 +241,7 @@ fn queues() {
     for number in 0..count {
         let mut ticket = Ticket::default();
         let name = format!("queue {number}");
-        let push = |queue: &mut Queue| queue.push_unique(&message);
+        let push = |queue: &mut Queue| queue.push_unique(&message, None);
         engine.queues.create(name.as_bytes(), &mut ticket, push).unwrap();
     }
     let made = start.elapsed();

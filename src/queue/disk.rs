@@ -1,7 +1,7 @@
 //! Messages on disk: the seam over a log of the storage.
 
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, Tidied};
-use crate::storage::{DataDirectory, Log, StorageError, SyncPoint, SyncWork};
+use crate::storage::{BodyHash, DataDirectory, Log, StorageError, SyncPoint, SyncWork};
 use std::io;
 use std::sync::Arc;
 
@@ -68,8 +68,17 @@ impl MessageStore for DiskStore {
         Ok(self.log.check_writable()?)
     }
 
-    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError> {
-        Ok(self.log.push(message, pushed_ms)?)
+    fn hash(&self, body: &[u8]) -> BodyHash {
+        self.log.hash(body)
+    }
+
+    fn push(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+        pushed_ms: u64,
+    ) -> Result<(), QueueError> {
+        Ok(self.log.push_hashed(message, hash, pushed_ms)?)
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
@@ -80,15 +89,19 @@ impl MessageStore for DiskStore {
         Ok(self.log.remove(place)?)
     }
 
-    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+    fn find(
+        &mut self,
+        body: &[u8],
+        hash: BodyHash,
+    ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         match self.log.prepare_find()? {
-            true => Ok(self.log.find(body)?),
+            true => Ok(self.log.find_hashed(body, hash)?),
             false => Err(QueueError::NotIndexed),
         }
     }
 
-    fn expect(&self, body: &[u8]) {
-        self.log.expect(body);
+    fn expect(&self, hash: BodyHash) {
+        self.log.expect(hash);
     }
 
     fn prepare_find(&mut self) -> Result<bool, QueueError> {

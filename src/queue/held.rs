@@ -4,7 +4,7 @@
 //! where many clients do that, most of the time went into taking it from each other.
 
 use super::slot::{Slot, State};
-use super::{Queue, QueueError, Queues, Ticket};
+use super::{BodyHash, Queue, QueueError, Queues, Ticket};
 use std::sync::{Arc, MutexGuard};
 
 /// A queue that was found by its name.
@@ -36,11 +36,13 @@ pub struct Locked<'h> {
 }
 
 impl Locked<'_> {
-    /// As [`MessageStore::expect`](super::MessageStore::expect).
-    pub fn expect(&mut self, body: &[u8]) {
-        if let Some(queue) = &mut self.state.queue {
-            queue.store().expect(body);
-        }
+    /// A message with these bytes will be asked for soon: a hint, which changes nothing. Answers
+    /// their hash in this queue.
+    pub fn expect(&mut self, body: &[u8]) -> Option<BodyHash> {
+        let store = self.state.queue.as_mut()?.store();
+        let hash = store.hash(body);
+        store.expect(hash);
+        Some(hash)
     }
 }
 
@@ -52,6 +54,8 @@ pub struct Target<'a, 'h> {
     pub name: &'a [u8],
     /// Of the queue of that name.
     pub locked: Option<&'a mut Locked<'h>>,
+    /// In that queue, of the first message that the command names; None: it is not known.
+    pub hash: Option<BodyHash>,
 }
 
 impl Target<'_, '_> {

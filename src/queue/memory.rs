@@ -89,7 +89,16 @@ impl MessageStore for MemoryStore {
         self.bytes
     }
 
-    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError> {
+    fn hash(&self, body: &[u8]) -> BodyHash {
+        BodyHash::new(&self.hash_key, body)
+    }
+
+    fn push(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+        pushed_ms: u64,
+    ) -> Result<(), QueueError> {
         let cost = cost(message.body);
         let used = self.budget.used.fetch_add(cost, Ordering::Relaxed);
         if used.saturating_add(cost) > self.budget.limit {
@@ -102,7 +111,7 @@ impl MessageStore for MemoryStore {
         self.bytes += body.len() as u64;
         let stored = Stored { body: body.into(), pushed_ms, expires_ms, flags };
         self.messages.insert(sequence, stored);
-        self.index.insert(BodyHash::new(&self.hash_key, body), sequence);
+        self.index.insert(hash.unwrap_or_else(|| self.hash(body)), sequence);
         Ok(())
     }
 
@@ -112,15 +121,18 @@ impl MessageStore for MemoryStore {
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
         if let Some(stored) = self.messages.remove(&place.sequence) {
-            self.index.remove(BodyHash::new(&self.hash_key, &stored.body), place.sequence);
+            self.index.remove(self.hash(&stored.body), place.sequence);
             self.bytes -= stored.body.len() as u64;
             self.budget.used.fetch_sub(cost(&stored.body), Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        let hash = BodyHash::new(&self.hash_key, body);
+    fn find(
+        &mut self,
+        body: &[u8],
+        hash: BodyHash,
+    ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         for sequence in self.index.candidates(hash, self.next_sequence) {
             if let Some(stored) = self.messages.get(&sequence)
                 && *stored.body == *body
@@ -131,8 +143,8 @@ impl MessageStore for MemoryStore {
         Ok(None)
     }
 
-    fn expect(&self, body: &[u8]) {
-        self.index.expect(BodyHash::new(&self.hash_key, body));
+    fn expect(&self, hash: BodyHash) {
+        self.index.expect(hash);
     }
 
     fn discard(&mut self) -> Result<(), QueueError> {

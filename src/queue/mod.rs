@@ -17,12 +17,12 @@ mod single;
 mod slot;
 mod store;
 
-pub use crate::storage::{Message, NewMessage, Place};
+pub use crate::storage::{BodyHash, Message, NewMessage, Place};
 pub use commit::{Committed, Durability, Policy, Ticket};
 pub use disk::DiskBacking;
 pub use error::QueueError;
 pub use held::{Handle, Locked, Target};
 pub use memory::MemoryBacking;
 pub use queues::{Limits, NAME_MAX, Queues};
-pub use single::Queue;
+pub use single::{Queue, Wanted};
 pub use store::{Backing, MessageStore, NamedStore, Tidied};

@@ -292,17 +292,18 @@ impl Queues {
             return Ok(false);
         }
         let keep = |message: Message<'_>| (message.flags, message.expires_ms);
-        let (found, _) = self.run(source, source_state, ticket, |queue| queue.find(body, keep))?;
+        let (found, _) =
+            self.run(source, source_state, ticket, |queue| queue.find(body.into(), keep))?;
         let Some((flags, expires_ms)) = found else {
             return Ok(false);
         };
         self.make_store(target, target_state)?;
         let moved = NewMessage { body, flags, expires_ms };
-        self.run(target, target_state, ticket, |queue| queue.push_unique(&moved))?;
+        self.run(target, target_state, ticket, |queue| queue.push_unique(&moved, None))?;
         if let Some(queue) = &mut target_state.queue {
             queue.store().sync_now()?;
         }
-        self.run(source, source_state, ticket, |queue| queue.remove_one(body))?;
+        self.run(source, source_state, ticket, |queue| queue.remove_one(body.into()))?;
         Ok(true)
     }
 

@@ -1,10 +1,25 @@
 //! One queue, under its lock: limits, uniqueness, expiry. Where the messages are is the store's
 //! affair.
 
-use super::{Message, MessageStore, NewMessage, Place, QueueError};
+use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
 
 /// Expired messages that go at once.
 const EXPIRED_AT_ONCE: usize = 1000;
+
+/// The bytes of a message that is looked for.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// All of them.
+    pub body: &'a [u8],
+    /// Their hash, where the queue has been asked for it.
+    pub hash: Option<BodyHash>,
+}
+
+impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
+    fn from(body: &'a B) -> Wanted<'a> {
+        Wanted { body: body.as_ref(), hash: None }
+    }
+}
 
 /// One queue.
 pub struct Queue {
@@ -49,6 +64,14 @@ impl Queue {
 
     /// Appends a message.
     pub fn push(&mut self, message: &NewMessage<'_>) -> Result<(), QueueError> {
+        self.push_hashed(message, None)
+    }
+
+    fn push_hashed(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+    ) -> Result<(), QueueError> {
         if self.store.len() >= self.max_len {
             self.drop_expired_head()?;
         }
@@ -58,7 +81,7 @@ impl Queue {
         if self.store.is_empty() {
             self.head_expires_ms = None;
         }
-        self.store.push(message, self.now_ms)?;
+        self.store.push(message, hash, self.now_ms)?;
         self.changed = true;
         Ok(())
     }
@@ -89,15 +112,21 @@ impl Queue {
         Ok(())
     }
 
-    /// Appends a message unless one with the same bytes is in the queue; false: one is.
-    pub fn push_unique(&mut self, message: &NewMessage<'_>) -> Result<bool, QueueError> {
+    /// Appends a message unless one with the same bytes is in the queue; false: one is. `hash` is
+    /// that of its body, where it is known.
+    pub fn push_unique(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+    ) -> Result<bool, QueueError> {
         // "It is in the queue" is a promise too, and may be one about a message that never reached
         // the disk.
         self.store.check_writable()?;
-        if self.contains(message.body)? {
+        let wanted = self.hashed(Wanted { body: message.body, hash });
+        if self.contains(wanted)? {
             return Ok(false);
         }
-        self.push(message)?;
+        self.push_hashed(message, wanted.hash)?;
         Ok(true)
     }
 
@@ -136,24 +165,33 @@ impl Queue {
     /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed), which says that
     /// nothing has been done: a command that has done something, and met damage with it, waits here
     /// for the index.
-    fn look_up(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+    fn look_up(&mut self, wanted: Wanted<'_>) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         while self.changed && !self.store.prepare_find()? {}
-        self.store.find(body)
+        let Wanted { body, hash } = wanted;
+        let hash = hash.unwrap_or_else(|| self.store.hash(body));
+        self.store.find(body, hash)
     }
 
-    /// Whether a message with these bytes is in the queue.
-    pub fn contains(&mut self, body: &[u8]) -> Result<bool, QueueError> {
-        Ok(self.find(body, |_| ())?.is_some())
+    /// Knows the hash.
+    fn hashed<'a>(&self, wanted: Wanted<'a>) -> Wanted<'a> {
+        let Wanted { body, hash } = wanted;
+        Wanted { body, hash: hash.or_else(|| Some(self.store.hash(body))) }
     }
 
-    /// Shows a message with these bytes to `look`.
+    /// Whether such a message is in the queue.
+    pub fn contains<'a>(&mut self, wanted: impl Into<Wanted<'a>>) -> Result<bool, QueueError> {
+        Ok(self.find(wanted.into(), |_| ())?.is_some())
+    }
+
+    /// Shows such a message to `look`.
     pub(super) fn find<R>(
         &mut self,
-        body: &[u8],
+        wanted: Wanted<'_>,
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<R>, QueueError> {
         let now_ms = self.now_ms;
-        while let Some((place, message)) = self.look_up(body)? {
+        let wanted = self.hashed(wanted);
+        while let Some((place, message)) = self.look_up(wanted)? {
             if !has_passed(message.expires_ms, now_ms) {
                 return Ok(Some(look(message)));
             }
@@ -162,21 +200,23 @@ impl Queue {
         Ok(None)
     }
 
-    /// Removes every message with these bytes, wherever it stands; answers how many there were.
-    pub fn remove(&mut self, body: &[u8]) -> Result<u64, QueueError> {
+    /// Removes every such message, wherever it stands; answers how many there were.
+    pub fn remove<'a>(&mut self, wanted: impl Into<Wanted<'a>>) -> Result<u64, QueueError> {
+        let wanted = self.hashed(wanted.into());
         let mut count = 0;
-        while self.remove_one(body)? {
+        while self.remove_one(wanted)? {
             count += 1;
         }
         Ok(count)
     }
 
-    /// Removes one message with these bytes; false: there is none.
-    pub(super) fn remove_one(&mut self, body: &[u8]) -> Result<bool, QueueError> {
-        while let Some((place, message)) = self.look_up(body)? {
-            let wanted = !has_passed(message.expires_ms, self.now_ms);
+    /// Removes one such message; false: there is none.
+    pub(super) fn remove_one(&mut self, wanted: Wanted<'_>) -> Result<bool, QueueError> {
+        let now_ms = self.now_ms;
+        while let Some((place, message)) = self.look_up(wanted)? {
+            let lives = !has_passed(message.expires_ms, now_ms);
             self.take_out(place)?;
-            if wanted {
+            if lives {
                 return Ok(true);
             }
         }

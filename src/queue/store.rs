@@ -4,7 +4,7 @@
 //! of limits, of expiry or of who asks.
 
 use super::QueueError;
-use crate::storage::{Message, NewMessage, Place, SyncPoint, SyncWork};
+use crate::storage::{BodyHash, Message, NewMessage, Place, SyncPoint, SyncWork};
 use std::io;
 
 /// What a slice of housekeeping came to.
@@ -36,8 +36,16 @@ pub trait MessageStore: Send {
         Ok(())
     }
 
-    /// Appends a message; it gets the next number.
-    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError>;
+    /// What this store finds a message with these bytes by.
+    fn hash(&self, body: &[u8]) -> BodyHash;
+
+    /// Appends a message; it gets the next number. `hash`: that of its body, where it is known.
+    fn push(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+        pushed_ms: u64,
+    ) -> Result<(), QueueError>;
 
     /// The oldest message whose number is `from` or more.
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError>;
@@ -45,12 +53,16 @@ pub trait MessageStore: Send {
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;
 
-    /// A message with these bytes, whichever of them there are; [`QueueError::NotIndexed`] while
-    /// `prepare_find` is not done.
-    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError>;
+    /// A message with these bytes, which have this hash, whichever of them there are;
+    /// [`QueueError::NotIndexed`] while `prepare_find` is not done.
+    fn find(
+        &mut self,
+        body: &[u8],
+        hash: BodyHash,
+    ) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
-    /// A message with these bytes will be asked for soon: a hint, which changes nothing.
-    fn expect(&self, _body: &[u8]) {}
+    /// A message with this hash will be asked for soon: a hint, which changes nothing.
+    fn expect(&self, _hash: BodyHash) {}
 
     /// Does a slice of the work that `find` needs done once; true when nothing is left of it.
     fn prepare_find(&mut self) -> Result<bool, QueueError> {

@@ -5,8 +5,8 @@
 use super::bench::*;
 use super::common::{Client, Daemon, GUARD};
 use mq::queue::{
-    Backing, Committed, DiskBacking, Durability, Limits as QueueLimits, Message, MessageStore,
-    NamedStore, NewMessage, Place, Policy, QueueError, Queues, Ticket,
+    Backing, BodyHash, Committed, DiskBacking, Durability, Limits as QueueLimits, Message,
+    MessageStore, NamedStore, NewMessage, Place, Policy, QueueError, Queues, Ticket,
 };
 use mq::server::{Limits, Server, Service};
 use mq::session::redis::RedisSession;
@@ -238,8 +238,17 @@ impl MessageStore for MeetingLog {
         self.log.live_bytes()
     }
 
-    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError> {
-        Ok(self.log.push(message, pushed_ms)?)
+    fn hash(&self, body: &[u8]) -> BodyHash {
+        self.log.hash(body)
+    }
+
+    fn push(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+        pushed_ms: u64,
+    ) -> Result<(), QueueError> {
+        Ok(self.log.push_hashed(message, hash, pushed_ms)?)
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
@@ -250,8 +259,12 @@ impl MessageStore for MeetingLog {
         Ok(self.log.remove(place)?)
     }
 
-    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        Ok(self.log.find(body)?)
+    fn find(
+        &mut self,
+        body: &[u8],
+        hash: BodyHash,
+    ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.log.find_hashed(body, hash)?)
     }
 
     fn is_dirty(&self) -> bool {

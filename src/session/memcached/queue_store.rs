@@ -63,7 +63,7 @@ fn push(
     ticket: &mut Ticket,
 ) -> Result<Line, QueueError> {
     let pushed = queues.create(key, ticket, |queue| match unique {
-        true => queue.push_unique(message),
+        true => queue.push_unique(message, None),
         false => queue.push(message).map(|()| true),
     });
     match pushed {

@@ -19,7 +19,7 @@ use super::session::REPLY_LIMIT;
 use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, Run, TYPED};
 use super::transaction;
 use crate::protocol::resp::Reply;
-use crate::queue::{Handle, Locked, Queues, Target, Ticket};
+use crate::queue::{BodyHash, Handle, Locked, Queues, Target, Ticket};
 use crate::session::{Close, OUTPUT_PIECE, Shared, Store};
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLockReadGuard};
@@ -29,10 +29,6 @@ pub(super) const WRONG_TYPE: &str =
 
 /// The most words of the requests that run in a row, but for the last one.
 const ROW_WORDS: usize = 256;
-
-/// The longest message that a store is told to expect, in bytes: to hash it twice takes longer with
-/// a longer one than to wait for the index.
-const EXPECTED_BODY: usize = 512;
 
 /// What a command works with beside its arguments and its reply.
 pub(super) struct Context<'a> {
@@ -168,6 +164,7 @@ impl Row<'_> {
         reply: &mut Reply<'_>,
     ) -> Option<&'static Command> {
         let mut locked = self.handle.and_then(Handle::lock);
+        let mut hash_behind = None;
         while self.words < ROW_WORDS && reply.out.len() < OUTPUT_PIECE {
             let args = pipeline.next().filter(|args| self.goes_on_with(*args))?;
             let command = resolve(context.client, args).ok()?;
@@ -176,16 +173,17 @@ impl Row<'_> {
             if self.count > 0 && !command.has(FAST) {
                 break;
             }
+            let hash = hash_behind.take();
             if let Some(locked) = &mut locked
                 && command.has(MEMBERSHIP)
             {
-                expect_behind(locked, command, pipeline);
+                hash_behind = expect_behind(locked, command, pipeline);
             }
             let args = pipeline.next()?;
             let start = reply.out.len();
             context.begin(reply);
             let (queues, name) = (self.queues, args.get(1));
-            let mut target = Target { queues, name, locked: locked.as_mut() };
+            let mut target = Target { queues, name, locked: locked.as_mut(), hash };
             if let Err(refusal) = run(&mut target, context, args, reply) {
                 reply.out.truncate(start);
                 if refusal.wants_index {
@@ -208,14 +206,14 @@ impl Row<'_> {
 }
 
 /// Lets the store get ready for the command behind the next one, where it asks for a message as
-/// that does: what the index has of it is on the way meanwhile.
-fn expect_behind(locked: &mut Locked<'_>, command: &Command, pipeline: &mut Pipeline<'_>) {
-    if let Some(behind) = pipeline.behind()
-        && behind.is(0, command.name)
-        && behind.get(2).len() <= EXPECTED_BODY
-    {
-        locked.expect(behind.get(2));
-    }
+/// that does: what the index has of it is on the way meanwhile. Answers the message's hash.
+fn expect_behind(
+    locked: &mut Locked<'_>,
+    command: &Command,
+    pipeline: &mut Pipeline<'_>,
+) -> Option<BodyHash> {
+    let behind = pipeline.behind().filter(|behind| behind.is(0, command.name))?;
+    locked.expect(behind.get(2))
 }
 
 /// Executes one queued request of a transaction, whose caller holds the gate.
@@ -293,7 +291,7 @@ fn run(
     match (&command.run, &context.shared.store) {
         (Run::Any(run), _) => run(context, args, reply),
         (Run::Queue(run), Store::Queues(queues)) => {
-            let mut target = Target { queues, name: args.get(1), locked: None };
+            let mut target = Target { queues, name: args.get(1), locked: None, hash: None };
             run(&mut target, context, args, reply)
         }
         (Run::Queues(run), Store::Queues(queues)) => run(queues, context, args, reply),

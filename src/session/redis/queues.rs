@@ -9,12 +9,18 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{ScanOptions, with_head};
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::Reply;
-use crate::queue::{NewMessage, Queue, QueueError, Queues, Target};
+use crate::queue::{BodyHash, NewMessage, Queue, QueueError, Queues, Target, Wanted};
 
 /// What a bulk string takes beside its bytes, at most: `$`, its length and two line ends.
 const BULK_OVERHEAD: u64 = 16;
 
 const SMALLER_COUNT: &str = "use a smaller count";
+
+/// The messages that a command names, from word 2 on; `hash`: that of the first, where it is known.
+fn bodies<'a>(args: Args<'a>, hash: Option<BodyHash>) -> impl Iterator<Item = Wanted<'a>> {
+    let mut hash = hash;
+    args.from(2).map(move |body| Wanted { body, hash: hash.take() })
+}
 
 /// SADD q m [m ...]: pushes each that is not in the queue; answers how many. An error in the middle
 /// is the reply, and what was pushed before it stays: sent again, the command pushes the rest.
@@ -24,10 +30,11 @@ pub(super) fn sadd(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
+    let mut bodies = bodies(args, target.hash);
     let pushed = target.create(&mut context.ticket, |queue| {
-        args.from(2).try_fold(0, |pushed, body| {
+        bodies.try_fold(0, |pushed, Wanted { body, hash }| {
             let message = NewMessage { body, flags: 0, expires_ms: 0 };
-            Ok(pushed + i64::from(queue.push_unique(&message)?))
+            Ok(pushed + i64::from(queue.push_unique(&message, hash)?))
         })
     })?;
     reply.integer(pushed);
@@ -41,8 +48,9 @@ pub(super) fn srem(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
+    let mut bodies = bodies(args, target.hash);
     let removed = target.find(&mut context.ticket, |queue| {
-        args.from(2).try_fold(0, |removed, body| Ok(removed + queue.remove(body)?))
+        bodies.try_fold(0, |removed, body| Ok(removed + queue.remove(body)?))
     })?;
     reply.integer(to_i64(removed.unwrap_or(0)));
     Ok(())
@@ -54,7 +62,7 @@ pub(super) fn sismember(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let body = args.get(2);
+    let body = Wanted { body: args.get(2), hash: target.hash };
     let found = target.find(&mut context.ticket, |queue| queue.contains(body))?;
     reply.integer(i64::from(found.unwrap_or(false)));
     Ok(())
@@ -67,8 +75,9 @@ pub(super) fn smismember(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     reply.array(args.len() - 2);
+    let mut bodies = bodies(args, target.hash);
     let found = target.find(&mut context.ticket, |queue| {
-        args.from(2).try_for_each(|body| {
+        bodies.try_for_each(|body| {
             reply.integer(i64::from(queue.contains(body)?));
             Ok(())
         })

@@ -130,9 +130,9 @@ impl Log {
         self.relocated.set(sequence, new);
         self.count_dead(position, old_size);
         self.count_live(new, size);
-        let hash = super::super::index::BodyHash::new(&self.hash_key, &body);
+        let hash = self.hash(&body);
         self.index_remove(hash, position);
-        self.index_insert(new, &body);
+        self.index_insert(new, |_| hash);
         add(&self.settings.counters.copied_messages, 1);
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::super::counters::add;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::footer::{Footer, Sealed};
-use super::super::index::BodyHash;
+use super::super::index::{BodyHash, HashKey};
 use super::super::layout::ALIGNMENT;
 use super::super::message::{Message, Place};
 use super::super::record::{Fault, Kind, Record, Verdict, decode, reread};
@@ -218,10 +218,23 @@ impl Log {
         Ok(lost_count)
     }
 
+    /// The hash of a body in this log's index.
+    pub fn hash(&self, body: &[u8]) -> BodyHash {
+        BodyHash::new(&self.hash_key, body)
+    }
+
     /// A live message with these bytes. Builds the rest of the index first.
     pub fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, StorageError> {
+        self.find_hashed(body, self.hash(body))
+    }
+
+    /// As `find`, of a body whose hash is known.
+    pub fn find_hashed(
+        &mut self,
+        body: &[u8],
+        hash: BodyHash,
+    ) -> Result<Option<(Place, Message<'_>)>, StorageError> {
         while !self.prepare_find()? {}
-        let hash = BodyHash::new(&self.hash_key, body);
         let mut found = None;
         if let Some(membership) = &self.membership {
             for ordinal in membership.index.candidates(hash, ordinal_of(self.end())) {
@@ -238,10 +251,10 @@ impl Log {
         Ok(found)
     }
 
-    /// A message with these bytes will be asked for soon: where the index has it is brought closer.
-    pub fn expect(&self, body: &[u8]) {
+    /// A message with this hash will be asked for soon: where the index has it is brought closer.
+    pub fn expect(&self, hash: BodyHash) {
         if let Some(membership) = &self.membership {
-            membership.index.expect(BodyHash::new(&self.hash_key, body));
+            membership.index.expect(hash);
         }
     }
 
@@ -300,19 +313,18 @@ impl Log {
             if let Step::Whole(position, record) = step
                 && self.is_live(position, record.kind, record.sequence)
             {
-                let hash = BodyHash::new(&self.hash_key, record.body);
-                membership.index.insert(hash, ordinal_of(position));
+                membership.index.insert(self.hash(record.body), ordinal_of(position));
             }
         }
         Ok(walk.position())
     }
 
-    /// A live message with these bytes lies at `position` now.
-    pub(super) fn index_insert(&mut self, position: u64, body: &[u8]) {
+    /// A live message lies at `position` now; `hash` answers that of its body.
+    pub(super) fn index_insert(&mut self, position: u64, hash: impl FnOnce(&HashKey) -> BodyHash) {
         if let Some(membership) = &mut self.membership
             && membership.built_to > position
         {
-            membership.index.insert(BodyHash::new(&self.hash_key, body), ordinal_of(position));
+            membership.index.insert(hash(&self.hash_key), ordinal_of(position));
         }
     }
 

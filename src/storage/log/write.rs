@@ -64,6 +64,16 @@ impl Log {
 
     /// Appends a message; it gets the next number.
     pub fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), StorageError> {
+        self.push_hashed(message, None, pushed_ms)
+    }
+
+    /// As `push`, where the hash of the body may be known.
+    pub fn push_hashed(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+        pushed_ms: u64,
+    ) -> Result<(), StorageError> {
         self.check_writable()?;
         self.check_number(self.next_sequence)?;
         let size = Kind::Message.record_size(message.body.len()) as u64;
@@ -86,7 +96,7 @@ impl Log {
         let position = self.append(&record)?;
         self.next_sequence += 1;
         self.count_live(position, size);
-        self.index_insert(position, message.body);
+        self.index_insert(position, |key| hash.unwrap_or_else(|| BodyHash::new(key, message.body)));
         Ok(())
     }
 
@@ -133,7 +143,7 @@ impl Log {
 
     fn size_and_hash(&self, position: u64) -> Result<(u64, Option<BodyHash>), StorageError> {
         let record = self.reread(position)?;
-        let hash = self.membership.is_some().then(|| BodyHash::new(&self.hash_key, record.body));
+        let hash = self.membership.is_some().then(|| self.hash(record.body));
         Ok((record.size() as u64, hash))
     }
 

@@ -3,8 +3,8 @@
 use super::{Client, play, queues, shared};
 use crate::clock::set_by_hand;
 use crate::queue::{
-    Backing, Limits, MemoryBacking, Message, MessageStore, NewMessage, Place, Policy, QueueError,
-    Queues,
+    Backing, BodyHash, Limits, MemoryBacking, Message, MessageStore, NewMessage, Place, Policy,
+    QueueError, Queues,
 };
 use crate::session::{Shared, Store};
 use std::sync::Arc;
@@ -201,8 +201,17 @@ impl MessageStore for Stuck {
         self.0.bytes()
     }
 
-    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), QueueError> {
-        self.0.push(message, pushed_ms)
+    fn hash(&self, body: &[u8]) -> BodyHash {
+        self.0.hash(body)
+    }
+
+    fn push(
+        &mut self,
+        message: &NewMessage<'_>,
+        hash: Option<BodyHash>,
+        pushed_ms: u64,
+    ) -> Result<(), QueueError> {
+        self.0.push(message, hash, pushed_ms)
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
@@ -213,8 +222,12 @@ impl MessageStore for Stuck {
         Err(QueueError::Storage("stuck\r\nEND".to_owned()))
     }
 
-    fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        self.0.find(body)
+    fn find(
+        &mut self,
+        body: &[u8],
+        hash: BodyHash,
+    ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        self.0.find(body, hash)
     }
 
     fn discard(&mut self) -> Result<(), QueueError> {
