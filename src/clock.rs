@@ -1,22 +1,34 @@
-//! The time of day: what times of expiry are compared with.
+//! The time: of day, which times of expiry are compared with, and since the start.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Tells the time of day; a clone tells the same. [`Clock::default`] is the system's.
+type Reading = dyn Fn() -> Duration + Send + Sync;
+
+/// Tells the time; a clone tells the same. [`Clock::default`] is the system's.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
+pub struct Clock {
+    day: Arc<Reading>,
+    uptime: Arc<Reading>,
+}
 
 impl Clock {
     /// A clock that shows what `read` answers, the time since 1970.
     pub fn new(read: impl Fn() -> Duration + Send + Sync + 'static) -> Clock {
-        Clock(Arc::new(read))
+        let (start, day) = (read(), Arc::new(read));
+        let same = Arc::clone(&day);
+        Clock { day, uptime: Arc::new(move || same().saturating_sub(start)) }
     }
 
     /// The time since 1970 (Unix time).
     pub fn now(&self) -> Duration {
-        (self.0)()
+        (self.day)()
+    }
+
+    /// The time since this clock was made; setting the system's clock does not change it.
+    pub fn uptime(&self) -> Duration {
+        (self.uptime)()
     }
 
     /// Unix time in milliseconds.
@@ -28,7 +40,9 @@ impl Clock {
 impl Default for Clock {
     /// The system's clock. Before 1970 it shows 0, and then nothing expires.
     fn default() -> Clock {
-        Clock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        let start = Instant::now();
+        let day = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { day: Arc::new(day), uptime: Arc::new(move || start.elapsed()) }
     }
 }
 

@@ -14,7 +14,7 @@
 //! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
 //! - [`options`] and [`logging`] are the command line and the log lines of the daemon, [`clock`]
-//!   is the time of day.
+//!   tells the time.
 
 pub mod clock;
 pub mod kv;

@@ -10,7 +10,7 @@ use mq::server::signals::StopSignals;
 use mq::server::{Limits, NothingToSync, Server, Service, limits};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
-use mq::session::{Settings, Shared, Started, Statistics, Store};
+use mq::session::{Settings, Shared, Statistics, Store};
 use mq::storage::DataDirectory;
 use mq::{logging, options};
 use std::io::Write;
@@ -226,7 +226,6 @@ fn settings(options: &Options, redis_port: u16, memcached_port: u16) -> Settings
         directory: options.directory.display().to_string(),
         redis_port,
         memcached_port,
-        started: Started::default(),
     }
 }
 

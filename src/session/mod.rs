@@ -12,7 +12,6 @@ use crate::kv::Kv;
 use crate::queue::{Queues, Ticket};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
-use std::time::Instant;
 
 /// One client's conversation.
 pub trait Session: Send {
@@ -76,7 +75,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// The clock that what is in the store expires by.
+    /// The clock that what is in the store expires by, and that began with it.
     pub fn clock(&self) -> &Clock {
         match self {
             Store::Queues(queues) => queues.clock(),
@@ -104,25 +103,6 @@ pub struct Settings {
     pub redis_port: u16,
     /// The port of the memcached listener; 0 without one.
     pub memcached_port: u16,
-    /// When it started.
-    pub started: Started,
-}
-
-/// When a daemon started, by a clock that nobody sets.
-#[derive(Clone, Copy, Debug)]
-pub struct Started(Instant);
-
-impl Default for Started {
-    fn default() -> Started {
-        Started(Instant::now())
-    }
-}
-
-impl Started {
-    /// Seconds since then.
-    pub fn uptime_s(&self) -> u64 {
-        self.0.elapsed().as_secs()
-    }
 }
 
 /// Counters of the daemon: the server counts connections, sessions count commands.

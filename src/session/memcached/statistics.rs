@@ -22,7 +22,7 @@ fn general(shared: &Shared, output: &mut Vec<u8>) {
     let (settings, counters) = (&shared.settings, &shared.statistics);
     let numbers = [
         ("pid", u64::from(std::process::id())),
-        ("uptime", settings.started.uptime_s()),
+        ("uptime", shared.store.clock().uptime().as_secs()),
         ("time", shared.store.clock().now().as_secs()),
         ("pointer_size", u64::from(usize::BITS)),
         ("max_connections", settings.max_clients as u64),

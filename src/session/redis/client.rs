@@ -7,7 +7,7 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Command, Subcommand, run_subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
-use std::time::Instant;
+use std::time::Duration;
 
 /// Bytes of a name that a client may give itself or its library: they are kept while it stays.
 const MAX_NAME: usize = 1024;
@@ -17,7 +17,8 @@ pub(super) struct Client {
     pub id: u64,
     /// The client's address.
     pub peer: String,
-    connected: Instant,
+    /// When it connected, by the uptime.
+    connected: Duration,
     pub version: Version,
     pub last_command: Option<&'static Command>,
     pub name: Vec<u8>,
@@ -29,11 +30,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub fn new(id: u64, peer: String) -> Client {
+    pub fn new(id: u64, peer: String, connected: Duration) -> Client {
         Client {
             id,
             peer,
-            connected: Instant::now(),
+            connected,
             version: Version::default(),
             last_command: None,
             name: Vec::new(),
@@ -59,13 +60,14 @@ impl Client {
         self.watched = Watched::default();
     }
 
-    fn describe(&self) -> Vec<u8> {
+    fn describe(&self, uptime: Duration) -> Vec<u8> {
         let resp = protocol_number(self.version);
         let (flags, multi) = match &self.transaction {
             Some(transaction) => ("x", transaction.len().to_string()),
             None => ("N", "-1".to_owned()),
         };
-        let (id, peer, age) = (self.id, &self.peer, self.connected.elapsed().as_secs());
+        let age = uptime.saturating_sub(self.connected).as_secs();
+        let (id, peer) = (self.id, &self.peer);
         [
             format!("id={id} addr={peer} name=").as_bytes(),
             &self.name,
@@ -148,7 +150,8 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn info(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.bulk(&context.client.describe());
+    let uptime = context.shared.store.clock().uptime();
+    reply.bulk(&context.client.describe(uptime));
     Ok(())
 }
 

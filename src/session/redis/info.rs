@@ -62,7 +62,7 @@ fn count(name: &'static str, counter: &AtomicU64) -> (&'static str, String) {
 
 fn server(shared: &Shared) -> Lines {
     let settings = &shared.settings;
-    let uptime_s = settings.started.uptime_s();
+    let uptime_s = shared.store.clock().uptime().as_secs();
     vec![
         line("redis_version", REDIS_VERSION),
         line("mq_version", env!("CARGO_PKG_VERSION")),

@@ -40,9 +40,9 @@ impl RedisSession {
     pub fn new(shared: Arc<Shared>, id: u64, peer: String) -> RedisSession {
         RedisSession {
             limits: limits(&shared),
+            client: Client::new(id, peer, shared.store.clock().uptime()),
             shared,
             arguments: Default::default(),
-            client: Client::new(id, peer),
             reply_limit: REPLY_LIMIT,
         }
     }

@@ -1,7 +1,9 @@
 //! Commands about the connection, the daemon and the commands themselves; bad requests.
 
-use super::{kv_client, queue_client};
+use super::{Daemon, kv_client, queue_client};
+use crate::clock::set_by_hand;
 use crate::session::Close;
+use std::sync::atomic::Ordering::Relaxed;
 
 const SYNTAX: &str = "-ERR syntax error|";
 
@@ -259,4 +261,21 @@ fn http_is_not_answered_and_nothing_of_it_is_executed() {
 fn empty_requests_are_skipped_and_inline_ones_are_executed() {
     let mut client = queue_client();
     assert_eq!(client.raw(b"\r\n*0\r\n  \r\nsadd q \"a b\" c\r\nSPOP q\n"), b":2\r\n$3\r\na b\r\n");
+}
+
+/// By clocks of their own, INFO said another uptime in a conversation that took longer: found by
+/// fuzzing.
+#[test]
+fn uptime_and_age_are_of_the_clock_that_the_store_has() {
+    let (clock, time_ms) = set_by_hand();
+    let daemon = Daemon::with_kv_at(clock);
+    let mut first = daemon.client();
+    time_ms.fetch_add(5999, Relaxed);
+    let mut second = daemon.client();
+    time_ms.fetch_add(1001, Relaxed);
+    assert!(first.ask("INFO server").contains("|uptime_in_seconds:7|"));
+    assert!(first.ask("CLIENT INFO").contains(" age=7 "));
+    assert!(second.ask("CLIENT INFO").contains(" age=1 "));
+    time_ms.store(0, Relaxed);
+    assert!(first.ask("CLIENT INFO").contains(" age=0 "));
 }
