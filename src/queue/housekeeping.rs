@@ -47,6 +47,14 @@ impl Queues {
             if std::mem::take(&mut state.used) {
                 continue;
             }
+            let is_dirty = state.queue.as_mut().is_some_and(|queue| queue.store().is_dirty());
+            drop(state);
+            // Under `--fsync never`. Later a sync would need a descriptor, and fail without one.
+            if is_dirty {
+                // A failure is logged there and closes the queue for writing.
+                let _logged = slot.sync();
+            }
+            let Ok(mut state) = slot.lock() else { continue };
             if let Some(queue) = &mut state.queue {
                 queue.store().rest();
             }

@@ -6,7 +6,7 @@ use super::bench::*;
 use super::common::{Client, Daemon, GUARD};
 use mq::queue::{
     Backing, BodyHash, Committed, DiskBacking, Durability, Limits as QueueLimits, Message,
-    MessageStore, NamedStore, NewMessage, Place, Policy, QueueError, Queues, Ticket,
+    MessageStore, NamedStore, NewMessage, Place, Policy, Queue, QueueError, Queues, Ticket,
 };
 use mq::server::{Limits, Server, Service};
 use mq::session::redis::RedisSession;
@@ -306,17 +306,38 @@ impl Backing for MeetingBacking {
     }
 }
 
+fn meet(wanted: usize, policy: Policy) -> (TempDir, Arc<Meeting>, Queues) {
+    let root = TempDir::new().unwrap();
+    let directory = open_directory(root.path(), 1 << 20, true).unwrap();
+    let (come, changed) = (Mutex::new(0), Condvar::new());
+    let meeting = Arc::new(Meeting { wanted, come, changed });
+    let backing = Box::new(MeetingBacking { directory, meeting: Arc::clone(&meeting) });
+    let limits = QueueLimits { max_queues: 100, max_queue_len: u64::MAX };
+    (root, meeting, Queues::open(backing, limits, policy).unwrap())
+}
+
+/// A queue that was let go while it was dirty needed a descriptor for its sync at the stop, and was
+/// closed with an error where there was none.
+#[test]
+fn rule_07_an_idle_queue_is_synced_before_it_is_let_go() {
+    let (_root, meeting, queues) = meet(1, Policy::Never);
+    let push = |queue: &mut Queue| queue.push(&new_message(b"m"));
+    queues.create(b"q", &mut Ticket::default(), push).unwrap();
+    let syncs = || *meeting.come.lock().unwrap();
+    queues.rest_idle();
+    assert_eq!(syncs(), 0, "it was in use");
+    queues.rest_idle();
+    assert_eq!(syncs(), 1);
+    queues.rest_idle();
+    assert!(queues.close());
+    assert_eq!(syncs(), 1, "nothing was left to sync");
+}
+
 /// One after the other they would never meet.
 #[test]
 fn rule_13_queues_that_are_dirty_at_once_are_synced_side_by_side() {
     const QUEUES: usize = 5;
-    let root = TempDir::new().unwrap();
-    let directory = open_directory(root.path(), 1 << 20, true).unwrap();
-    let (come, changed) = (Mutex::new(0), Condvar::new());
-    let meeting = Arc::new(Meeting { wanted: QUEUES, come, changed });
-    let backing = Box::new(MeetingBacking { directory, meeting });
-    let limits = QueueLimits { max_queues: 100, max_queue_len: u64::MAX };
-    let queues = Queues::open(backing, limits, Policy::Always).unwrap();
+    let (_root, _meeting, queues) = meet(QUEUES, Policy::Always);
     let mut ticket = Ticket::default();
     for number in 0..QUEUES {
         let name = format!("q{number}");
