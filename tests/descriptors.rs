@@ -110,3 +110,46 @@ fn dead_segments_wait_for_a_descriptor_and_close_nothing() {
     let daemon = daemon.restart();
     daemon.redis().ask("SCARD q\r\n", ":11\r\n");
 }
+
+/// What can fail comes before the first change: a message that could not be removed is there, and
+/// is counted, as if nobody had tried.
+#[test]
+fn what_cannot_be_removed_without_a_descriptor_has_not_changed() {
+    let daemon = Daemon::start("--segment-size 64k");
+    let message = |number: usize| format!("{number:030000}");
+    let mut client = daemon.redis();
+    for number in 0..20 {
+        client.ask(format!("SADD q {}\r\n", message(number)), ":1\r\n");
+    }
+    // After a start that finds all footers no segment is open, and nobody works on files.
+    let folder = daemon.directory().join("q-q");
+    let has_footer = |path: &Path| fs::metadata(path).is_ok_and(|file| file.len() % 4096 != 0);
+    let sealed = || {
+        let mut files: Vec<_> = fs::read_dir(&folder).expect("a folder").flatten().collect();
+        files.sort_by_key(fs::DirEntry::file_name);
+        files.iter().filter(|file| has_footer(&file.path())).count()
+    };
+    let start = Instant::now();
+    while sealed() < 8 {
+        assert!(start.elapsed() < GUARD, "{} segments have a footer", sealed());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let daemon = daemon.restart();
+    let mut client = daemon.redis();
+    client.ask("SCARD q\r\n", ":20\r\n");
+    // The oldest is looked into, and what the removal is written to is not.
+    client.send("SSCAN q 0 COUNT 1\r\n");
+    (0..6).for_each(|_| drop(client.read_line()));
+    take_the_rest(&daemon);
+    for _ in 0..3 {
+        client.send("SPOP q\r\n");
+        expect_no_files(&mut client);
+        client.send(format!("SREM q {}\r\n", message(7)));
+        expect_no_files(&mut client);
+        client.ask("SCARD q\r\n", ":20\r\n");
+    }
+    give_back(&daemon);
+    client.ask(format!("SREM q {}\r\n", message(7)), ":1\r\n");
+    client.ask("SPOP q\r\n", format!("$30000\r\n{}\r\n", message(0)));
+    client.ask("SCARD q\r\n", ":18\r\n");
+}
