@@ -9,6 +9,9 @@ use super::{Ticket, Tidied};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The most syncs of idle queues at once: other queues wait for their housekeeping meanwhile.
+const IDLE_SYNCS: usize = 64;
+
 impl Queues {
     /// Housekeeping, a slice for each queue: gives space back. True when there is more to do at
     /// once.
@@ -42,21 +45,26 @@ impl Queues {
 
     /// Lets the queues rest that nobody has used since the last call, and forgets the empty ones.
     pub fn rest_idle(&self) {
+        let mut syncs = 0;
         for slot in self.all_slots() {
             let Ok(mut state) = slot.lock() else { continue };
             if std::mem::take(&mut state.used) {
                 continue;
             }
-            let is_dirty = state.queue.as_mut().is_some_and(|queue| queue.store().is_dirty());
-            drop(state);
-            // Under `--fsync never`. Later a sync would need a descriptor, and fail without one.
-            if is_dirty {
-                // A failure is logged there and closes the queue for writing.
-                let _logged = slot.sync();
-            }
-            let Ok(mut state) = slot.lock() else { continue };
             if let Some(queue) = &mut state.queue {
-                queue.store().rest();
+                let store = queue.store();
+                // Nobody else syncs it under `--fsync never`, and once it rests a sync would need a
+                // descriptor. It rests at the next call.
+                if store.is_dirty() && store.check_writable().is_ok() {
+                    drop(state);
+                    syncs += 1;
+                    if syncs <= IDLE_SYNCS {
+                        // A failure is logged there and closes the queue for writing.
+                        let _logged = slot.sync();
+                    }
+                    continue;
+                }
+                store.rest();
             }
             drop(state);
             if !slot.has_messages() {
