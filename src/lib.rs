@@ -25,3 +25,7 @@ pub mod queue;
 pub mod server;
 pub mod session;
 pub mod storage;
+
+#[cfg(test)]
+#[path = "../tests/common/random.rs"]
+mod random;

@@ -1,7 +1,7 @@
 //! Tests of the key/value store: single rules, then random operations against a naive model.
 
 use super::*;
-use std::hash::{BuildHasher, RandomState};
+use crate::random::Random;
 use std::sync::atomic::Ordering::Relaxed;
 
 const PLENTY: u64 = 1 << 20;
@@ -240,15 +240,8 @@ fn check_invariants(map: &Map) {
 
 #[test]
 fn random_operations_agree_with_a_naive_model() {
-    let seed = RandomState::new().hash_one(0);
-    println!("seed {seed}");
-    let mut state = seed | 1;
-    let mut random = |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) % below
-    };
+    let mut generator = Random::seeded();
+    let mut random = |below| generator.below(below);
     let limit = 5 * ENTRY_OVERHEAD + 100;
     let (mut map, mut model, mut refused) = (Map::default(), Model::default(), 0);
     let mut now_ms = 1;

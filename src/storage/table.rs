@@ -240,21 +240,14 @@ fn prefetch(slot: &u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use std::collections::HashMap;
-    use std::hash::{BuildHasher, RandomState};
 
     /// Few hashes, many of them with the same home, while the table grows and shrinks.
     #[test]
     fn a_table_is_a_map_by_hash() {
-        let seed = RandomState::new().hash_one(0);
-        println!("seed {seed}");
-        let mut state = seed | 1;
-        let mut random = |bound: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) % bound
-        };
+        let mut generator = Random::seeded();
+        let mut random = |below| generator.below(below);
         for hashes in [3, 40, 1000] {
             let (mut table, mut model) = (Table::default(), HashMap::new());
             for step in 0..30_000 {

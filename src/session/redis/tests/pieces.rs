@@ -1,8 +1,8 @@
 //! The same bytes in other pieces give the same replies.
 
 use super::{Conversation, Daemon, request};
+use crate::random::Random;
 use crate::session::Session;
-use std::hash::{BuildHasher, RandomState};
 
 /// A conversation that touches every kind of request and reply, and ends with a framing error.
 fn transcript() -> Vec<u8> {
@@ -80,23 +80,16 @@ fn every_cut_of_a_transcript_gives_the_same_replies() {
 
 #[test]
 fn random_bytes_and_damaged_transcripts_do_no_harm() {
-    let seed = RandomState::new().hash_one(0);
-    println!("seed {seed}");
-    let mut state = seed | 1;
-    let mut random = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as usize
-    };
+    let mut generator = Random::seeded();
+    let mut random = |below: usize| generator.below(below as u64) as usize;
     let good = transcript();
     for _ in 0..2000 {
         let mut bytes = good.clone();
-        for _ in 0..=random() % 4 {
-            let at = random() % bytes.len();
-            bytes[at] = b"\r\n*$-0129 \"'\\x\0\xff"[random() % 16];
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            bytes[at] = b"\r\n*$-0129 \"'\\x\0\xff"[random(16)];
         }
-        let cut = random() % bytes.len();
+        let cut = random(bytes.len());
         let (head, tail) = bytes.split_at(cut);
         let whole = converse(&mut fresh(), &[&bytes]);
         assert_eq!(converse(&mut fresh(), &[head, tail]), whole, "{}", bytes.escape_ascii());

@@ -1,7 +1,7 @@
 //! Commands of one pipeline on one queue run in a row, and answer what they answer one by one.
 
 use super::{Daemon, pipeline};
-use std::hash::{BuildHasher, RandomState};
+use crate::random::Random;
 
 #[test]
 fn a_pipeline_answers_what_its_commands_answer_one_by_one() {
@@ -12,17 +12,10 @@ fn a_pipeline_answers_what_its_commands_answer_one_by_one() {
         "SCARD r", "SMEMBERS q", "SRANDMEMBER q", "SSCAN q 0", "SMOVE q r a", "SMOVE r q b",
         "DEL q", "SADD q", "nosuch q", "MULTI", "EXEC",
     ];
-    let seed = RandomState::new().hash_one(0);
-    println!("seed {seed}");
-    let mut state = seed | 1;
-    let mut random = |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as usize % bound
-    };
+    let mut random = Random::seeded();
     for _ in 0..50 {
-        let lines: Vec<&str> = (0..200).map(|_| LINES[random(LINES.len())]).collect();
+        let lines: Vec<&str> =
+            (0..200).map(|_| LINES[random.below(LINES.len() as u64) as usize]).collect();
         let mut single = Daemon::with_queues(1 << 30, 5).client();
         let expected: String = lines.iter().map(|line| single.ask(line)).collect();
         let mut together = Daemon::with_queues(1 << 30, 5).client();
