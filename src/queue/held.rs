@@ -37,7 +37,7 @@ pub struct Locked<'h> {
 
 impl Locked<'_> {
     /// A message with these bytes will be asked for soon: a hint, which changes nothing. Answers
-    /// their hash in this queue.
+    /// their hash in this queue; None: it has no messages, and no store yet.
     pub fn expect(&mut self, body: &[u8]) -> Option<BodyHash> {
         let store = self.state.queue.as_mut()?.store();
         let hash = store.hash(body);

@@ -167,15 +167,19 @@ impl Queue {
     /// for the index.
     fn look_up(&mut self, wanted: Wanted<'_>) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         while self.changed && !self.store.prepare_find()? {}
-        let Wanted { body, hash } = wanted;
-        let hash = hash.unwrap_or_else(|| self.store.hash(body));
-        self.store.find(body, hash)
+        let hash = self.hash(wanted);
+        self.store.find(wanted.body, hash)
     }
 
-    /// Knows the hash.
+    /// The same, with its hash.
     fn hashed<'a>(&self, wanted: Wanted<'a>) -> Wanted<'a> {
+        Wanted { body: wanted.body, hash: Some(self.hash(wanted)) }
+    }
+
+    fn hash(&self, wanted: Wanted<'_>) -> BodyHash {
         let Wanted { body, hash } = wanted;
-        Wanted { body, hash: hash.or_else(|| Some(self.store.hash(body))) }
+        debug_assert!(hash.is_none_or(|hash| hash == self.store.hash(body)), "another's hash");
+        hash.unwrap_or_else(|| self.store.hash(body))
     }
 
     /// Whether such a message is in the queue.

@@ -174,10 +174,8 @@ impl Row<'_> {
                 break;
             }
             let hash = hash_behind.take();
-            if let Some(locked) = &mut locked
-                && command.has(MEMBERSHIP)
-            {
-                hash_behind = expect_behind(locked, command, pipeline);
+            if command.has(MEMBERSHIP) {
+                hash_behind = self.expect_behind(command, pipeline, locked.as_mut());
             }
             let args = pipeline.next()?;
             let start = reply.out.len();
@@ -198,22 +196,28 @@ impl Row<'_> {
         None
     }
 
-    /// Whether a request may be one of the row.
+    /// Whether a request may be the next one of the row.
     fn goes_on_with(&self, args: Args<'_>) -> bool {
-        let is_same = |handle: &Handle| handle.name() == args.get(1);
-        self.count == 0 || (!args.is_inline() && self.handle.is_some_and(is_same))
+        self.count == 0 || self.is_on_queue(args)
     }
-}
 
-/// Lets the store get ready for the command behind the next one, where it asks for a message as
-/// that does: what the index has of it is on the way meanwhile. Answers the message's hash.
-fn expect_behind(
-    locked: &mut Locked<'_>,
-    command: &Command,
-    pipeline: &mut Pipeline<'_>,
-) -> Option<BodyHash> {
-    let behind = pipeline.behind().filter(|behind| behind.is(0, command.name))?;
-    locked.expect(behind.get(2))
+    fn is_on_queue(&self, args: Args<'_>) -> bool {
+        let is_same = |handle: &Handle| handle.name() == args.get(1);
+        !args.is_inline() && self.handle.is_some_and(is_same)
+    }
+
+    /// Lets the queue get ready for the request behind `command`'s, where it is of the row and asks
+    /// for a message as that does: what the index has of it is on the way meanwhile. Answers the
+    /// message's hash; None: it is not known.
+    fn expect_behind(
+        &self,
+        command: &Command,
+        pipeline: &mut Pipeline<'_>,
+        locked: Option<&mut Locked<'_>>,
+    ) -> Option<BodyHash> {
+        let behind = pipeline.behind().filter(|behind| self.is_on_queue(*behind))?;
+        locked.filter(|_| behind.is(0, command.name))?.expect(behind.get(2))
+    }
 }
 
 /// Executes one queued request of a transaction, whose caller holds the gate.
