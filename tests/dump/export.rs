@@ -56,6 +56,21 @@ fn the_protocol_leaves_out_what_has_expired_and_says_what_it_cannot_carry() {
 }
 
 #[test]
+fn the_protocol_says_how_many_messages_become_one() {
+    let directory = directory_of(&[(b"other", 2)]);
+    let data = open(directory.path());
+    let mut log = data.create_log(b"jobs").unwrap();
+    for body in [b"a", b"b", b"a", b"a"] {
+        push(&mut log, body, 0);
+    }
+    drop((log, data));
+    let output = dump(directory.path(), &["export", "--redis"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("2 messages: equal to one before, of which SADD pushes only"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
 fn what_is_damaged_is_named_and_the_rest_is_exported() {
     let directory = directory_of(&[(b"jobs", 3), (b"other", 1)]);
     let file = directory.path().join("q-jobs").join(FIRST);

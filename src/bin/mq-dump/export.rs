@@ -4,6 +4,8 @@ use crate::json::Line;
 use crate::text::Count;
 use crate::{Dump, now_ms};
 use mq::storage::{InspectedQueue, Message};
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 
 /// What the commands for Redis could not carry.
@@ -13,6 +15,8 @@ struct Shortened {
     expired: u64,
     /// Messages without the flags or the time of expiry that they have.
     bare: u64,
+    /// Messages that are equal to one before them in their queue: SADD pushes one of them.
+    equal: u64,
 }
 
 impl Dump {
@@ -35,13 +39,17 @@ impl Dump {
         }
         self.output.flush()?;
         self.progress.clear();
-        let Shortened { expired, bare } = shortened;
+        let Shortened { expired, bare, equal } = shortened;
         if expired > 0 {
             log::warn!("{}: expired, and left out", Count(expired, "message"));
         }
         if bare > 0 {
             let bare = Count(bare, "message");
             log::warn!("{bare}: written without the flags or the time of expiry that they have");
+        }
+        if equal > 0 {
+            let equal = Count(equal, "message");
+            log::warn!("{equal}: equal to one before, of which SADD pushes only the first");
         }
         Ok(())
     }
@@ -53,6 +61,7 @@ impl Dump {
         shortened: &mut Shortened,
     ) -> io::Result<()> {
         let (name, now_ms) = (queue.name().to_vec(), now_ms());
+        let (hasher, mut seen) = (RandomState::new(), HashSet::new());
         self.each_message(&mut queue, 0, u64::MAX, |output, message| {
             if !is_protocol {
                 return Line::new(&name, message).write(output);
@@ -63,6 +72,7 @@ impl Dump {
                 return Ok(());
             }
             shortened.bare += u64::from(expires_ms > 0 || flags > 0);
+            shortened.equal += u64::from(!seen.insert(hasher.hash_one(body)));
             write_request(output, &[b"SADD", &name, body])
         })
     }
