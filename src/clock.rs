@@ -6,6 +6,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 type Reading = dyn Fn() -> Duration + Send + Sync;
 
+/// Unix time by the system's clock. Before 1970 it is 0, and then nothing expires.
+pub fn system_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A time in whole milliseconds.
+pub fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Tells the time; a clone tells the same. [`Clock::default`] is the system's.
 #[derive(Clone)]
 pub struct Clock {
@@ -14,7 +24,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows what `read` answers, the time since 1970.
+    /// A clock that shows what `read` answers, the time since 1970; its uptime goes by it too.
     pub fn new(read: impl Fn() -> Duration + Send + Sync + 'static) -> Clock {
         let (start, day) = (read(), Arc::new(read));
         let same = Arc::clone(&day);
@@ -26,23 +36,22 @@ impl Clock {
         (self.day)()
     }
 
-    /// The time since this clock was made; setting the system's clock does not change it.
+    /// The time since this clock was made. The system's tells it by a clock that nobody sets.
     pub fn uptime(&self) -> Duration {
         (self.uptime)()
     }
 
     /// Unix time in milliseconds.
     pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX)
+        milliseconds(self.now())
     }
 }
 
 impl Default for Clock {
-    /// The system's clock. Before 1970 it shows 0, and then nothing expires.
+    /// The system's clock.
     fn default() -> Clock {
         let start = Instant::now();
-        let day = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { day: Arc::new(day), uptime: Arc::new(move || start.elapsed()) }
+        Clock { day: Arc::new(system_time), uptime: Arc::new(move || start.elapsed()) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! characters are escaped, so that no client can forge a line. A line that cannot be written is
 //! lost and nothing else happens. A panic is logged as a line as well.
 
-use crate::clock::Clock;
+use crate::clock::system_time;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -28,7 +28,7 @@ impl Log for StandardError {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let now = Clock::default().now();
+            let now = system_time();
             let line = line(now.as_secs(), record.level().as_str(), &record.args().to_string());
             // In one write, so that lines of two threads never mix.
             let _ = std::io::stderr().write_all(line.as_bytes());

@@ -75,7 +75,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// The clock that what is in the store expires by, and that began with it.
+    /// The clock that what is in the store expires by; its uptime is the daemon's.
     pub fn clock(&self) -> &Clock {
         match self {
             Store::Queues(queues) => queues.clock(),

@@ -208,7 +208,7 @@ impl Table {
     }
 }
 
-/// Asks for huge pages where the table is larger than some of them. A question to a large table
+/// Asks for huge pages, for those that lie in the table as a whole. A question to a large table
 /// misses the caches anyway; with small pages it also misses what the processor keeps of the page
 /// table, which costs as much again.
 fn prefer_huge_pages(slots: &[u64]) {
@@ -219,7 +219,8 @@ fn prefer_huge_pages(slots: &[u64]) {
         return;
     }
     let first = slots.as_ptr().wrapping_byte_add(skipped).cast_mut().cast();
-    // SAFETY: the range is inside of `slots`, and the advice changes no byte of it.
+    // SAFETY: the range is inside of `slots`, and the advice changes no byte of it. It stays with
+    // these addresses when the table is gone, for whatever the allocator puts there then.
     let advised = unsafe { madvise(first, inside, Advice::LinuxHugepage) };
     // A kernel without huge pages goes on with small ones.
     let _is_taken = advised.is_ok();

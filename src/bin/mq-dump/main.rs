@@ -21,7 +21,7 @@ mod verify;
 
 use arguments::Command;
 use log::LevelFilter;
-use mq::clock::Clock;
+use mq::clock::{milliseconds, system_time};
 use mq::logging;
 use mq::storage::{InspectedQueue, Inspection, StorageError};
 use progress::{Output, Progress};
@@ -64,7 +64,7 @@ fn complain(reason: &str) {
 
 /// Unix time in milliseconds.
 fn now_ms() -> u64 {
-    Clock::default().now_ms()
+    milliseconds(system_time())
 }
 
 /// Bytes of the files in a folder, as far as it can be listed.

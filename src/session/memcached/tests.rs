@@ -1,9 +1,11 @@
 //! Transcripts: bytes sent to a session, bytes expected from it, without a socket.
 
 use super::MemcachedSession;
+use crate::clock::set_by_hand;
 use crate::kv::Kv;
 use crate::queue::{Limits, MemoryBacking, Policy, Queues};
 use crate::session::{Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, RwLock};
 
 mod kv;
@@ -192,4 +194,15 @@ fn a_block_that_is_too_large_is_consumed_as_it_comes() {
         assert_eq!(client.ask(&[b'x'; 4096]), b"");
         assert_eq!(client.input.len(), 0);
     }
+}
+
+#[test]
+fn statistics_tell_the_time_of_the_stores_clock() {
+    let (clock, time_ms) = set_by_hand();
+    let kv = Kv::new(1 << 20).with_clock(clock);
+    let mut client = Client::new(&shared(Store::Kv(Arc::new(kv))));
+    time_ms.fetch_add(2999, Relaxed);
+    let general = String::from_utf8(client.ask(b"stats\r\n")).unwrap();
+    assert!(general.contains("STAT uptime 2\r\n"), "{general}");
+    assert!(general.contains("STAT time 1700000003\r\n"), "{general}");
 }

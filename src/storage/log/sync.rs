@@ -151,6 +151,7 @@ impl Log {
             if let Some(segment) = self.segments.pop_front() {
                 self.tail -= 1;
                 self.record_bytes -= segment.record_bytes();
+                // Some where a footer told of more bytes than its messages have.
                 self.live_bytes -= segment.live_bytes;
                 doomed.push(segment.path);
             }

@@ -14,7 +14,7 @@ use super::super::segment::{Segment, SegmentHeader, file_name, sync_directory};
 use super::super::settings::LogSettings;
 use super::sync::Doomed;
 use super::{FIRST_SEGMENT_SIZE, Log};
-use crate::clock::Clock;
+use crate::clock::{milliseconds, system_time};
 use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
@@ -52,7 +52,7 @@ impl Log {
     fn begin(directory: &Path, name: &[u8], settings: &LogSettings) -> Result<Log, StorageError> {
         let hash_key = random_hash_key();
         let header =
-            SegmentHeader { created_ms: Clock::default().now_ms(), hash_key, name: name.into() };
+            SegmentHeader { created_ms: milliseconds(system_time()), hash_key, name: name.into() };
         let size = FIRST_SEGMENT_SIZE.min(settings.segment_size);
         let segment = Segment::create(directory, 0, size, &header)?;
         directory.parent().map_or(Ok(()), sync_directory)?;
@@ -360,7 +360,7 @@ impl Log {
     /// The header of a new segment.
     fn header(&self) -> SegmentHeader {
         SegmentHeader {
-            created_ms: Clock::default().now_ms(),
+            created_ms: milliseconds(system_time()),
             hash_key: self.hash_key,
             name: self.name.clone(),
         }
@@ -409,6 +409,7 @@ impl Log {
         self.segments = VecDeque::from([segment]);
         self.segments[0].first_sequence = self.next_sequence;
         self.record_bytes = 0;
+        self.live_bytes = 0;
         self.turns = Default::default();
         self.reset_scans();
         self.write_cursor()

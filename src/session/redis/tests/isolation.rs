@@ -40,12 +40,15 @@ fn a_transaction_is_alone_beside_commands_that_run_in_a_row() {
             stop.store(true, Ordering::Relaxed);
         });
         let mut reader = daemon.client();
-        while !stop.load(Ordering::Relaxed) {
+        loop {
             reader.ask("MULTI");
             (0..50).for_each(|_| drop(reader.ask("SCARD q")));
             let reply = reader.ask("EXEC");
             let (_, counts) = reply.split_once('|').unwrap();
             assert_eq!(counts, counts[..3].repeat(50), "between two commands");
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
         }
     });
 }
