@@ -104,14 +104,9 @@ impl<'a> Iterator for Walk<'a> {
 
 /// True when all bytes are zero.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    // Word by word: a whole segment's rest is looked at here.
-    let (head, words, tail) = {
-        let (words, tail) = bytes.as_chunks::<64>();
-        ([0_u8; 0], words, tail)
-    };
-    head.is_empty()
-        && words.iter().all(|word| *word == [0; 64])
-        && tail.iter().all(|byte| *byte == 0)
+    // A line at a time: a whole segment's rest is looked at here.
+    let (lines, tail) = bytes.as_chunks::<64>();
+    lines.iter().all(|line| *line == [0; 64]) && tail.iter().all(|byte| *byte == 0)
 }
 
 /// The position of the first whole record behind the bad one at `position`, where `bytes` starts.
