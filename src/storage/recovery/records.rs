@@ -62,6 +62,8 @@ pub(super) struct Recovery {
     given_up: Vec<u64>,
     /// The newest segment with a whole record.
     pub(super) with_records: Option<usize>,
+    /// Segments whose predecessors have been read to their ends: those before this one.
+    entered: usize,
     /// One more than the highest number of a pushed message so far.
     numbered_to: u64,
     /// Segments that do not hold a message that they were said to hold.
@@ -101,6 +103,7 @@ pub fn recover(
         claims,
         given_up,
         with_records: None,
+        entered: 0,
         numbered_to: 0,
         doubtful: BTreeSet::new(),
         doomed,
@@ -141,23 +144,29 @@ impl Recovery {
 
     fn read_segments(&mut self) -> Result<(), StorageError> {
         for index in 0..self.log.segments.len() {
-            if !self.read_on_before(index)? || !self.read_segment(index)? {
+            if !self.read_segment(index)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Goes on with the segment before this one, where a daemon at work has filled it since it was
-    /// read: nothing is in this one before it is full. False: the log was cut in it.
-    fn read_on_before(&mut self, index: usize) -> Result<bool, StorageError> {
-        let Some(before) = index.checked_sub(1) else { return Ok(true) };
-        let end = self.log.segments[before].records_end;
-        // In this order: what is there when this one has records is all that will be.
-        if !self.has_records(index)? || !self.is_whole(before, end)? {
-            return Ok(true);
+    /// Segment `index` has records, none of which counts yet. So the one before it is full, and a
+    /// daemon at work may have filled it since it was read: what came is read first.
+    fn enter(&mut self, index: usize) -> Result<(), StorageError> {
+        if index < self.entered {
+            return Ok(());
         }
-        self.read_records(before, end)
+        if let Some(before) = index.checked_sub(1) {
+            let end = self.log.segments[before].records_end;
+            if self.is_whole(before, end)? {
+                // There is a successor with records, so nothing is cut.
+                let _never_cut = self.read_records(before, end)?;
+            }
+        }
+        self.entered = index + 1;
+        self.log.segments[index].first_sequence = self.numbered_to;
+        Ok(())
     }
 
     /// Reads the records of a segment; false: the log was cut in it.
@@ -180,6 +189,9 @@ impl Recovery {
         let mut next = Some(start);
         while let Some(position) = next {
             let slice = self.slice(index, position)?;
+            if !slice.seen.is_empty() {
+                self.enter(index)?;
+            }
             for seen in &slice.seen {
                 self.account(index, seen)?;
             }
@@ -216,6 +228,8 @@ impl Recovery {
         if self.log.settings.reads_every_record() || !self.has_key {
             return Ok(false);
         }
+        self.enter(index)?;
+        let segment = &mut self.log.segments[index];
         segment.footer = FooterState::Written;
         let start = segment.records_start();
         self.claim(footer.durable.0);
