@@ -103,6 +103,7 @@ fn inspect(root: &Path) -> Option<Messages> {
     let Some(mut queue) = inspection.open("q-q").ok()? else { return Some(messages) };
     let mut from = 0;
     while let Some(message) = queue.next(from).ok()? {
+        assert!(message.sequence >= from, "what is shown comes again: {from}");
         messages.push((message.sequence, message.flags, message.body.to_vec()));
         from = message.sequence + 1;
     }
