@@ -111,8 +111,8 @@ fn sync(log: &mut Log) {
 }
 
 fn write_footers(log: &mut Log) {
-    while log.wants_footer() {
-        log.draft_footer().map_or(Ok(()), |work| work()).unwrap();
+    while let Some(work) = log.write_footer() {
+        work().unwrap();
     }
 }
 

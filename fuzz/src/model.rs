@@ -210,7 +210,7 @@ impl Bench {
     }
 
     fn write_footer(&mut self) {
-        if let Some(work) = self.log().draft_footer() {
+        if let Some(work) = self.log().write_footer() {
             work().expect("a footer");
         }
     }

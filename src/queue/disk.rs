@@ -133,8 +133,8 @@ impl MessageStore for DiskStore {
             log::warn!("{}: copying forward: {error}", self.log.directory().display());
             false
         });
-        let work = self.log.draft_footer();
-        let more = copying || self.log.wants_footer();
+        let work = self.log.write_footer();
+        let more = copying || work.is_some();
         Tidied { more, wants_sync: self.log.has_dead_segments(), work }
     }
 

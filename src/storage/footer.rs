@@ -5,10 +5,12 @@
 //! promised, and a segment without one is read record by record. Nothing is lost with a footer: it
 //! is believed only when its checksum is right.
 
-use super::index::BodyHash;
+use super::error::StorageError;
+use super::index::{BodyHash, HashKey};
 use super::layout::*;
 use super::record::{Kind, Record};
 use super::segment::{Segment, allocate};
+use super::walk::{Step, Walk};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -70,6 +72,17 @@ impl Footer {
     /// A footer for a segment whose first record lies at `position`.
     pub fn new(position: u64) -> Footer {
         Footer { records_end: position, ..Footer::default() }
+    }
+
+    /// What the records of `segment` come to, with hashes by `key`; None: some of them are damaged.
+    pub fn of(segment: &Segment, key: &HashKey) -> Result<Option<Footer>, StorageError> {
+        let start = segment.records_start();
+        let mut footer = Footer::new(start);
+        for step in Walk::through(segment, start)? {
+            let Step::Whole(_, record) = step else { return Ok(None) };
+            footer.add(&record, BodyHash::new(key, record.body));
+        }
+        Ok(Some(footer))
     }
 
     /// Adds the record that lies at the end of those so far.

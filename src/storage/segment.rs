@@ -219,9 +219,9 @@ impl Mapping {
 pub enum FooterState {
     /// There is none.
     Absent,
-    /// It is behind the segment's bytes.
+    /// It is behind the segment's bytes, or somebody has set about writing it.
     Written,
-    /// It could not be written, or the segment is damaged: not to be tried again.
+    /// The segment is damaged: it is not to be tried again.
     GivenUp,
 }
 
@@ -268,6 +268,13 @@ impl Segment {
     /// The same segment, whose file is opened and mapped for reading only.
     pub fn read_only(self) -> Segment {
         Segment { is_read_only: true, map: OnceCell::new(), ..self }
+    }
+
+    /// The same bytes for whoever only reads them, without the log's lock: nothing is written to
+    /// this segment any more, since it has a successor.
+    pub fn sealed(&self) -> Result<Segment, StorageError> {
+        let map = OnceCell::from(self.mapping()?.clone());
+        Ok(Segment { path: self.path.clone(), is_read_only: true, map, ..*self })
     }
 
     /// The position of its first record.
@@ -350,7 +357,8 @@ impl Segment {
         let mapping = &self.mapping()?.0;
         // SAFETY: the mapping covers `len` bytes and lives as long as `self.map` holds it, which
         // takes `&mut self` to change. In this process only `bytes_mut` writes to it, which takes
-        // `&mut self` too; `Mapping::sync` only asks the kernel to write pages out. The blocks are
+        // `&mut self` too, and is not called any more when there is a `sealed` one beside it;
+        // `Mapping::sync` only asks the kernel to write pages out. The blocks are
         // allocated, so no access meets a hole. What remains: another program that truncates the
         // file makes an access past its new end fail with SIGBUS, and one that writes to it changes
         // bytes under the slice. A segment that is written here has no such program: its directory

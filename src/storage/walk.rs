@@ -6,8 +6,10 @@
 //! checksum. The search is bounded: it may look at `SEARCH_BUDGET` times the bytes there are, and
 //! then gives the rest up.
 
+use super::error::StorageError;
 use super::layout::{ALIGNMENT, RECORD_COMMON};
 use super::record::{Fault, Kind, Record, Verdict, decode, reread};
+use super::segment::Segment;
 
 /// How often, on average, the search for a valid record may look at a byte.
 const SEARCH_BUDGET: usize = 16;
@@ -49,6 +51,15 @@ impl<'a> Walk<'a> {
     /// A walk through bytes that records are known to reach to the end of.
     pub fn bounded(bytes: &'a [u8], position: u64) -> Walk<'a> {
         Walk { is_bounded: true, ..Walk::new(bytes, position) }
+    }
+
+    /// A walk from `position` to the last record of `segment`, where it lies.
+    pub fn through(segment: &'a Segment, position: u64) -> Result<Walk<'a>, StorageError> {
+        // The end of a full segment is the start of the next one, whose header comes first.
+        let position = position.max(segment.records_start());
+        let length = segment.records_end.saturating_sub(position) as usize;
+        let bytes = segment.bytes_from(position)?;
+        Ok(Walk::bounded(bytes.get(..length).unwrap_or(bytes), position))
     }
 
     /// Where the walk stands: after its end, the position after the last record.

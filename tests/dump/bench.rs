@@ -88,10 +88,8 @@ pub fn rich_files() -> BTreeMap<PathBuf, Vec<u8>> {
         push(&mut log, &vec![b'x'; size * size / 8], size as u32);
     }
     sync(&mut log);
-    for _ in 0..2 {
-        while let Some(work) = log.draft_footer() {
-            work().unwrap();
-        }
+    while let Some(work) = log.write_footer() {
+        work().unwrap();
     }
     fill(&data, b"mail", 100).rest();
     remove(&mut fill(&data, b"empty", 1), b"message 0");

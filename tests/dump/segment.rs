@@ -103,13 +103,8 @@ fn a_copy_and_a_footer_are_shown() {
     // What was copied is durable, and then what it was copied from goes.
     sync(&mut log);
     sync(&mut log);
-    while let Some(work) = log.draft_footer() {
+    while let Some(work) = log.write_footer() {
         work().unwrap();
-    }
-    while log.wants_footer() {
-        if let Some(work) = log.draft_footer() {
-            work().unwrap();
-        }
     }
     drop((log, data));
     let files = segments(&directory.path().join("q-jobs"));

@@ -63,10 +63,8 @@ fn a_spare_segment_a_footer_and_a_dead_segment_are_called_so() {
     for _ in 0..200 {
         push(&mut log, &[b'x'; 300], 0);
     }
-    while log.wants_footer() {
-        if let Some(work) = log.draft_footer() {
-            work().unwrap();
-        }
+    while let Some(work) = log.write_footer() {
+        work().unwrap();
     }
     sync(&mut log);
     let oldest = segments(&directory.path().join("q-jobs"))[0].clone();

@@ -47,10 +47,8 @@ fn damage_behind_a_footer_is_found() {
         push(&mut log, format!("message {number}").as_bytes(), 0);
     }
     sync(&mut log);
-    while log.wants_footer() {
-        if let Some(work) = log.draft_footer() {
-            work().unwrap();
-        }
+    while let Some(work) = log.write_footer() {
+        work().unwrap();
     }
     drop(log);
     let file = directory.path().join("q-jobs").join(FIRST);

@@ -68,8 +68,8 @@ impl Bench {
     }
 
     pub fn write_footers(&mut self) {
-        while self.log.wants_footer() {
-            self.log.draft_footer().map_or(Ok(()), |work| work()).unwrap();
+        while let Some(work) = self.log.write_footer() {
+            work().unwrap();
         }
     }
 

@@ -6,6 +6,7 @@ use mq::queue::{
     Backing, DiskBacking, Durability, Limits, MessageStore, NamedStore, Policy, QueueError, Queues,
     Ticket,
 };
+use mq::storage::format::{Footer, SegmentHeader, base_of};
 use mq::storage::{DataDirectory, NewMessage, StorageError};
 use std::collections::BTreeMap;
 use std::fs;
@@ -142,4 +143,57 @@ fn an_empty_queue_does_not_start_over_while_dead_segments_are_on_their_way_out()
     let reopened = DataDirectory::open(left.path(), SMALL, false).unwrap();
     let lengths: Vec<u64> = reopened.open_logs().unwrap().iter().map(|log| log.len()).collect();
     assert_eq!(lengths, [20], "those are back whose pops were answered");
+}
+
+/// Footers were drafted under the queue's lock, which was given back and taken at once, slice by
+/// slice: whoever pushed millions of messages stood still for a quarter of every second. Now that
+/// work has nothing of the log but the segment it is about.
+#[test]
+fn a_footer_is_right_whatever_the_log_does_meanwhile() {
+    let mut bench = Bench::numbered(LARGE, 3000);
+    let works: Vec<_> = std::iter::from_fn(|| bench.log.write_footer()).collect();
+    let sealed: Vec<PathBuf> = files(bench.root.path()).into_iter().take(works.len()).collect();
+    assert!(works.len() >= 3, "{} sealed segments", works.len());
+    let writer = std::thread::spawn(move || works.into_iter().map(|work| work()).collect());
+    for number in 1..=3000_u64 {
+        bench.push(number.to_le_bytes());
+        if number % 3 > 0 {
+            bench.remove(number);
+        }
+        if number % 100 == 0 {
+            bench.sync();
+            bench.log.rest();
+        }
+    }
+    let outcomes: Vec<std::io::Result<()>> = writer.join().unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    for path in &sealed {
+        let file = fs::read(path).unwrap();
+        let base = base_of(path.file_name().unwrap().to_str().unwrap()).unwrap();
+        let size = SegmentHeader::decode(base, &file).unwrap().1 as usize;
+        assert!(Footer::decode(base, &file[size..]).is_some(), "no footer: {}", path.display());
+    }
+    let left = bench.numbers();
+    let Bench { log, directory, root, segment_size } = bench;
+    drop((log, directory));
+    // A strict start compares them with the records.
+    let strict = DataDirectory::open(root.path(), segment_size, true).unwrap();
+    let log = strict.open_logs().unwrap().pop().unwrap();
+    let mut bench = Bench { log, directory: strict, root, segment_size };
+    assert_eq!(bench.numbers(), left);
+}
+
+/// The same, where the segment is gone before its footer comes.
+#[test]
+fn a_footer_that_comes_too_late_makes_no_file() {
+    let mut bench = Bench::numbered(SMALL, 1000);
+    let works: Vec<_> = std::iter::from_fn(|| bench.log.write_footer()).collect();
+    assert!(works.len() >= 3, "{} sealed segments", works.len());
+    assert_eq!(bench.pop_all(), numbers_to(1000));
+    bench.sync();
+    let before = read_files(bench.log.directory());
+    for work in works {
+        work().unwrap();
+    }
+    assert_eq!(read_files(bench.log.directory()), before);
 }

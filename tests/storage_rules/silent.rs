@@ -17,8 +17,8 @@ fn sealed() -> Files {
         bench.pop();
         bench.sync();
     }
-    while bench.log.wants_footer() {
-        bench.log.draft_footer().map_or(Ok(()), |work| work()).unwrap();
+    while let Some(work) = bench.log.write_footer() {
+        work().unwrap();
     }
     bench.log.rest();
     bench.files()

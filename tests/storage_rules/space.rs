@@ -174,7 +174,7 @@ fn rule_15_what_was_begun_for_a_dropped_queue_never_reaches_the_next_of_its_name
     let mut bench = Bench::new(64 * 1024);
     (0..100).for_each(|_| bench.push([7; 100]));
     bench.sync();
-    let work = bench.log.draft_footer().expect("a sealed segment without a footer");
+    let work = bench.log.write_footer().expect("a sealed segment without a footer");
     let Bench { log, directory, root, segment_size } = bench;
     directory.drop_log(&log).unwrap();
     let log = directory.create_log(b"q").unwrap();

@@ -66,8 +66,6 @@ pub struct Log {
     copies_end: u64,
     /// Copying forward failed: only housekeeping's own round tries again.
     copying_blocked: bool,
-    /// The footer that is being drafted.
-    draft: Option<footers::Draft>,
     /// Positions of damaged records that have been reported.
     pub(super) reported: HashSet<u64>,
     pub(super) turns: Turns,
@@ -133,7 +131,6 @@ impl Log {
             copied_to: 0,
             copies_end: 0,
             copying_blocked: false,
-            draft: None,
             reported: HashSet::new(),
             turns: Turns::default(),
             generation: 0,

@@ -130,12 +130,7 @@ impl Log {
 
     /// A walk from `position` to the last record of its segment.
     pub(in super::super) fn walk(&self, position: u64) -> Result<Walk<'_>, StorageError> {
-        let segment = &self.segments[self.segment_index(position)];
-        // The end of a full segment is the start of the next one, whose header comes first.
-        let position = position.max(segment.records_start());
-        let length = segment.records_end.saturating_sub(position) as usize;
-        let bytes = segment.bytes_from(position)?;
-        Ok(Walk::bounded(bytes.get(..length).unwrap_or(bytes), position))
+        Walk::through(&self.segments[self.segment_index(position)], position)
     }
 
     /// Whether the record at `position` is a live message and the one to deliver.
