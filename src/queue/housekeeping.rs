@@ -74,9 +74,8 @@ impl Queues {
                 }
             }
         }
-        if let Err(error) = self.backing.settle() {
-            log::warn!("{error}");
-        }
+        // A failure is logged there and closes all queues for writing.
+        let _logged = self.backing.settle();
     }
 
     /// Waits until a queue wants [`tidy`](Queues::tidy), but no longer than `longest`.
@@ -97,6 +96,6 @@ impl Queues {
                 queue.store().rest();
             }
         }
-        is_whole
+        is_whole & self.backing.settle().is_ok()
     }
 }

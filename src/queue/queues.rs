@@ -388,11 +388,8 @@ impl Durability for Queues {
         let committed = self.commit.commit();
         // A queue that was popped empty and then taken out has nothing left to sync: what says that
         // its messages are gone is that it is not there.
-        let settled = self.backing.settle();
-        if let Err(error) = &settled {
-            log::error!("dropped queues: {error}");
-        }
-        Committed { failed: committed.failed || settled.is_err(), ..committed }
+        let failed = self.backing.settle().is_err() || committed.failed;
+        Committed { failed, ..committed }
     }
 
     fn interval_ms(&self) -> Option<u64> {

@@ -7,7 +7,7 @@
 //! - `dropped-N` is a queue that was dropped (rule 15): it is unlinked in the background.
 //! - `damaged` holds copies of damaged segments.
 
-use super::counters::Counters;
+use super::counters::{Counters, add};
 use super::error::StorageError;
 use super::finding::{Finding, Label};
 use super::log::Log;
@@ -134,7 +134,8 @@ impl DataDirectory {
         let settings = LogSettings {
             segment_size,
             access: Access::Own { strict, quarantine: path.join(QUARANTINE) },
-            counters: Arc::new(Counters::default()),
+            counters: Arc::default(),
+            poisoned: Arc::default(),
         };
         let (sender, dropped) = mpsc::channel();
         let reaper = thread::Builder::new().name("reaper".into()).stack_size(64 * 1024);
@@ -195,11 +196,23 @@ impl DataDirectory {
 
     /// Makes the log of a new queue.
     pub fn create_log(&self, name: &[u8]) -> Result<Log, StorageError> {
+        self.settings.check_writable()?;
         let mut folder = folder_name(name);
         if folder.ends_with(CUT_MARK) {
             folder.push_str(&self.next_number().to_string());
         }
-        Log::create(&self.path.join(folder), name, &self.settings)
+        Log::create(&self.path.join(folder), name, &self.settings).inspect_err(|error| {
+            if matches!(error, StorageError::Sync { path, .. } if *path == self.path) {
+                self.poison(error);
+            }
+        })
+    }
+
+    /// A sync of the directory has failed: the next one would say nothing of what this one was for.
+    fn poison(&self, error: &StorageError) {
+        log::error!("{error}; all queues are closed for writing until restart");
+        add(&self.settings.counters.failed_syncs, 1);
+        let _is_first = self.settings.poisoned.set(self.path.clone());
     }
 
     /// Drops a queue with everything in it: durably gone when this answers, unlinked in the
@@ -219,7 +232,9 @@ impl DataDirectory {
         // Held over the sync: whoever finds the list empty must not answer before it is done.
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         if !dropped.is_empty() {
-            sync_open_directory(&self.folder, &self.path)?;
+            self.settings.check_writable()?;
+            sync_open_directory(&self.folder, &self.path)
+                .inspect_err(|error| self.poison(error))?;
         }
         dropped.drain(..).for_each(|tombstone| self.hand_to_reaper(tombstone));
         Ok(())
@@ -228,6 +243,7 @@ impl DataDirectory {
     fn drop_folder(&self, folder: &Path) -> Result<(), StorageError> {
         let tombstone = self.path.join(format!("{DROPPED_PREFIX}{}", self.next_number()));
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        self.settings.check_writable()?;
         let renamed = fs::rename(folder, &tombstone);
         renamed.map_err(|error| StorageError::io("drop", folder, error))?;
         dropped.push(tombstone);

@@ -16,16 +16,24 @@ pub enum StorageError {
     },
     /// An operation on a file failed.
     Io {
-        /// What was tried: "open", "sync".
+        /// What was tried: "open", "map".
         doing: &'static str,
         /// On which file.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },
-    /// A sync of this log failed earlier: it is closed for writing until restart.
+    /// A sync failed: what it was to make durable may be lost (rule 9).
+    Sync {
+        /// Of which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A sync of this log, or of the data directory, failed earlier: it is closed for writing until
+    /// restart.
     Poisoned {
-        /// The queue's directory.
+        /// The queue's directory, or the data directory.
         path: PathBuf,
     },
     /// The name of a queue is longer than a segment's header holds.
@@ -57,6 +65,11 @@ impl StorageError {
         }
         StorageError::Io { doing, path: path.into(), source }
     }
+
+    /// Makes an error from what the operating system said of a sync.
+    pub fn sync(path: &Path, source: io::Error) -> StorageError {
+        StorageError::Sync { path: path.into(), source }
+    }
 }
 
 impl fmt::Display for StorageError {
@@ -67,6 +80,9 @@ impl fmt::Display for StorageError {
             }
             StorageError::Io { doing, path, source } => {
                 write!(f, "{doing} {}: {source}", path.display())
+            }
+            StorageError::Sync { path, source } => {
+                write!(f, "sync {}: {source}", path.display())
             }
             StorageError::Poisoned { path } => {
                 let path = path.display();

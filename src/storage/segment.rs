@@ -190,7 +190,7 @@ pub fn sync_directory(directory: &Path) -> Result<(), StorageError> {
 
 /// The same with `folder`, which is `directory`, opened before.
 pub fn sync_open_directory(folder: &File, directory: &Path) -> Result<(), StorageError> {
-    folder.sync_all().map_err(|error| StorageError::io("sync directory", directory, error))
+    folder.sync_all().map_err(|error| StorageError::sync(directory, error))
 }
 
 /// Gives the first `size` bytes of `file` real blocks (rule 6), and the file that length at least.
@@ -300,6 +300,7 @@ impl Segment {
                 StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
                 other => other,
             })
+            .and_then(|file| file.sync_all().map_err(|error| StorageError::sync(&path, error)))
             .and_then(|()| sync_directory(directory));
         if let Err(error) = made {
             // What is left of it would only take space; if it stays, recovery removes it.
@@ -309,14 +310,14 @@ impl Segment {
         Ok(Segment::existing(base, size, path))
     }
 
-    fn make_file(path: &Path, base: u64, size: u64, header: &SegmentHeader) -> io::Result<()> {
+    fn make_file(path: &Path, base: u64, size: u64, header: &SegmentHeader) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(path)?;
         allocate(&file, size)?;
         let mut sector = [0; SECTOR];
         header.encode(base, size, &mut sector);
         io::Write::write_all(&mut &file, &sector)?;
-        file.sync_all()
+        Ok(file)
     }
 
     /// The position after the file's last byte.

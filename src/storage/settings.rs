@@ -5,7 +5,7 @@ use super::error::StorageError;
 use super::finding::{Finding, Label, Weight};
 use super::quarantine::set_aside;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What all logs share.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct LogSettings {
     pub access: Access,
     /// Counters of what was found.
     pub counters: Arc<Counters>,
+    /// The data directory, once a sync of it has failed.
+    pub poisoned: Arc<OnceLock<PathBuf>>,
 }
 
 /// Whose the files are, which says what becomes of findings.
@@ -49,6 +51,13 @@ impl LogSettings {
             Access::Own { strict, .. } => strict,
             Access::Look { is_thorough, .. } => is_thorough,
         }
+    }
+
+    /// An error after a failed sync of the data directory: which queues there are, and which of
+    /// them are gone, is not known to be durable any more (rule 9).
+    pub fn check_writable(&self) -> Result<(), StorageError> {
+        let failed = self.poisoned.get();
+        failed.map_or(Ok(()), |path| Err(StorageError::Poisoned { path: path.clone() }))
     }
 
     /// Takes what was found at the opening; an error when the log is not to be opened with it.

@@ -94,6 +94,54 @@ def under_everysec(program, directory):
     say("everysec: the failed sync closed the queue")
 
 
+def of_a_new_segment(program, directory):
+    """What makes a file durable is a sync of its queue, and is not tried again either."""
+    data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
+    daemon = start(program, data, "never", fail)
+    client = daemon.redis()
+    assert client.ask("SADD", "q", "m") == client.ask("SADD", "fine", "m") == 1
+    open(fail, "w").close()
+    error = refusal(lambda: client.ask("SADD", "q", "needs a segment" * 2000))
+    assert "sync" in error, error
+    os.remove(fail)
+    for command in (["SADD", "q", "later"], ["SPOP", "q"]):
+        error = refusal(lambda: client.ask(*command))
+        assert "restart" in error, error
+    assert client.ask("SMEMBERS", "q") == [b"m"] and client.ask("SADD", "fine", "n") == 1
+    assert daemon.stop() == 1, daemon.log()
+    shutil.rmtree(data)
+    say("a new segment: the failed sync closed the queue")
+
+
+def of_the_data_directory(program, directory):
+    """Which queues there are is not known any more: all of them are closed for writing."""
+    data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
+    for command in (["DEL", "q"], ["FLUSHALL"], ["SADD", "new", "m"]):
+        daemon = start(program, data, "always", fail)
+        client = daemon.redis()
+        assert client.ask("SADD", "q", "m") == client.ask("SADD", "other", "m") == 1
+        with open(fail, "w", encoding="utf-8") as file:
+            file.write(os.path.realpath(data))
+        error = refusal(lambda: client.ask(*command))
+        assert "sync" in error, error
+        os.remove(fail)
+        left = client.ask("SMEMBERS", "other")
+        assert left == ([] if command[0] == "FLUSHALL" else [b"m"]), left
+        for write in (["SADD", "other", "n"], ["SPOP", "other"], ["SADD", "another", "m"]):
+            if left or write[0] != "SPOP":
+                error = refusal(lambda: client.ask(*write))
+                assert "restart" in error, error
+        if left:
+            error = refusal(lambda: client.ask("DEL", "other"))
+            assert "restart" in error, error
+        assert daemon.stop() == 1, daemon.log()
+        daemon = Daemon(program, data, ["--strict"])
+        assert daemon.redis().ask("SADD", "q", "writable") == 1
+        assert daemon.stop() == 0
+        shutil.rmtree(data)
+    say("a queue dropped or made: the failed sync closed all queues")
+
+
 def at_the_stop(program, directory):
     """The last sync fails: the exit status says so."""
     data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
@@ -109,10 +157,12 @@ def at_the_stop(program, directory):
 def drill(program, directory):
     under_always(program, directory)
     under_everysec(program, directory)
+    of_a_new_segment(program, directory)
+    of_the_data_directory(program, directory)
     at_the_stop(program, directory)
     summarize("always: SADD, SPOP and SREM were not answered when their sync failed; all policies: "
               "the queue was closed for writing until the restart, others went on; what was "
-              "answered before was there")
+              "answered before was there; a sync of the data directory that failed closed all")
 
 
 run(drill)

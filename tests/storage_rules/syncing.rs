@@ -70,6 +70,7 @@ fn rule_09_a_failed_sync_closes_the_queue_for_writing_until_restart() {
     let mut bench = Bench::new(16 * 1024);
     bench.push("durable");
     bench.push("durable too");
+    bench.push([b'x'; 30_000]);
     bench.sync();
     bench.push("not durable");
     let (_work, point) = bench.log.begin_sync().unwrap();
@@ -90,9 +91,10 @@ fn rule_09_a_failed_sync_closes_the_queue_for_writing_until_restart() {
         assert!(outcome.is_err());
         bench.log.end_sync(point, &outcome);
         assert!(!bench.log.copy_forward().unwrap());
+        assert!(bench.log.write_footer().is_none(), "nothing is written any more");
         bench.log.rest();
     }
-    assert_eq!(bench.bodies().len(), 3, "reading goes on");
+    assert_eq!(bench.bodies().len(), 4, "reading goes on");
     let mut bench = bench.reopen();
     assert_eq!(bench.bodies()[..2], [b"durable".to_vec(), b"durable too".to_vec()]);
     bench.push("writable again");

@@ -107,6 +107,7 @@ impl Inspection {
             segment_size: 0,
             access: Access::Look { is_thorough, findings: Arc::clone(findings) },
             counters: Arc::clone(&self.counters),
+            poisoned: Arc::default(),
         };
         let known = findings.lock().unwrap_or_else(PoisonError::into_inner).len();
         let mut attempts = 1..ATTEMPTS;

@@ -31,7 +31,10 @@ impl Log {
     /// Copies a slice of the oldest segment forward if that is worth it; true when there is more to
     /// do. A full disk is no error: there is another time, as after every error.
     pub fn copy_forward(&mut self) -> Result<bool, StorageError> {
-        if self.poisoned || !self.is_mostly_dead() || self.segments[0].live_count == 0 {
+        if self.check_writable().is_err()
+            || !self.is_mostly_dead()
+            || self.segments[0].live_count == 0
+        {
             return Ok(false);
         }
         let copied = self.copy_slice();
@@ -58,7 +61,7 @@ impl Log {
             };
             let synced = work();
             self.end_sync(point, &synced);
-            synced.map_err(|error| StorageError::io("sync", &self.directory, error))?;
+            synced.map_err(|error| StorageError::sync(&self.directory, error))?;
         }
         self.rest();
         Ok(())

@@ -15,6 +15,7 @@ impl Log {
     /// log's lock. Whoever looks for the footer before it is there reads the records. None: there
     /// is nothing to do.
     pub fn write_footer(&mut self) -> Option<SyncWork> {
+        self.check_writable().ok()?;
         let hash_key = self.hash_key;
         let segment = self
             .segments

@@ -192,11 +192,11 @@ impl Log {
         self.segments.partition_point(|segment| segment.base <= position).saturating_sub(1)
     }
 
-    /// An error after a failed sync (rule 9).
+    /// An error after a failed sync of this log or of the data directory (rule 9).
     pub fn check_writable(&self) -> Result<(), StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned { path: self.directory.clone() });
         }
-        Ok(())
+        self.settings.check_writable()
     }
 }

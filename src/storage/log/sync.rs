@@ -117,11 +117,11 @@ impl Log {
         let synced = self.tail_mapping()?.sync(length);
         synced.map_err(|error| {
             self.poison();
-            StorageError::io("sync", &self.segments[self.tail].path, error)
+            StorageError::sync(&self.segments[self.tail].path, error)
         })
     }
 
-    fn poison(&mut self) {
+    pub(super) fn poison(&mut self) {
         self.poisoned = true;
         add(&self.settings.counters.failed_syncs, 1);
     }
@@ -171,7 +171,8 @@ impl Log {
     /// Lets go of the mappings. A log that is durable to its end says so in its cursor: the next
     /// start need not sync it, and what is bad there by then is rotten and not torn.
     pub fn rest(&mut self) {
-        let is_durable = !self.dirty && !self.poisoned && self.durable == self.end();
+        let is_writable = self.check_writable().is_ok();
+        let is_durable = is_writable && !self.dirty && self.durable == self.end();
         if is_durable && self.said_durable < self.durable {
             if let Err(error) = self.write_cursor() {
                 log::warn!("{}: {error}", self.directory.display());

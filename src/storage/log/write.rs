@@ -301,9 +301,8 @@ impl Log {
         let smallest = smallest.max(FIRST_SEGMENT_SIZE);
         // A base is a multiple of the alignment, so a size is too.
         let mut wanted = grown.max(smallest).next_multiple_of(BLOCK);
-        let header = self.header();
         let segment = loop {
-            match Segment::create(&self.directory, base, wanted, &header) {
+            match self.create_segment(base, wanted) {
                 Err(StorageError::Full { .. }) if wanted > smallest => {
                     wanted = (wanted / 8).max(smallest).next_multiple_of(BLOCK);
                 }
@@ -345,7 +344,7 @@ impl Log {
     /// more.
     pub(in super::super) fn begin_behind(&mut self, position: u64) -> Result<(), StorageError> {
         let base = position.next_multiple_of(BLOCK);
-        let segment = Segment::create(&self.directory, base, FIRST_SEGMENT_SIZE, &self.header())?;
+        let segment = self.create_segment(base, FIRST_SEGMENT_SIZE)?;
         for spare in self.segments.range_mut(self.tail + 1..) {
             spare.first_sequence = self.next_sequence;
         }
@@ -357,13 +356,23 @@ impl Log {
         self.sync_now()
     }
 
-    /// The header of a new segment.
-    fn header(&self) -> SegmentHeader {
-        SegmentHeader {
+    /// Makes a segment file of this log. A sync that fails in it is one of this log's (rule 9):
+    /// what the next one would say of the folder would tell nothing.
+    fn create_segment(&mut self, base: u64, size: u64) -> Result<Segment, StorageError> {
+        let header = SegmentHeader {
             created_ms: milliseconds(system_time()),
             hash_key: self.hash_key,
             name: self.name.clone(),
+        };
+        let created = Segment::create(&self.directory, base, size, &header);
+        if let Err(error @ StorageError::Sync { .. }) = &created {
+            log::error!(
+                "{error}; {} is closed for writing until restart",
+                self.directory.display()
+            );
+            self.poison();
         }
+        created
     }
 
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. True
@@ -390,7 +399,9 @@ impl Log {
         Ok(was_dead)
     }
 
-    fn not_removed(&self, error: io::Error) -> StorageError {
+    /// Some files may be gone and others not, and none of that may be durable.
+    fn not_removed(&mut self, error: io::Error) -> StorageError {
+        self.poison();
         StorageError::io("remove segments of", &self.directory, error)
     }
 
@@ -405,7 +416,7 @@ impl Log {
         self.segments.truncate(1);
         self.segments[0].records_end = self.segments[0].end();
         self.count_spare();
-        let segment = Segment::create(&self.directory, base, FIRST_SEGMENT_SIZE, &self.header())?;
+        let segment = self.create_segment(base, FIRST_SEGMENT_SIZE)?;
         self.segments = VecDeque::from([segment]);
         self.segments[0].first_sequence = self.next_sequence;
         self.record_bytes = 0;
