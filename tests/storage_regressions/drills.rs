@@ -95,6 +95,32 @@ fn bytes_that_are_no_footer_give_way_to_one() {
 }
 
 #[test]
+fn a_segment_that_was_cut_gets_no_footer_where_its_bytes_are_missing() {
+    // The footer was written where the file ended, which was no end of the segment: from the next
+    // start on it was a damaged record, and what was missing was not missed any more.
+    for index in [0, 2] {
+        // Records of 80 bytes leave 32 bytes at the end.
+        let mut bench = Bench::new(SMALL);
+        (0..200).for_each(|_| bench.push([7; 24]));
+        bench.sync();
+        let mut bench = bench.spoil(|files| {
+            let length = fs::metadata(&files[index]).unwrap().len() as usize;
+            change(&files[index], |bytes| bytes.truncate(length - 8));
+        });
+        bench.push("one more");
+        let numbers = bench.numbers();
+        for _ in 0..2 {
+            bench.write_footers();
+            let found = Inspection::new(bench.root.path()).verify("q-q").unwrap();
+            let labels: Vec<Label> = found.iter().map(|finding| finding.label).collect();
+            assert_eq!(labels, [Label::ShortSegment]);
+            bench = bench.spoil(|_| ());
+            assert_eq!(bench.numbers(), numbers);
+        }
+    }
+}
+
+#[test]
 fn a_refused_start_has_removed_nothing() {
     // A file that was never finished was removed, and then a file of another queue was found: the
     // start was refused, and had changed the folder all the same.

@@ -130,6 +130,7 @@ impl Recovery {
         }
         self.remove_short_spares(declared_ends)?;
         self.unseal()?;
+        self.give_up_short(declared_ends);
         self.cut()?;
         // One in an older segment is not enough: records that are synced here need one here.
         let cursor = cursor.filter(|_| self.with_cursor == Some(tail));
@@ -199,6 +200,16 @@ impl Recovery {
         Ok(())
     }
 
+    /// A footer lies behind all of a segment's bytes. Where some are missing it would be taken for
+    /// some of them.
+    fn give_up_short(&mut self, declared_ends: &[u64]) {
+        for (segment, declared_end) in self.log.segments.iter_mut().zip(declared_ends) {
+            if segment.end() < *declared_end {
+                segment.footer = FooterState::GivenUp;
+            }
+        }
+    }
+
     /// Counts again what lives in segments where that is in doubt. Nothing is lost with that: what
     /// is not there has been removed or copied.
     fn recount(&mut self) -> Result<(), StorageError> {
@@ -248,5 +259,5 @@ fn is_short(segment: &Segment, declared_end: u64) -> bool {
 fn zero(segment: &mut Segment, keep: usize) -> Result<(), StorageError> {
     segment.bytes_mut()?[keep..].fill(0);
     let synced = segment.mapping()?.sync(usize::MAX);
-    synced.map_err(|error| StorageError::io("sync", &segment.path, error))
+    synced.map_err(|error| StorageError::sync(&segment.path, error))
 }
