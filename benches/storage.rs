@@ -2,8 +2,8 @@
 //!
 //! - `churn`: 100,000 messages, each removed and pushed again in random order, and one old message
 //!   that stays. The disk use must stay under four times the live bytes and two segments.
-//! - `backlog`: ten million messages of 100 bytes pushed and popped: rates of the first and the last
-//!   tenth, memory, and the time to open the log again.
+//! - `backlog`: ten million messages of 100 bytes pushed and popped: rates of the first and of the
+//!   last tenth, memory, and the time to open the log again.
 //! - `indexed`: the same with the index, which is asked before each push.
 //! - `building`: the index of such a backlog, made when it is there.
 //! - `queues`: ten thousand queues of one message: disk, memory, time to open.
