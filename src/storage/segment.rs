@@ -193,6 +193,15 @@ pub fn sync_open_directory(folder: &File, directory: &Path) -> Result<(), Storag
     folder.sync_all().map_err(|error| StorageError::sync(directory, error))
 }
 
+/// Makes a new file durable. Where there is no room for that it is as if it had not been made:
+/// nothing else waits for this sync.
+fn sync_new(file: &File, path: &Path) -> Result<(), StorageError> {
+    file.sync_all().map_err(|error| match StorageError::io("sync", path, error) {
+        StorageError::Io { path, source, .. } => StorageError::Sync { path, source },
+        full => full,
+    })
+}
+
 /// Gives the first `size` bytes of `file` real blocks (rule 6), and the file that length at least.
 pub fn allocate(file: &File, size: u64) -> io::Result<()> {
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
@@ -296,11 +305,12 @@ impl Segment {
     ) -> Result<Segment, StorageError> {
         let path = directory.join(file_name(base));
         let made = Segment::make_file(&path, base, size, header)
-            .map_err(|error| match StorageError::io("create", &path, error) {
+            .map_err(|error| StorageError::io("create", &path, error))
+            .and_then(|file| sync_new(&file, &path))
+            .map_err(|error| match error {
                 StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
                 other => other,
             })
-            .and_then(|file| file.sync_all().map_err(|error| StorageError::sync(&path, error)))
             .and_then(|()| sync_directory(directory));
         if let Err(error) = made {
             // What is left of it would only take space; if it stays, recovery removes it.
