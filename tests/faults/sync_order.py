@@ -14,6 +14,9 @@ from client import Daemon, run, say, summarize, wait_until
 # Of each pop there is also a removal.
 PUSHES, POPS = 300, 100
 
+# Where a segment's first record is; before it are the cursors.
+RECORDS = 2560
+
 
 class Traced:
     """A daemon whose syncs are written down."""
@@ -50,10 +53,20 @@ def newest(calls):
     return max(synced, default=None)
 
 
-def check_answer(before, calls):
-    """An answer: what it says has been synced, with the segment that it was written to."""
+def check_answer(before, calls, body=None):
+    """An answer: what it says, the message or a cursor, has been synced in the segment that it was
+    written to."""
     tail = newest(before + calls)
     assert ("msync", tail) in calls, f"answered before a sync of {tail}: {calls}"
+    wanted = RECORDS
+    if body is not None:
+        with open(tail, "rb") as file:
+            found = file.read().find(body)
+        assert found >= RECORDS, f"{body} is not in {tail}"
+        wanted = found + len(body)
+    reaches = [path.split(" ", 1) for call, path in calls if call == "reach"]
+    reached = max(int(offset) for offset, path in reaches if path == tail)
+    assert reached >= wanted, f"answered with {tail} synced up to {reached} of {wanted}"
 
 
 def check_directories(calls):
@@ -78,7 +91,7 @@ def answers_wait_for_syncs(program, directory):
     for number in range(PUSHES):
         answer, before, calls = traced.ask("SADD", "q", b"%01000d" % number)
         assert answer == 1
-        check_answer(before, calls)
+        check_answer(before, calls, b"%01000d" % number)
         check_rotation(newest(before), newest(before + calls), calls)
         check_directories(calls)
         rotations += newest(before) != newest(before + calls)

@@ -1,5 +1,6 @@
 /* Writes down the calls that make files durable, in the order of their ends: a line each, appended
- * to the file named by MQ_TRACE. Preloaded in front of the system's library. */
+ * to the file named by MQ_TRACE, and for a mapping a second one, "reach", with the offset in the
+ * file up to which it was synced. Preloaded in front of the system's library. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -37,17 +38,20 @@ static void note_fd(const char *call, int file)
 }
 
 /* The file that is mapped at an address, as the system shows it. */
-static void note_mapping(const char *call, void *address)
+static void note_mapping(const char *call, void *address, size_t length)
 {
-    char line[PATH_MAX + 128];
+    char line[PATH_MAX + 128], reach[PATH_MAX + 32];
     FILE *maps = fopen("/proc/self/maps", "r");
     while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
-        unsigned long start, end;
+        unsigned long start, end, offset;
         char *path = strchr(line, '/');
-        if (path != NULL && sscanf(line, "%lx-%lx", &start, &end) == 2 &&
+        if (path != NULL && sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 &&
             start <= (unsigned long)address && (unsigned long)address < end) {
             path[strcspn(path, "\n")] = 0;
             note(call, path);
+            offset += (unsigned long)address - start + length;
+            snprintf(reach, sizeof reach, "%lu %s", offset, path);
+            note("reach", reach);
             break;
         }
     }
@@ -58,7 +62,7 @@ static void note_mapping(const char *call, void *address)
 int msync(void *start, size_t length, int flags)
 {
     int outcome = REAL(int, "msync", void *, size_t, int)(start, length, flags);
-    note_mapping("msync", start);
+    note_mapping("msync", start, length);
     return outcome;
 }
 

@@ -14,6 +14,7 @@ mod capture;
 mod common;
 mod cursor;
 mod damage;
+mod membership;
 mod order;
 #[path = "../common/program.rs"]
 mod program;

@@ -1,0 +1,110 @@
+//! Rule 14: whose hash says nothing of what a message is, who can guess it, and who waits while an
+//! index is built. What it takes of memory is in `resources.rs`.
+
+use super::bench::*;
+use mq::queue::{DiskBacking, Limits, Policy, Queues, Ticket};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// What the index keeps of a hash: the upper 24 bits, and the lower 4 choose a table.
+const KEPT: u32 = 0xffff_ff0f;
+
+/// Two bodies that the index of this log cannot tell apart. Of twenty thousand there are such ones
+/// more often than not.
+fn colliding(bench: &Bench) -> (Vec<u8>, Vec<u8>) {
+    let mut seen = HashMap::new();
+    for number in 0_u64.. {
+        let body = number.to_le_bytes().to_vec();
+        let kept = bench.log.hash(&body).bits() & KEPT;
+        if let Some(other) = seen.insert(kept, body.clone()) {
+            return (other, body);
+        }
+    }
+    unreachable!("there are more bodies than hashes");
+}
+
+fn is_member(bench: &mut Bench, body: &[u8]) -> bool {
+    let found = bench.log.find(body).unwrap();
+    assert!(found.as_ref().is_none_or(|(_, message)| message.body == body), "another message");
+    found.is_some()
+}
+
+#[test]
+fn rule_14_messages_with_the_same_hash_are_told_apart_by_their_bytes() {
+    let mut bench = Bench::new(64 * 1024);
+    let (one, other) = colliding(&bench);
+    bench.push(&one);
+    assert!(is_member(&mut bench, &one) && !is_member(&mut bench, &other), "a false duplicate");
+    bench.push(&other);
+    assert!(is_member(&mut bench, &one) && is_member(&mut bench, &other));
+    // Also where the index is built from what is there.
+    bench.sync();
+    let mut bench = bench.reopen();
+    assert!(is_member(&mut bench, &other) && is_member(&mut bench, &one));
+    assert!(bench.remove(&one));
+    assert!(!is_member(&mut bench, &one) && is_member(&mut bench, &other));
+    assert!(bench.remove(&other));
+    assert!(!is_member(&mut bench, &other));
+}
+
+/// With a hash that is known, or the same for all queues, somebody outside could make messages that
+/// all have the same place.
+#[test]
+fn rule_14_each_queue_has_a_seed_of_its_own_and_keeps_it() {
+    let (bench, other) = (Bench::new(64 * 1024), Bench::new(64 * 1024));
+    let hash = |bench: &Bench| [b"1", b"2"].map(|body| bench.log.hash(body));
+    let before = hash(&bench);
+    assert_ne!(before, hash(&other), "of the same name, in another directory");
+    let second = bench.directory.create_log(b"second").unwrap();
+    assert_ne!(before, [b"1", b"2"].map(|body| second.hash(body)));
+    drop(second);
+    let Bench { log, directory, root, .. } = bench;
+    drop((log, directory));
+    let directory = open_directory(root.path(), 64 * 1024, false).unwrap();
+    let logs = directory.open_logs().unwrap();
+    let log = logs.iter().find(|log| log.name() == b"q").unwrap();
+    assert_eq!(before, [b"1", b"2"].map(|body| log.hash(body)), "after a restart");
+}
+
+/// How many pushes another queue takes while the index of a large one is built.
+fn pushes_beside_building() -> usize {
+    let root = tempfile::tempdir().unwrap();
+    let backing = Box::new(DiskBacking::new(open_directory(root.path(), 1 << 20, false).unwrap()));
+    let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
+    let queues = Arc::new(Queues::open(backing, limits, Policy::Never).unwrap());
+    let push = |name: &[u8], body: &[u8]| {
+        let message = new_message(body);
+        queues.create(name, &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    };
+    for number in 0..100_000_u64 {
+        push(b"large", &number.to_le_bytes());
+    }
+    push(b"small", b"it is there");
+    let is_built = Arc::new(AtomicBool::new(false));
+    let builder = {
+        let (queues, is_built) = (Arc::clone(&queues), Arc::clone(&is_built));
+        thread::spawn(move || {
+            queues.prepare_membership(b"large").unwrap();
+            is_built.store(true, Ordering::SeqCst);
+        })
+    };
+    let mut pushed = 0;
+    loop {
+        push(b"small", b"another");
+        if is_built.load(Ordering::SeqCst) {
+            break;
+        }
+        pushed += 1;
+    }
+    builder.join().unwrap();
+    pushed
+}
+
+/// If others waited, they would get a few pushes done before the building begins, and never many.
+#[test]
+fn rule_14_an_index_is_built_without_stopping_other_queues() {
+    let enough = |pushed: usize| pushed > 500;
+    assert!((0..100).map(|_| pushes_beside_building()).any(enough), "other queues stand still");
+}
