@@ -6,7 +6,8 @@
 //!   last tenth, memory, and the time to open the log again.
 //! - `indexed`: the same with the index, which is asked before each push.
 //! - `building`: the index of such a backlog, made when it is there.
-//! - `queues`: ten thousand queues of one message: disk, memory, time to open.
+//! - `queues`: ten thousand queues of one message: disk, memory, time to open, beside what only the
+//!   operations on their files take.
 //!
 //! What must hold on any machine, bytes of disk and memory, is asserted; times are only printed.
 //! `MQ_BENCH_SCALE=100` divides the counts by 100. Everything runs in one process on the disk store
@@ -14,9 +15,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use memmap2::MmapOptions;
 use mq::queue::{DiskBacking, Durability, Limits, NewMessage, Policy, Queue, Queues, Ticket};
 use mq::storage::DataDirectory;
+use mq::storage::format::RECORDS;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -240,6 +244,30 @@ fn building() {
     engine.close();
 }
 
+/// How long it takes only to list the folders below `path`, and to open, read and map each file in
+/// them, without a look at what they say.
+fn file_operations(path: &Path) -> Duration {
+    let start = Instant::now();
+    let mut sum = 0_u64;
+    let folders = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    for folder in folders.filter(|folder| folder.is_dir()) {
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let mut head = [0; RECORDS];
+            fs::File::open(&path).unwrap().read_exact(&mut head).unwrap();
+            let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+            let length = file.metadata().unwrap().len() as usize;
+            let map = MmapOptions::new().len(length).map_raw(&file).unwrap();
+            // The first record and the end of the log are looked at.
+            // SAFETY: the map has so many bytes, and nobody else has the file.
+            let seen = unsafe { [RECORDS, length - 1].map(|at| map.as_ptr().add(at).read()) };
+            sum += u64::from(head[0]) + u64::from(seen[0]) + u64::from(seen[1]);
+        }
+    }
+    std::hint::black_box(sum);
+    start.elapsed()
+}
+
 fn queues() {
     let count = scaled(10_000);
     let directory = tempfile::tempdir().unwrap();
@@ -260,10 +288,15 @@ fn queues() {
     );
     assert!(disk < 200_000_000 && memory < 200_000_000, "{disk} and {memory} bytes are too many");
     engine.close();
+    let bare = file_operations(directory.path());
     let start = Instant::now();
     let engine = Engine::open(directory.path());
-    let memory = mib(anonymous_memory());
-    println!("queues: opened in {:.2?}, memory {memory:.1} MiB", start.elapsed());
+    let (opened, memory) = (start.elapsed(), mib(anonymous_memory()));
+    let ratio = opened.as_secs_f64() / bare.as_secs_f64();
+    println!(
+        "queues: opened in {opened:.2?}, memory {memory:.1} MiB; file operations alone {bare:.2?} \
+         ({ratio:.2})"
+    );
     assert_eq!(engine.queues.len() as u64, count);
     engine.close();
 }
