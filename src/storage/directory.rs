@@ -159,6 +159,7 @@ impl DataDirectory {
             let path = self.path.join(&folder);
             self.keep_number(&folder);
             if folder.starts_with(DROPPED_PREFIX) {
+                self.settings.note(unexpected(path.clone(), Label::DroppedQueue, true));
                 self.hand_to_reaper(path);
                 continue;
             }
@@ -261,6 +262,12 @@ impl DataDirectory {
     pub fn counters(&self) -> &Counters {
         &self.settings.counters
     }
+}
+
+/// There is a file, or a folder, at `path`.
+pub(super) fn unexpected(path: PathBuf, label: Label, is_folder: bool) -> Finding {
+    let found = if is_folder { "a folder" } else { "a file" };
+    Finding { file: path, offset: 0, label, expected: "nothing".into(), found: found.into() }
 }
 
 /// Queue `name` has a folder beside the one at `path`.

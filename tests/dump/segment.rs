@@ -22,6 +22,7 @@ fn removed() -> (TempDir, PathBuf) {
 }
 
 fn look(file: &Path) -> Output {
+    wait_until_free(file.ancestors().nth(2).unwrap());
     dump_beside(file.parent().unwrap(), &["segment", file.to_str().unwrap()])
 }
 

@@ -117,6 +117,10 @@ fn rule_16_dropped_queue() {
     let found = verified(root.path());
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].label, Label::DroppedQueue);
+    let (opened, lines) = captured(|| open(root.path(), SEGMENT_SIZE, false).unwrap());
+    assert_eq!(opened.1.unwrap().len(), 37);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].ends_with("expected nothing, found a folder [dropped-queue]"), "{lines:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! found once only was a change in the making.
 
 use super::super::directory::{
-    DROPPED_PREFIX, LOCK, QUARANTINE, decode_folder, entries, second_folder,
+    DROPPED_PREFIX, LOCK, QUARANTINE, decode_folder, entries, second_folder, unexpected,
 };
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
@@ -99,16 +99,9 @@ fn others(
     label_of: impl Fn(&str, bool) -> Option<Label>,
 ) -> Result<Vec<Finding>, StorageError> {
     let finding = |(name, is_folder): (OsString, bool)| {
-        let what = if is_folder { "a folder" } else { "a file" };
         let label =
             name.to_str().map_or(Some(Label::UnknownFile), |name| label_of(name, is_folder));
-        Some(Finding {
-            file: directory.join(name),
-            offset: 0,
-            label: label?,
-            expected: "nothing".into(),
-            found: what.into(),
-        })
+        Some(unexpected(directory.join(name), label?, is_folder))
     };
     Ok(entries(directory)?.into_iter().filter_map(finding).collect())
 }
