@@ -118,6 +118,10 @@ def is_rotten(segments, index, offset, resumes, durable):
 def live_messages(segments):
     """Numbers to (flags, expiry, body)."""
     segments = [segment for segment in segments if not segment.unborn()]
+    for segment, following in zip(segments, segments[1:]):
+        if segment.name is None:
+            # Nothing else says where it ends.
+            segment.data = segment.data[: following.base - segment.base]
     cursors = (segment.cursor for segment in segments if segment.cursor)
     _generation, head, durable, oldest = max(cursors, default=(0, 1, 0, 0))
     segments = [segment for segment in segments if segment.base >= oldest]
