@@ -258,7 +258,8 @@ fn below(root: &Path, file: &Path) -> String {
     file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned()
 }
 
-/// Labels and files of log lines.
+/// Labels and files of log lines, but for what the start before has dropped: that is unlinked
+/// meanwhile, or not yet.
 fn labels(root: &Path, lines: &[String]) -> Said {
     let finding = |line: &String| {
         let (file, rest) = line.split_once(": at offset ")?;
@@ -266,7 +267,8 @@ fn labels(root: &Path, lines: &[String]) -> Said {
         let label = Label::all().find(|label| label.name() == name)?;
         Some((label, below(root, Path::new(file))))
     };
-    lines.iter().filter_map(finding).collect()
+    let is_lasting = |(label, _): &(Label, String)| *label != Label::DroppedQueue;
+    lines.iter().filter_map(finding).filter(is_lasting).collect()
 }
 
 /// Runs a case for each of `damages`, on all processors.
