@@ -4,6 +4,7 @@ use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, Queue
 use crate::storage::{BodyHash, DataDirectory, Log, StorageError, SyncPoint, SyncWork};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Makes stores in one data directory.
 pub struct DiskBacking {
@@ -33,6 +34,18 @@ impl Backing for DiskBacking {
 
     fn settle(&self) -> Result<(), QueueError> {
         Ok(self.directory.settle_drops()?)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.directory.check_writable().is_err()
+    }
+
+    fn give_up(&self) {
+        self.directory.give_up_drops();
+    }
+
+    fn has_failed(&self) -> bool {
+        self.directory.counters().failed_syncs.load(Ordering::Relaxed) > 0
     }
 
     fn statistics(&self) -> Vec<(&'static str, u64)> {

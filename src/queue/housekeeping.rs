@@ -67,7 +67,7 @@ impl Queues {
                 store.rest();
             }
             drop(state);
-            if !slot.has_messages() {
+            if !slot.has_messages() && !self.backing.is_closed() {
                 let mut slots = self.slots_mut();
                 if slot.retire() {
                     slots.by_name.remove(&slot.name);
@@ -96,6 +96,6 @@ impl Queues {
                 queue.store().rest();
             }
         }
-        is_whole & self.backing.settle().is_ok()
+        is_whole & self.backing.settle().is_ok() & !self.backing.has_failed()
     }
 }

@@ -109,7 +109,7 @@ impl Queues {
         if let Some(slot) = slots.by_name.get(name) {
             return Ok(Arc::clone(slot));
         }
-        if slots.by_name.len() >= self.limits.max_queues {
+        if slots.by_name.len() >= self.limits.max_queues && !self.backing.is_closed() {
             // A few at a time: each takes a sync of the directory, and everybody waits for the map.
             let empty: Vec<Arc<Slot>> = slots.by_name.values().cloned().collect();
             for slot in empty.iter().filter(|slot| slot.retire()).take(RETIRED_AT_ONCE) {
@@ -385,11 +385,16 @@ impl Durability for Queues {
     }
 
     fn commit(&self) -> Committed {
+        let was_closed = self.backing.is_closed();
         let committed = self.commit.commit();
         // A queue that was popped empty and then taken out has nothing left to sync: what says that
         // its messages are gone is that it is not there.
-        let failed = self.backing.settle().is_err() || committed.failed;
-        Committed { failed, ..committed }
+        let settled = self.backing.settle().is_ok();
+        if was_closed {
+            // Nothing has been dropped since, and this commit is for all that was done before.
+            self.backing.give_up();
+        }
+        Committed { failed: committed.failed || !settled, ..committed }
     }
 
     fn interval_ms(&self) -> Option<u64> {

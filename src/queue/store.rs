@@ -122,6 +122,19 @@ pub trait Backing: Send + Sync {
         Ok(())
     }
 
+    /// True after a failure to do that: nothing is discarded or made any more.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    /// Forgets stores that have been discarded, and not durably; everybody has been told.
+    fn give_up(&self) {}
+
+    /// True when a sync has failed since the start.
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// Name and value of each of the backing's own counters.
     fn statistics(&self) -> Vec<(&'static str, u64)>;
 }

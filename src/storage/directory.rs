@@ -241,6 +241,17 @@ impl DataDirectory {
         Ok(())
     }
 
+    /// An error after a failed sync of the directory (rule 9).
+    pub fn check_writable(&self) -> Result<(), StorageError> {
+        self.settings.check_writable()
+    }
+
+    /// Forgets the drops that a failed sync has left in doubt; their files stay until the next
+    /// start.
+    pub fn give_up_drops(&self) {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn drop_folder(&self, folder: &Path) -> Result<(), StorageError> {
         let tombstone = self.path.join(format!("{DROPPED_PREFIX}{}", self.next_number()));
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ Usage: failed_sync.py MQD DIRECTORY, with FAILING_SYNC the library to preload.
 
 import os
 import shutil
+import time
 
 from client import Daemon, Refused, refusal, run, say, summarize, wait_until
 
@@ -116,8 +117,9 @@ def of_a_new_segment(program, directory):
 def of_the_data_directory(program, directory):
     """Which queues there are is not known any more: all of them are closed for writing."""
     data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
-    for command in (["DEL", "q"], ["FLUSHALL"], ["SADD", "new", "m"]):
-        daemon = start(program, data, "always", fail)
+    cases = (["DEL", "q"], "always"), (["FLUSHALL"], "everysec"), (["SADD", "new", "m"], "everysec")
+    for command, policy in cases:
+        daemon = start(program, data, policy, fail)
         client = daemon.redis()
         assert client.ask("SADD", "q", "m") == client.ask("SADD", "other", "m") == 1
         with open(fail, "w", encoding="utf-8") as file:
@@ -134,6 +136,12 @@ def of_the_data_directory(program, directory):
         if left:
             error = refusal(lambda: client.ask("DEL", "other"))
             assert "restart" in error, error
+        # Those who only read have nothing to do with it.
+        for _ in range(30):
+            assert client.ask("SCARD", "other") == len(left)
+            time.sleep(0.1)
+        assert daemon.log().count("closed for writing") == 1, daemon.log()
+        assert daemon.log().count("a sync failed") <= 2, daemon.log()
         assert daemon.stop() == 1, daemon.log()
         daemon = Daemon(program, data, ["--strict"])
         assert daemon.redis().ask("SADD", "q", "writable") == 1

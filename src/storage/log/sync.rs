@@ -133,6 +133,7 @@ impl Log {
         if !self.has_dead_segments() || self.copies_end > self.durable {
             return Ok(None);
         }
+        self.settings.check_writable()?;
         // What says that they are dead is written there: it must find its place.
         self.tail_mapping()?;
         let folder = self.open_folder()?;
