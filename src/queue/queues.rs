@@ -1,9 +1,10 @@
 //! All queues of a daemon, by name.
 //!
 //! The map's lock is held to look a queue up, and to take a few empty ones out, which renames their
-//! folders but syncs nothing; work is done under the queue's own lock, so a slow queue never stops
-//! another. An empty queue does not exist for clients; what is left of it
-//! here goes when the daemon tidies up, or when room for another queue is needed.
+//! folders and syncs nothing, but may wait for a sync of earlier drops; work is done under the
+//! queue's own lock, so a slow queue never stops another. An empty queue does not exist for
+//! clients; what is left of it here goes when the daemon tidies up, or when room for another queue
+//! is needed.
 
 use super::chores::Chores;
 use super::commit::Commit;
