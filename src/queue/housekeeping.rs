@@ -92,7 +92,6 @@ impl Queues {
             if let Ok(mut state) = slot.lock()
                 && let Some(queue) = &mut state.queue
             {
-                is_whole &= queue.store().check_writable().is_ok();
                 queue.store().rest();
             }
         }

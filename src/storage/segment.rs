@@ -197,7 +197,7 @@ pub fn sync_open_directory(folder: &File, directory: &Path) -> Result<(), Storag
 /// nothing else waits for this sync.
 fn sync_new(file: &File, path: &Path) -> Result<(), StorageError> {
     file.sync_all().map_err(|error| match StorageError::io("sync", path, error) {
-        StorageError::Io { path, source, .. } => StorageError::Sync { path, source },
+        StorageError::Io { source, .. } => StorageError::sync(path, source),
         full => full,
     })
 }
@@ -369,8 +369,8 @@ impl Segment {
         // SAFETY: the mapping covers `len` bytes and lives as long as `self.map` holds it, which
         // takes `&mut self` to change. In this process only `bytes_mut` writes to it, which takes
         // `&mut self` too, and is not called any more when there is a `sealed` one beside it;
-        // `Mapping::sync` only asks the kernel to write pages out. The blocks are
-        // allocated, so no access meets a hole. What remains: another program that truncates the
+        // `Mapping::sync` only asks the kernel to write pages out. The blocks are allocated, so no
+        // access meets a hole. What remains: another program that truncates the
         // file makes an access past its new end fail with SIGBUS, and one that writes to it changes
         // bytes under the slice. A segment that is written here has no such program: its directory
         // belongs to the daemon that holds the lock. One that is only read may have a daemon at
