@@ -3,7 +3,7 @@
 //! This module knows bytes, sequence numbers and files; it knows no command, no protocol and no
 //! socket. `storage-format.md` describes what it writes.
 //!
-//! - `layout`, `record`, `cursor`: bytes and what they say,
+//! - `layout`, `header`, `record`, `cursor`: bytes and what they say,
 //! - `segment`, `walk`, `footer`: one file, the way through its records, and their summary,
 //! - `log`: one queue; `index`, of which each shard is a `table`, and `relocated` say where its
 //!   messages are,
@@ -17,6 +17,7 @@ mod directory;
 mod error;
 mod finding;
 mod footer;
+mod header;
 mod index;
 mod inspect;
 mod layout;
@@ -48,8 +49,9 @@ pub mod format {
     pub use super::cursor::{Cursor, SlotFault, slot_offset};
     pub use super::directory::{decode_folder, encode_name};
     pub use super::footer::{Footer, Sealed};
+    pub use super::header::{HeaderFault, SegmentHeader};
     pub use super::index::BodyHash;
     pub use super::layout::*;
     pub use super::record::{Fault, Kind, Record, Verdict, decode};
-    pub use super::segment::{HeaderFault, SegmentHeader, base_of, file_name};
+    pub use super::segment::{base_of, file_name};
 }

@@ -1,9 +1,9 @@
 //! A segment: one preallocated file of a log, mapped into memory when it is looked at.
 //!
-//! This file knows bytes, positions and the segment header; it knows no records.
+//! This file knows bytes and positions; it knows no records.
 
 use super::error::StorageError;
-use super::index::HashKey;
+use super::header::SegmentHeader;
 use super::layout::*;
 use fs2::FileExt;
 use memmap2::{MmapOptions, MmapRaw};
@@ -17,145 +17,6 @@ use std::sync::Arc;
 
 /// Bytes of the smallest page that a kernel maps.
 const PAGE: usize = 4096;
-
-/// What a segment's header says, beside where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentHeader {
-    /// Unix time of creation in milliseconds.
-    pub created_ms: u64,
-    /// The key of the queue's hashes.
-    pub hash_key: HashKey,
-    /// The queue's name.
-    pub name: Box<[u8]>,
-}
-
-impl SegmentHeader {
-    /// Writes the header of a segment of `size` bytes at `base` to `sector`, which is all zero. The
-    /// name has [`NAME_MAX`] bytes at most.
-    pub fn encode(&self, base: u64, size: u64, sector: &mut [u8]) {
-        sector[SEGMENT_MAGIC..SEGMENT_VERSION].copy_from_slice(&MAGIC);
-        put_u32(sector, SEGMENT_VERSION, VERSION);
-        put_u64(sector, SEGMENT_BASE, base);
-        put_u64(sector, SEGMENT_SIZE, size);
-        put_u64(sector, SEGMENT_CREATED_MS, self.created_ms);
-        sector[SEGMENT_HASH_KEY..SEGMENT_NAME_LENGTH].copy_from_slice(&self.hash_key);
-        put_u32(sector, SEGMENT_NAME_LENGTH, self.name.len() as u32);
-        sector[SEGMENT_NAME..SEGMENT_NAME + self.name.len()].copy_from_slice(&self.name);
-        let crc = crc32fast::hash(&sector[..SECTOR]);
-        put_u32(sector, SEGMENT_CRC, crc);
-    }
-
-    /// Reads the header of the segment at `base` from its first sector, and the size it says.
-    pub fn decode(base: u64, sector: &[u8]) -> Result<(SegmentHeader, u64), HeaderFault> {
-        let Some(sector) = sector.first_chunk::<SECTOR>() else {
-            return Err(HeaderFault::Short(sector.len()));
-        };
-        if sector[..SEGMENT_VERSION] != MAGIC {
-            return Err(HeaderFault::Magic);
-        }
-        let mut unsigned = *sector;
-        put_u32(&mut unsigned, SEGMENT_CRC, 0);
-        let (expected, found) = (get_u32(sector, SEGMENT_CRC), crc32fast::hash(&unsigned));
-        if expected != found {
-            return Err(HeaderFault::Checksum { expected, found });
-        }
-        let version = get_u32(sector, SEGMENT_VERSION);
-        if version != VERSION {
-            return Err(HeaderFault::Version(version));
-        }
-        let name_length = get_u32(sector, SEGMENT_NAME_LENGTH) as usize;
-        if name_length > NAME_MAX {
-            return Err(HeaderFault::NameLength(name_length));
-        }
-        let (found, size) = (get_u64(sector, SEGMENT_BASE), get_u64(sector, SEGMENT_SIZE));
-        if found != base {
-            return Err(HeaderFault::Base { expected: base, found });
-        }
-        if !(RECORDS as u64..=POSITION_MAX).contains(&size) {
-            return Err(HeaderFault::Size(size));
-        }
-        let mut hash_key = HashKey::default();
-        hash_key.copy_from_slice(&sector[SEGMENT_HASH_KEY..SEGMENT_NAME_LENGTH]);
-        let header = SegmentHeader {
-            created_ms: get_u64(sector, SEGMENT_CREATED_MS),
-            hash_key,
-            name: sector[SEGMENT_NAME..SEGMENT_NAME + name_length].into(),
-        };
-        Ok((header, size))
-    }
-}
-
-/// Why a header does not pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderFault {
-    /// It is intact, and of a format that this program does not read.
-    Version(u32),
-    /// There are only so many bytes.
-    Short(usize),
-    /// It does not begin as a header does.
-    Magic,
-    /// The checksum does not fit the bytes.
-    Checksum {
-        /// What the header says.
-        expected: u32,
-        /// What its bytes give.
-        found: u32,
-    },
-    /// The name cannot be so long.
-    NameLength(usize),
-    /// It is that of another segment.
-    Base {
-        /// What the file's name says.
-        expected: u64,
-        /// What the header says.
-        found: u64,
-    },
-    /// The segment cannot be so long, or so short.
-    Size(u64),
-}
-
-impl HeaderFault {
-    /// Where in the header it is, in bytes.
-    pub fn offset(&self) -> usize {
-        match self {
-            HeaderFault::Version(_) => SEGMENT_VERSION,
-            HeaderFault::Short(length) => *length,
-            HeaderFault::Magic => SEGMENT_MAGIC,
-            HeaderFault::Checksum { .. } => SEGMENT_CRC,
-            HeaderFault::NameLength(_) => SEGMENT_NAME_LENGTH,
-            HeaderFault::Base { .. } => SEGMENT_BASE,
-            HeaderFault::Size(_) => SEGMENT_SIZE,
-        }
-    }
-
-    /// What should be there, in words.
-    pub fn expected(&self) -> String {
-        match self {
-            HeaderFault::Version(_) => format!("format version {VERSION}"),
-            HeaderFault::Short(_) => format!("a segment header of {SECTOR} bytes"),
-            HeaderFault::Magic => {
-                format!("a segment header, {:?}", MAGIC.escape_ascii().to_string())
-            }
-            HeaderFault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
-            HeaderFault::NameLength(_) => format!("a name of {NAME_MAX} bytes at most"),
-            HeaderFault::Base { expected, .. } => format!("base {expected}"),
-            HeaderFault::Size(_) => format!("a size from {RECORDS} to {POSITION_MAX}"),
-        }
-    }
-
-    /// What is there, in words.
-    pub fn found(&self) -> String {
-        match self {
-            HeaderFault::Version(version) => version.to_string(),
-            HeaderFault::Short(length) => format!("{length}"),
-            HeaderFault::Magic => "something else".into(),
-            HeaderFault::Checksum { found, .. } => format!("{found:08x}"),
-            HeaderFault::NameLength(length) => length.to_string(),
-            HeaderFault::Base { found, .. } => found.to_string(),
-            HeaderFault::Size(size) => size.to_string(),
-        }
-    }
-}
 
 /// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
 pub fn file_name(base: u64) -> String {
@@ -418,43 +279,6 @@ mod tests {
 
     fn header(name: &[u8]) -> SegmentHeader {
         SegmentHeader { created_ms: 9, hash_key: [5; 16], name: name.into() }
-    }
-
-    #[test]
-    fn a_header_reads_as_written() {
-        let mut sector = [0; SECTOR];
-        header(&[b'n'; NAME_MAX]).encode(8192, 16384, &mut sector);
-        let read = SegmentHeader::decode(8192, &sector);
-        assert_eq!(read, Ok((header(&[b'n'; NAME_MAX]), 16384)));
-    }
-
-    #[test]
-    fn no_flipped_bit_of_a_header_passes() {
-        let mut sector = [0; SECTOR];
-        header(b"jobs").encode(8192, 16384, &mut sector);
-        for bit in 0..SECTOR * 8 {
-            sector[bit / 8] ^= 1 << (bit % 8);
-            let read = SegmentHeader::decode(8192, &sector);
-            assert!(
-                matches!(read, Err(HeaderFault::Checksum { .. } | HeaderFault::Magic)),
-                "{bit}"
-            );
-            sector[bit / 8] ^= 1 << (bit % 8);
-        }
-        let misplaced = HeaderFault::Base { expected: 0, found: 8192 };
-        assert_eq!(SegmentHeader::decode(0, &sector), Err(misplaced));
-        assert_eq!(SegmentHeader::decode(0, &[]), Err(HeaderFault::Short(0)));
-    }
-
-    #[test]
-    fn a_newer_version_is_named() {
-        let mut sector = [0; SECTOR];
-        header(b"jobs").encode(0, 16384, &mut sector);
-        put_u32(&mut sector, SEGMENT_VERSION, 2);
-        put_u32(&mut sector, SEGMENT_CRC, 0);
-        let crc = crc32fast::hash(&sector);
-        put_u32(&mut sector, SEGMENT_CRC, crc);
-        assert_eq!(SegmentHeader::decode(0, &sector), Err(HeaderFault::Version(2)));
     }
 
     #[test]

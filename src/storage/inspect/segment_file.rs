@@ -7,9 +7,10 @@
 use super::super::cursor::{Cursor, SlotFault, slot_offset};
 use super::super::error::StorageError;
 use super::super::footer::{Footer, Sealed};
+use super::super::header::{HeaderFault, SegmentHeader};
 use super::super::layout::*;
 use super::super::record::{Fault, Record, Verdict, reread};
-use super::super::segment::{HeaderFault, Segment, SegmentHeader, base_of};
+use super::super::segment::{Segment, base_of};
 use super::super::walk::{Step, Walk, is_zero};
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -7,10 +7,11 @@
 
 use super::super::cursor::{Cursor, slot_offset};
 use super::super::error::StorageError;
+use super::super::header::SegmentHeader;
 use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR, SEQUENCE_END};
 use super::super::message::{NewMessage, Place};
 use super::super::record::{Kind, Record};
-use super::super::segment::{Segment, SegmentHeader, file_name, sync_directory};
+use super::super::segment::{Segment, file_name, sync_directory};
 use super::super::settings::LogSettings;
 use super::sync::Doomed;
 use super::{FIRST_SEGMENT_SIZE, Log};
