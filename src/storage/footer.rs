@@ -5,11 +5,12 @@
 //! promised, and a segment without one is read record by record. Nothing is lost with a footer: it
 //! is believed only when its checksum is right.
 
+use super::blocks::allocate;
 use super::error::StorageError;
 use super::index::{BodyHash, HashKey};
 use super::layout::*;
 use super::record::{Kind, Record};
-use super::segment::{Segment, allocate};
+use super::segment::Segment;
 use super::walk::{Step, Walk};
 use std::fs::File;
 use std::io;

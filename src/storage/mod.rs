@@ -4,13 +4,15 @@
 //! socket. `storage-format.md` describes what it writes.
 //!
 //! - `layout`, `header`, `record`, `cursor`: bytes and what they say,
-//! - `segment`, `walk`, `footer`: one file, the way through its records, and their summary,
+//! - `blocks`, `segment`, `walk`, `footer`: the blocks of one file, the file, the way through its
+//!   records, and their summary,
 //! - `log`: one queue; `index`, of which each shard is a `table`, and `relocated` say where its
 //!   messages are,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
 //!   that, and `quarantine` sets copies of damaged files aside,
 //! - `directory`: all queues; `inspect` looks at them and writes nothing.
 
+mod blocks;
 mod counters;
 mod cursor;
 mod directory;

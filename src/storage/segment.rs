@@ -2,21 +2,17 @@
 //!
 //! This file knows bytes and positions; it knows no records.
 
+use super::blocks::{AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, write_zeros};
 use super::error::StorageError;
 use super::header::SegmentHeader;
 use super::layout::*;
-use fs2::FileExt;
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::{Errno, retry_on_intr};
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::{Advice as FileAdvice, fadvise};
 use std::cell::OnceCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Bytes of the smallest page that a kernel maps.
-const PAGE: usize = 4096;
 
 /// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
 pub fn file_name(base: u64) -> String {
@@ -63,16 +59,6 @@ fn sync_new(file: &File, path: &Path) -> Result<(), StorageError> {
     })
 }
 
-/// Gives the first `size` bytes of `file` real blocks (rule 6), and the file that length at least.
-pub fn allocate(file: &File, size: u64) -> io::Result<()> {
-    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
-        // `fs2` answers the error of an older call in place of its own, so that a full disk may
-        // look like anything: it is asked only where the file system cannot do it by itself.
-        Err(Errno::OPNOTSUPP) => file.allocate(size),
-        outcome => Ok(outcome?),
-    }
-}
-
 /// A shared mapping of a segment file: written under the log's lock, synced from anywhere.
 #[derive(Clone, Debug)]
 pub struct Mapping(Arc<MmapRaw>);
@@ -115,6 +101,10 @@ pub struct Segment {
     /// Whether its footer is written, or will not be.
     pub footer: FooterState,
     is_read_only: bool,
+    /// The offset up to which its blocks have been written to or that was tried, where it is known.
+    written_end: u64,
+    /// The mapping has been advised to be used at random.
+    is_random: bool,
     map: OnceCell<Mapping>,
 }
 
@@ -131,6 +121,8 @@ impl Segment {
             live_bytes: 0,
             footer: FooterState::Absent,
             is_read_only: false,
+            written_end: 0,
+            is_random: false,
             map: OnceCell::new(),
         }
     }
@@ -167,28 +159,74 @@ impl Segment {
         let path = directory.join(file_name(base));
         let made = Segment::make_file(&path, base, size, header)
             .map_err(|error| StorageError::io("create", &path, error))
-            .and_then(|file| sync_new(&file, &path))
+            .and_then(|(file, written_end)| sync_new(&file, &path).map(|()| written_end))
             .map_err(|error| match error {
                 StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
                 other => other,
             })
-            .and_then(|()| sync_directory(directory));
-        if let Err(error) = made {
+            .and_then(|written_end| sync_directory(directory).map(|()| written_end));
+        let written_end = made.inspect_err(|_| {
             // What is left of it would only take space; if it stays, recovery removes it.
             let _stays = fs::remove_file(&path);
-            return Err(error);
-        }
-        Ok(Segment::existing(base, size, path))
+        })?;
+        Ok(Segment { written_end, ..Segment::existing(base, size, path) })
     }
 
-    fn make_file(path: &Path, base: u64, size: u64, header: &SegmentHeader) -> io::Result<File> {
+    /// The file, and the offset up to which its blocks are written.
+    fn make_file(
+        path: &Path,
+        base: u64,
+        size: u64,
+        header: &SegmentHeader,
+    ) -> io::Result<(File, u64)> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(path)?;
         allocate(&file, size)?;
         let mut sector = [0; SECTOR];
         header.encode(base, size, &mut sector);
         io::Write::write_all(&mut &file, &sector)?;
-        Ok(file)
+        let ahead = size.min(AHEAD);
+        let written = write_zeros(&file, SECTOR as u64, ahead);
+        Ok((file, written.map_or(0, |()| ahead)))
+    }
+
+    /// Prepares the syncs after one of `unsynced` bytes of records: where that is few, they write
+    /// little more than as many. Answers the offset that this one should reach for that.
+    pub fn prepare_syncs(&mut self, unsynced: u64) -> u64 {
+        let end = self.records_end - self.base;
+        if unsynced > 0 {
+            self.advise(unsynced <= PAGED_SYNC_MAX);
+        }
+        let is_small = (1..=AHEAD_SYNC_MAX).contains(&unsynced);
+        if is_small && self.written_end < self.size.min(end + AHEAD / 4) {
+            let wanted = self.size.min((end + AHEAD).next_multiple_of(PAGE as u64));
+            let file = OpenOptions::new().write(true).open(&self.path);
+            let start = end.max(self.written_end);
+            if let Err(error) = file.and_then(|file| write_zeros(&file, start, wanted)) {
+                log::debug!("{}: not written ahead: {error}", self.path.display());
+            }
+            // Also where it has failed: it is not worth a try in each sync.
+            self.written_end = wanted;
+        }
+        end.max(self.written_end)
+    }
+
+    /// It is only read from now on, and in order.
+    pub fn expect_reads(&mut self) {
+        self.advise(false);
+    }
+
+    /// Whether the mapping is used at random: its pages are had one by one then.
+    fn advise(&mut self, is_random: bool) {
+        if is_random == self.is_random {
+            return;
+        }
+        let advice = if is_random { Advice::Random } else { Advice::Normal };
+        let mapping = self.mapping().map_err(io::Error::other);
+        match mapping.and_then(|mapping| mapping.0.advise(advice)) {
+            Ok(()) => self.is_random = is_random,
+            Err(error) => log::debug!("{}: advice not taken: {error}", self.path.display()),
+        }
     }
 
     /// The position after the file's last byte.
@@ -222,14 +260,31 @@ impl Segment {
     /// Lets go of the mapping; the next look makes it anew.
     pub fn unmap(&mut self) {
         self.map.take();
+        self.is_random = false;
+    }
+
+    /// Drops the pages behind the records from the page cache, where they have been read in large
+    /// folios: a sync would write these whole. A folio with records in it stays, and so does what
+    /// waits to be written.
+    pub fn forget_free_pages(&mut self) {
+        let start = self.records_end - self.base;
+        if self.size.saturating_sub(start) <= AHEAD {
+            return;
+        }
+        self.unmap();
+        let drop = |file: File| Ok(fadvise(file, start, None, FileAdvice::DontNeed)?);
+        if let Err(error) = File::open(&self.path).and_then(drop) {
+            log::debug!("{}: pages not dropped: {error}", self.path.display());
+        }
     }
 
     /// All bytes of the file.
     pub fn bytes(&self) -> Result<&[u8], StorageError> {
         let mapping = &self.mapping()?.0;
         // SAFETY: the mapping covers `len` bytes and lives as long as `self.map` holds it, which
-        // takes `&mut self` to change. In this process only `bytes_mut` writes to it, which takes
-        // `&mut self` too, and is not called any more when there is a `sealed` one beside it;
+        // takes `&mut self` to change. In this process only `bytes_mut` writes to it, and
+        // `prepare_syncs` to the file under it. Both take `&mut self` too, and are not called any
+        // more when there is a `sealed` one beside it;
         // `Mapping::sync` only asks the kernel to write pages out. The blocks are allocated, so no
         // access meets a hole. What remains: another program that truncates the
         // file makes an access past its new end fail with SIGBUS, and one that writes to it changes
@@ -275,7 +330,11 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
+    use super::super::walk::is_zero;
     use super::*;
+    use rustix::fs::SeekFrom;
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    use std::io::IoSliceMut;
 
     fn header(name: &[u8]) -> SegmentHeader {
         SegmentHeader { created_ms: 9, hash_key: [5; 16], name: name.into() }
@@ -299,5 +358,111 @@ mod tests {
         let metadata = fs::metadata(&segment.path).unwrap();
         assert_eq!(metadata.len(), 1 << 20);
         assert!(metadata.blocks() * 512 >= 1 << 20, "{} blocks", metadata.blocks());
+    }
+
+    /// A segment of `8 * AHEAD` bytes with bytes up to `end`, which is not known to be written.
+    fn segment_up_to(end: usize, directory: &Path) -> Segment {
+        let created = Segment::create(directory, 0, 8 * AHEAD, &header(b"q")).unwrap();
+        let mut segment = Segment::existing(0, created.size, created.path);
+        segment.bytes_mut().unwrap()[RECORDS..end].fill(7);
+        segment.records_end = end as u64;
+        segment
+    }
+
+    /// The first offset of an unwritten extent; None where the file system does not tell.
+    fn first_unwritten(segment: &Segment) -> Option<u64> {
+        let hole = |file: &File| rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap();
+        let probe = tempfile::tempfile_in(segment.path.parent().unwrap()).unwrap();
+        allocate(&probe, 4 * PAGE as u64).unwrap();
+        (hole(&probe) == 0).then(|| hole(&File::open(&segment.path).unwrap()))
+    }
+
+    #[test]
+    fn zeros_are_written_ahead_of_small_syncs_and_of_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let end = AHEAD as usize - 100;
+        let mut segment = segment_up_to(end, directory.path());
+        let written = |segment: &Segment| first_unwritten(segment).unwrap_or(0);
+        let tells = first_unwritten(&segment).is_some();
+        assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
+        for unsynced in [0, AHEAD_SYNC_MAX + 1] {
+            assert_eq!(segment.prepare_syncs(unsynced), end as u64);
+            assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
+        }
+
+        assert_eq!(segment.prepare_syncs(AHEAD_SYNC_MAX), 2 * AHEAD);
+        assert_eq!(written(&segment), if tells { 2 * AHEAD } else { 0 });
+        let bytes = segment.bytes().unwrap();
+        assert!(bytes[RECORDS..end].iter().all(|byte| *byte == 7));
+        assert!(bytes[end..].iter().all(|byte| *byte == 0));
+
+        segment.records_end = segment.size;
+        assert_eq!(segment.prepare_syncs(1), segment.size);
+        assert_eq!(fs::metadata(&segment.path).unwrap().len(), segment.size);
+    }
+
+    #[test]
+    fn a_sync_is_made_where_zeros_cannot_be_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut segment = segment_up_to(RECORDS + 5, directory.path());
+        fs::remove_file(&segment.path).unwrap();
+        let reach = segment.prepare_syncs(1);
+        assert!(reach >= (RECORDS + 5) as u64, "{reach}");
+        segment.mapping().unwrap().sync(reach as usize).unwrap();
+    }
+
+    #[test]
+    fn pages_are_had_one_by_one_while_syncs_are_small() {
+        let is_random = |segment: &Segment| {
+            let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+            let own = maps.split_once(segment.path.to_str().unwrap()).unwrap().1;
+            let flags = own.lines().find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+            flags.split_whitespace().any(|flag| flag == "rr")
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let mut segment = segment_up_to(AHEAD as usize, directory.path());
+        for (unsynced, expected) in
+            [(0, false), (PAGED_SYNC_MAX, true), (0, true), (PAGED_SYNC_MAX + 1, false), (1, true)]
+        {
+            segment.prepare_syncs(unsynced);
+            assert_eq!(is_random(&segment), expected, "{unsynced}");
+        }
+        segment.expect_reads();
+        assert!(!is_random(&segment));
+        segment.prepare_syncs(1);
+        segment.unmap();
+        segment.prepare_syncs(1);
+        assert!(is_random(&segment));
+    }
+
+    #[test]
+    fn free_pages_are_forgotten_and_those_with_records_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        // Of more than the largest folio.
+        let size = 64 << 20;
+        let created = Segment::create(directory.path(), 0, size, &header(b"q")).unwrap();
+        let mut segment = Segment::existing(0, size, created.path);
+        segment.bytes_mut().unwrap()[RECORDS..RECORDS + 9].fill(7);
+        segment.records_end = RECORDS as u64 + 9;
+        let file = OpenOptions::new().read(true).write(true).open(&segment.path).unwrap();
+        // What is unwritten is never waited for.
+        write_zeros(&file, size - AHEAD, size).unwrap();
+        file.sync_all().unwrap();
+        let is_dropped = |offset| {
+            let byte = &mut [0];
+            let read = preadv2(&file, &mut [IoSliceMut::new(byte)], offset, ReadWriteFlags::NOWAIT);
+            read == Err(Errno::AGAIN)
+        };
+        segment.unmap();
+        fadvise(&file, 0, None, FileAdvice::DontNeed).unwrap();
+        if !is_dropped(0) {
+            // A file system in memory: there is nothing to see.
+            return;
+        }
+        assert!(is_zero(&segment.bytes().unwrap()[RECORDS + 9..]));
+        assert_eq!([0, size - 1].map(is_dropped), [false, false]);
+        segment.forget_free_pages();
+        assert_eq!([0, size - 1].map(is_dropped), [false, true]);
+        assert_eq!(segment.bytes().unwrap()[RECORDS..][..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
     }
 }

@@ -76,12 +76,14 @@ impl Log {
                 return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
             }
         };
+        let unsynced = point.end.saturating_sub(self.durable);
+        // Under the log's lock: zeros that are written ahead must not meet an append.
+        let reach = self.segments[self.tail].prepare_syncs(unsynced) as usize;
         self.dirty = false;
         self.is_unlinking = doomed.is_some();
         self.turns.begin_sync();
-        let length = (point.end - point.base) as usize;
         let work = move || {
-            mapping.sync(length)?;
+            mapping.sync(reach)?;
             doomed.map_or(Ok(()), |doomed| doomed.unlink())
         };
         Some((Box::new(work), point))

@@ -331,8 +331,11 @@ impl Log {
         self.write_cursor_saying(start)?;
         self.sync_now()?;
         self.durable = start;
+        let full = &mut self.segments[self.tail];
         if self.tail > 0 {
-            self.segments[self.tail].unmap();
+            full.unmap();
+        } else {
+            full.expect_reads();
         }
         self.tail += 1;
         self.turns = Default::default();

@@ -151,6 +151,8 @@ impl Recovery {
         if ends {
             self.log.begin_behind(last_end.max(self.durable))?;
         }
+        let to_be_written = self.log.segments.range_mut(self.log.tail..);
+        to_be_written.for_each(Segment::forget_free_pages);
         self.log.durable = self.log.end();
         self.log.said_durable = cursor.map_or(0, |(_, cursor)| cursor.durable);
         self.log.record_bytes = self.log.segments.iter().map(Segment::record_bytes).sum();

@@ -1,0 +1,55 @@
+//! The blocks of a segment's file: had before they are needed, and written before they are synced.
+//!
+//! 1. A file has real blocks for all its bytes (rule 6): a hole in a mapping is a SIGBUS on a full
+//!    disk.
+//! 2. Blocks that were only allocated are unwritten extents, and the first sync of bytes in them
+//!    has to write their conversion as well, which takes longer than the bytes do. So zeros are
+//!    written some way ahead of what is appended. They are what is there anyhow (rule 4).
+//! 3. They are written page by page, and the mapping is advised to be used at random. Else the page
+//!    cache keeps the file in large folios (on ext4 since Linux 6.16, of up to 1 MiB), and each
+//!    sync writes all of a folio in which a byte has changed.
+//!
+//! Only 1 is a promise, 2 and 3 are for speed, and go without saying where they cannot be had. They
+//! are for the start of a new segment and where a sync covers few bytes: where it covers many, the
+//! conversion is a small part of it, and large folios are cheaper to have.
+//!
+//! This file knows bytes, and nothing of what they say.
+
+use fs2::FileExt as _;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+/// Bytes of the smallest page that a kernel maps.
+pub const PAGE: usize = 4096;
+
+/// How far ahead blocks are written, in bytes.
+pub const AHEAD: u64 = 256 * 1024;
+
+/// The most bytes of records in a sync that takes longer for the conversion than for them.
+pub const AHEAD_SYNC_MAX: u64 = 16 * 1024;
+
+/// The most bytes of records in a sync that is worth faults for single pages.
+pub const PAGED_SYNC_MAX: u64 = 256 * 1024;
+
+/// Gives the first `size` bytes of `file` real blocks, and the file that length at least.
+pub fn allocate(file: &File, size: u64) -> io::Result<()> {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
+        // `fs2` answers the error of an older call in place of its own, so that a full disk may
+        // look like anything: it is asked only where the file system cannot do it by itself.
+        Err(Errno::OPNOTSUPP) => file.allocate(size),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Writes zeros to the pages of `file` that begin in `start..end`, and not past `end`. Nothing may
+/// be there, or be written there meanwhile.
+pub fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
+    let pages = start.next_multiple_of(PAGE as u64)..end;
+    pages.step_by(PAGE).try_for_each(|page| {
+        let size = (end - page).min(PAGE as u64);
+        file.write_all_at(&[0; PAGE][..size as usize], page)
+    })
+}
