@@ -49,6 +49,13 @@ impl Case {
         format!("{}, {} {clients}{pipeline}", self.name, self.clients)
     }
 
+    /// The server with mqd's shape that is measured beside it; None with one client, whose handler
+    /// syncs by itself, and with memcached's protocol.
+    pub fn shape(&self) -> Option<Program> {
+        let has_one = self.mqd == Program::MqdRedis && self.clients > 1;
+        has_one.then_some(Program::Shape { is_synced: self.is_synced() })
+    }
+
     /// Whether a reply waits for a sync.
     pub fn is_synced(&self) -> bool {
         self.ours.contains(&"always")

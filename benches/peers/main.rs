@@ -1,9 +1,10 @@
 //! mqd beside its peers: `cargo bench --bench peers [-- --short]`.
 //!
-//! Starts mqd and each peer that is installed (redis-server, memcached, beanstalkd) on loopback
-//! ports with their data in temporary directories, drives them in turns, and prints medians and
-//! ratios with their spread, latencies, processor time and memory for every row of the table of
-//! targets. Load comes from the example `load`, and for Redis from redis-benchmark as well.
+//! Starts mqd, each peer that is installed (redis-server, memcached, beanstalkd) and a server with
+//! mqd's shape and nothing else on loopback ports with their data in temporary directories, drives
+//! them in turns, and prints medians and ratios with their spread, latencies, processor time and
+//! memory for every row of the table of targets. Load comes from the example `load`, and for Redis
+//! from redis-benchmark as well.
 //!
 //! A full run takes less than ten minutes and writes `benches/RESULTS.md`, unless the machine was
 //! busy with other things; `--short` takes less than one minute and writes nothing. Words after
@@ -15,6 +16,7 @@ use cases::{CASES, Case};
 use getopts::Options;
 use measure::{Effort, Samples};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +29,7 @@ mod machine;
 mod measure;
 mod report;
 mod server;
+mod shape;
 mod tool;
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
@@ -109,16 +112,27 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
     Ok(())
 }
 
-fn main() -> ExitCode {
+/// Serves as the shape where that is asked for; None: it is not.
+fn serve_as_shape() -> Option<Result<(), String>> {
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.next().filter(|first| first == server::AS_SHAPE)?;
+    let address = arguments.next().unwrap_or_default();
+    let path = arguments.next().map(PathBuf::from);
+    let served = shape::serve(&address.to_string_lossy(), path.as_deref());
+    Some(served.map_err(|error| error.to_string()))
+}
+
+fn measure() -> Result<(), String> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    let watched = [SIGINT, SIGTERM]
-        .into_iter()
-        .try_for_each(|signal| {
-            signal_hook::flag::register(signal, Arc::clone(&interrupted)).map(drop)
-        })
-        .map_err(|error| error.to_string());
-    let result = watched.and_then(|()| run(&Wanted::parse()?, &interrupted));
-    match result {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(|error| error.to_string())?;
+    }
+    run(&Wanted::parse()?, &interrupted)
+}
+
+fn main() -> ExitCode {
+    match serve_as_shape().unwrap_or_else(measure) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("peers: {error}");

@@ -1,4 +1,4 @@
-//! One round of one case: both servers in turn, each with fresh data.
+//! One round of one case: the servers in turn, each with fresh data.
 //!
 //! A round fails when a reply is wrong, or when the messages that were popped are not the ones that
 //! were pushed: a server that answers quickly and wrongly is not quick.
@@ -65,30 +65,34 @@ pub struct Sample {
     pub tool_rate: Option<f64>,
 }
 
-/// mqd's sample and the peer's.
-pub type Pair = [Sample; 2];
+/// mqd's sample, the peer's, and the shape's where there is one.
+pub type Trial = Vec<Sample>;
 
-/// For each round, for each row of a case, a pair.
-pub type Samples = Vec<Vec<Pair>>;
+/// For each round, for each row of a case, a trial.
+pub type Samples = Vec<Vec<Trial>>;
 
-/// Measures all rows of `case` once; `swapped`: the peer goes first.
-pub fn round(case: &Case, effort: &Effort, swapped: bool) -> Result<Vec<Pair>, String> {
-    let (ours, theirs);
+/// Measures all rows of `case` once; `swapped`: in the other order.
+pub fn round(case: &Case, effort: &Effort, swapped: bool) -> Result<Vec<Trial>, String> {
+    let mut programs = vec![case.mqd, case.peer];
+    programs.extend(case.shape());
     if swapped {
-        theirs = side(case, effort, case.peer)?;
-        ours = side(case, effort, case.mqd)?;
-    } else {
-        ours = side(case, effort, case.mqd)?;
-        theirs = side(case, effort, case.peer)?;
+        programs.reverse();
     }
-    Ok(ours.into_iter().zip(theirs).map(|(ours, theirs)| [ours, theirs]).collect())
+    let measured: Result<Vec<_>, _> =
+        programs.into_iter().map(|program| side(case, effort, program)).collect();
+    let mut sides = measured?;
+    if swapped {
+        sides.reverse();
+    }
+    let trial = |row: usize| sides.iter().map(|side| side[row].clone()).collect();
+    Ok((0..case.rows.len()).map(trial).collect())
 }
 
 /// Measures one server, with the generator and then with redis-benchmark.
 fn side(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, String> {
     let name = |error| format!("{}: {error}", program.name());
     let mut samples = own_load(case, effort, program).map_err(name)?;
-    if effort.tool {
+    if effort.tool && case.shape() != Some(program) {
         let server = start(case, program).map_err(name)?;
         for (row, sample) in case.rows.iter().zip(&mut samples) {
             let requests = (sample.rate * effort.slice.as_secs_f64()) as u64;
@@ -101,7 +105,12 @@ fn side(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, S
 }
 
 fn start(case: &Case, program: Program) -> Result<Server, String> {
-    Server::start(program, if program == case.peer { case.theirs } else { case.ours })
+    let arguments = match program {
+        Program::Shape { .. } => &[],
+        program if program == case.peer => case.theirs,
+        _ => case.ours,
+    };
+    Server::start(program, arguments)
 }
 
 fn workload(case: &Case, row: &Row, program: Program) -> Workload {

@@ -6,7 +6,7 @@
 
 use crate::cases::{Case, Row};
 use crate::machine::SyncTime;
-use crate::measure::{Effort, Pair, Sample, Samples};
+use crate::measure::{Effort, Sample, Samples, Trial};
 
 /// A p99 under `always` is wanted within so many syncs.
 const SYNCS_WANTED: f64 = 3.0;
@@ -17,7 +17,12 @@ const READING: &str = include_str!("reading.md");
 /// A case with what was measured.
 type Measured = (&'static Case, Samples);
 
-/// Both tables and what they come to.
+/// The sides of a trial.
+const MQD: usize = 0;
+const PEER: usize = 1;
+const SHAPE: usize = 2;
+
+/// The tables and what they come to.
 pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
     let mut speed = String::from(
         "| case | | mqd/s | peer/s | ratio | best | target | met \
@@ -29,23 +34,31 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
          | mqd: MiB anonymous, resident (messages) | peer |\n\
          | --- | --- | --- | --- | ---: | ---: | --- | --- | --- |\n",
     );
+    let mut shape = String::from(
+        "| case | | the shape/s | the shape by the peer | mqd by the shape \
+         | us of processor: the shape, mqd, peer |\n\
+         | --- | --- | ---: | --- | --- | --- |\n",
+    );
     let (mut met, mut count) = ([0, 0], 0);
     for (case, samples) in cases {
         for (number, row) in case.rows.iter().enumerate() {
-            let pairs: Vec<&Pair> = samples.iter().map(|round| &round[number]).collect();
+            let trials: Vec<&Trial> = samples.iter().map(|round| &round[number]).collect();
             let place = format!("| {} | {} ", case.title(), row.name);
-            let (line, fast) = speed_line(row, &pairs);
+            let (line, fast) = speed_line(row, &trials);
             speed.push_str(&format!("{place}{line}"));
-            let (line, cheap) = cost_line(case, &pairs, sync);
+            let (line, cheap) = cost_line(case, &trials, sync);
             cost.push_str(&format!("{place}{line}"));
+            if case.shape().is_some() {
+                shape.push_str(&format!("{place}{}", shape_line(&trials)));
+            }
             met[0] += usize::from(fast);
             met[1] += usize::from(cheap);
             count += 1;
         }
     }
     format!(
-        "{speed}\n{cost}\nOf {count} rows, {} meet their ratio, and {} take no more processor time \
-         than the peer.\nA sync of 100 bytes takes {:.0} us (p99: {:.0} us).\n",
+        "{speed}\n{cost}\n{shape}\nOf {count} rows, {} meet their ratio, and {} take no more \
+         processor time than the peer.\nA sync of 100 bytes takes {:.0} us (p99: {:.0} us).\n",
         met[0], met[1], sync.p50_us, sync.p99_us
     )
 }
@@ -60,28 +73,28 @@ pub fn page(effort: &Effort, machine: &str, tables: &str) -> String {
     )
 }
 
-fn speed_line(row: &Row, pairs: &[&Pair]) -> (String, bool) {
-    let (ours, theirs, ratios) = compare(pairs, |sample| Some(sample.rate));
+fn speed_line(row: &Row, trials: &[&Trial]) -> (String, bool) {
+    let (ours, theirs, ratios) = compare(trials, [MQD, PEER], |sample| Some(sample.rate));
     let ratio = median(&ratios);
     let met = ratio >= row.target;
-    let tool = match compare(pairs, |sample| sample.tool_rate) {
+    let tool = match compare(trials, [MQD, PEER], |sample| sample.tool_rate) {
         (_, _, ratios) if ratios.is_empty() => "| | | |\n".into(),
         (ours, theirs, ratios) => format!("| {ours:.0} | {theirs:.0} | {} |\n", spread(&ratios)),
     };
     let line = format!(
         "| {ours:.0} | {theirs:.0} | {} | {:.2} | {} | {} {tool}",
         spread(&ratios),
-        best(pairs, 0) / best(pairs, 1),
+        best(trials, MQD) / best(trials, PEER),
         row.target,
         yes(met)
     );
     (line, met)
 }
 
-fn cost_line(case: &Case, pairs: &[&Pair], sync: &SyncTime) -> (String, bool) {
+fn cost_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> (String, bool) {
     let latency = |side: usize| {
         let [p50, p99, p999] = [0, 1, 2].map(|quantile| {
-            median(&pairs.iter().map(|pair| pair[side].latency_us[quantile]).collect::<Vec<_>>())
+            median(&trials.iter().map(|trial| trial[side].latency_us[quantile]).collect::<Vec<_>>())
         });
         let syncs = p99 / sync.p50_us;
         let in_syncs = match case.is_synced() {
@@ -91,40 +104,57 @@ fn cost_line(case: &Case, pairs: &[&Pair], sync: &SyncTime) -> (String, bool) {
         };
         format!("{p50:.0}, {p99:.0}{in_syncs}, {p999:.0}")
     };
-    let processor_us = |side: usize| {
-        let time: f64 = pairs.iter().map(|pair| pair[side].processor.as_secs_f64()).sum();
-        let requests: u64 = pairs.iter().map(|pair| pair[side].requests).sum();
-        time * 1e6 / requests as f64
-    };
-    let (ours, theirs) = (processor_us(0), processor_us(1));
+    let (ours, theirs) = (processor_us(trials, MQD), processor_us(trials, PEER));
     let met = ours <= theirs;
     let line = format!(
         "| {} | {} | {ours:.2} | {theirs:.2} | {} | {} | {} |\n",
-        latency(0),
-        latency(1),
+        latency(MQD),
+        latency(PEER),
         yes(met),
-        memory(pairs, 0),
-        memory(pairs, 1)
+        memory(trials, MQD),
+        memory(trials, PEER)
     );
     (line, met)
 }
 
-/// The medians of both sides, and the ratio of each round.
-fn compare(pairs: &[&Pair], of: impl Fn(&Sample) -> Option<f64>) -> (f64, f64, Vec<f64>) {
-    let both = |pair: &&Pair| Some((of(&pair[0])?, of(&pair[1])?));
-    let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.iter().filter_map(both).unzip();
-    let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
-    (median(&ours), median(&theirs), ratios)
+fn shape_line(trials: &[&Trial]) -> String {
+    let (_, shape, ratios) = compare(trials, [MQD, SHAPE], |sample| Some(sample.rate));
+    let (_, _, over_peer) = compare(trials, [SHAPE, PEER], |sample| Some(sample.rate));
+    let [of_shape, ours, theirs] = [SHAPE, MQD, PEER].map(|side| processor_us(trials, side));
+    format!(
+        "| {shape:.0} | {} | {} | {of_shape:.2}, {ours:.2}, {theirs:.2} |\n",
+        spread(&over_peer),
+        spread(&ratios)
+    )
+}
+
+/// Processor time of a side in microseconds, for one request.
+fn processor_us(trials: &[&Trial], side: usize) -> f64 {
+    let time: f64 = trials.iter().map(|trial| trial[side].processor.as_secs_f64()).sum();
+    let requests: u64 = trials.iter().map(|trial| trial[side].requests).sum();
+    time * 1e6 / requests as f64
+}
+
+/// The medians of two sides, and the ratio of the first to the second in each round.
+fn compare(
+    trials: &[&Trial],
+    sides: [usize; 2],
+    of: impl Fn(&Sample) -> Option<f64>,
+) -> (f64, f64, Vec<f64>) {
+    let both = |trial: &&Trial| Some((of(&trial[sides[0]])?, of(&trial[sides[1]])?));
+    let (first, second): (Vec<f64>, Vec<f64>) = trials.iter().filter_map(both).unzip();
+    let ratios = first.iter().zip(&second).map(|(first, second)| first / second).collect();
+    (median(&first), median(&second), ratios)
 }
 
 /// The rate of a side's best round.
-fn best(pairs: &[&Pair], side: usize) -> f64 {
-    pairs.iter().map(|pair| pair[side].rate).fold(0.0, f64::max)
+fn best(trials: &[&Trial], side: usize) -> f64 {
+    trials.iter().map(|trial| trial[side].rate).fold(0.0, f64::max)
 }
 
-fn memory(pairs: &[&Pair], side: usize) -> String {
+fn memory(trials: &[&Trial], side: usize) -> String {
     let of = |what: fn(&Sample) -> u64| {
-        median(&pairs.iter().map(|pair| what(&pair[side]) as f64).collect::<Vec<_>>())
+        median(&trials.iter().map(|trial| what(&trial[side]) as f64).collect::<Vec<_>>())
     };
     let mib = f64::from(1 << 20);
     let (anonymous, resident) =

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,10 @@ use tempfile::TempDir;
 
 /// How long a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(10);
+
+/// The first argument of this program where it is to be the shape; an address follows, and the path
+/// of a file to sync.
+pub const AS_SHAPE: &str = "--shape";
 
 /// Ticks a second in `/proc/PID/stat`, on every architecture that Rust knows.
 pub const TICKS: u32 = 100;
@@ -30,6 +34,8 @@ pub enum Program {
     Memcached,
     /// beanstalkd.
     Beanstalkd,
+    /// The server with mqd's shape and nothing else, without a file or with one that it syncs.
+    Shape { is_synced: bool },
 }
 
 impl Program {
@@ -43,13 +49,16 @@ impl Program {
             Program::Redis => "redis-server",
             Program::Memcached => "memcached",
             Program::Beanstalkd => "beanstalkd",
+            Program::Shape { .. } => "the shape",
         }
     }
 
-    fn path(self) -> &'static str {
+    fn path(self) -> PathBuf {
         match self {
-            Program::MqdRedis | Program::MqdMemcached => env!("CARGO_BIN_EXE_mqd"),
-            peer => peer.name(),
+            Program::MqdRedis | Program::MqdMemcached => env!("CARGO_BIN_EXE_mqd").into(),
+            // Where the system does not tell, it cannot be started, and that is said.
+            Program::Shape { .. } => std::env::current_exe().unwrap_or_default(),
+            peer => peer.name().into(),
         }
     }
 
@@ -70,6 +79,7 @@ impl Program {
             // As root it wants to be told whom to be.
             Program::Memcached => command.args(["-l", "127.0.0.1", "-p", &port, "-u", "root"]),
             Program::Beanstalkd => command.args(["-l", "127.0.0.1", "-p", &port]),
+            Program::Shape { .. } => command.args([AS_SHAPE, &address]),
         };
         match self {
             Program::MqdRedis | Program::MqdMemcached => command.arg("--dir").arg(directory),
@@ -77,7 +87,8 @@ impl Program {
                 command.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(directory)
             }
             Program::Beanstalkd => command.arg("-b").arg(directory),
-            Program::Memcached => &mut command,
+            Program::Shape { is_synced: true } => command.arg(directory.join("log")),
+            Program::Memcached | Program::Shape { is_synced: false } => &mut command,
         };
         command
     }

@@ -1,0 +1,196 @@
+//! A server with mqd's shape and nothing else, to see what of a row is the shape's part.
+//!
+//! A thread for each client reads, with two looks before it sleeps, finds the generator's requests
+//! by their lengths, keeps and gives messages under one lock, and answers. With a file, it appends
+//! what it has read to the file's mapping, and hands its answers to a committer, which syncs and
+//! then sends them. There is no protocol, no record, no index, no limit and no timeout; without a
+//! file there is no log, and with one no segment is made and no block written for the first time.
+
+use crate::generator::step::{MEMBER_SIZE, Step};
+use memmap2::MmapMut;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use rustix::thread::sched_yield;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// How often a read looks for bytes before it sleeps, as mqd's do.
+const LOOKS: usize = 2;
+
+/// Bytes of a client's buffer.
+const INPUT_SIZE: usize = 64 * 1024;
+
+/// Bytes of the file; at its end the log goes on at its start.
+const FILE_SIZE: u64 = 64 << 20;
+
+/// Bytes that are written at once before the file is used.
+const PAGE: usize = 4096;
+
+type Message = [u8; MEMBER_SIZE];
+
+/// The log, and what waits for its next sync.
+struct Log {
+    bytes: MmapMut,
+    /// Where it goes on.
+    end: usize,
+    answers: Vec<(Arc<TcpStream>, Vec<u8>)>,
+}
+
+struct Shape {
+    queue: Mutex<VecDeque<Message>>,
+    /// None: answers leave at once.
+    log: Option<Mutex<Log>>,
+    /// Told when there is a first answer that waits.
+    wake: Condvar,
+    push_size: usize,
+    pop_size: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn size(step: Step) -> usize {
+    let mut request = Vec::new();
+    step.encode(0, &mut request);
+    request.len()
+}
+
+/// Serves at `address` until the process ends; `path`: the file to sync.
+pub fn serve(address: &str, path: Option<&Path>) -> io::Result<()> {
+    let file = path.map(make_file).transpose()?;
+    // SAFETY: the file is this process's own, and nobody cuts it.
+    let map = |file: &File| unsafe { MmapMut::map_mut(file) };
+    let log = |bytes| Mutex::new(Log { bytes, end: 0, answers: Vec::new() });
+    let shape = Arc::new(Shape {
+        queue: Mutex::default(),
+        log: file.as_ref().map(map).transpose()?.map(log),
+        wake: Condvar::new(),
+        push_size: size(Step::Sadd),
+        pop_size: size(Step::Spop),
+    });
+    if let Some(file) = file {
+        let shape = Arc::clone(&shape);
+        thread::spawn(move || shape.commit(&file));
+    }
+    for stream in TcpListener::bind(address)?.incoming() {
+        let stream = Arc::new(stream?);
+        stream.set_nodelay(true)?;
+        let shape = Arc::clone(&shape);
+        thread::spawn(move || shape.serve(&stream));
+    }
+    Ok(())
+}
+
+/// A file whose blocks have all been written, page by page.
+fn make_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
+    fallocate(&file, FallocateFlags::empty(), 0, FILE_SIZE)?;
+    for page in (0..FILE_SIZE).step_by(PAGE) {
+        file.write_all_at(&[0; PAGE], page)?;
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    for _ in 0..LOOKS {
+        match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => sched_yield(),
+            received => return Ok(received?.1),
+        }
+    }
+    (&*stream).read(buffer)
+}
+
+impl Shape {
+    /// One client's thread.
+    fn serve(&self, stream: &Arc<TcpStream>) -> io::Result<()> {
+        let (mut input, mut end) = (vec![0; INPUT_SIZE], 0);
+        let mut answers = Vec::new();
+        loop {
+            match read(stream, &mut input[end..])? {
+                0 => return Ok(()),
+                count => end += count,
+            }
+            let taken = self.execute(&input[..end], &mut answers);
+            match &self.log {
+                _ if taken == 0 => {}
+                Some(log) => {
+                    let answers = std::mem::take(&mut answers);
+                    self.hand_over(log, stream, &input[..taken], answers);
+                }
+                None => {
+                    (&**stream).write_all(&answers)?;
+                    answers.clear();
+                }
+            }
+            input.copy_within(taken..end, 0);
+            end -= taken;
+        }
+    }
+
+    /// Executes the whole requests of `input` and answers how long they are.
+    fn execute(&self, input: &[u8], answers: &mut Vec<u8>) -> usize {
+        let mut queue = lock(&self.queue);
+        let mut rest = input;
+        loop {
+            let is_push = rest.starts_with(b"*3");
+            let size = if is_push { self.push_size } else { self.pop_size };
+            let Some((request, behind)) = rest.split_at_checked(size) else {
+                return input.len() - rest.len();
+            };
+            rest = behind;
+            if is_push {
+                let member = request[..size - 2].last_chunk().copied();
+                queue.extend(member);
+                answers.extend_from_slice(b":1\r\n");
+            } else if let Some(message) = queue.pop_front() {
+                answers.extend_from_slice(b"$100\r\n");
+                answers.extend_from_slice(&message);
+                answers.extend_from_slice(b"\r\n");
+            } else {
+                answers.extend_from_slice(b"$-1\r\n");
+            }
+        }
+    }
+
+    fn hand_over(&self, log: &Mutex<Log>, stream: &Arc<TcpStream>, read: &[u8], answers: Vec<u8>) {
+        let mut log = lock(log);
+        if log.end + read.len() > log.bytes.len() {
+            log.end = 0;
+        }
+        let start = log.end;
+        log.end += read.len();
+        log.bytes[start..][..read.len()].copy_from_slice(read);
+        log.answers.push((Arc::clone(stream), answers));
+        if log.answers.len() == 1 {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The committer's thread. It ends the process where a sync fails.
+    fn commit(&self, file: &File) {
+        let Some(log) = &self.log else { return };
+        loop {
+            let log = self.wake.wait_while(lock(log), |log| log.answers.is_empty());
+            let mut log = log.unwrap_or_else(PoisonError::into_inner);
+            let answers = std::mem::take(&mut log.answers);
+            drop(log);
+            if file.sync_data().is_err() {
+                std::process::exit(1);
+            }
+            for (stream, answer) in answers {
+                // A client that is gone is found out by its thread.
+                let _gone = (&*stream).write_all(&answer);
+            }
+        }
+    }
+}
