@@ -26,8 +26,8 @@ const SHAPE: usize = 2;
 pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
     let mut speed = String::from(
         "| case | | mqd/s | peer/s | ratio | best | target | met \
-         | redis-benchmark: mqd/s | peer/s | ratio |\n\
-         | --- | --- | ---: | ---: | --- | ---: | ---: | --- | ---: | ---: | --- |\n",
+         | redis-benchmark: mqd/s | peer/s | ratio | met |\n\
+         | --- | --- | ---: | ---: | --- | ---: | ---: | --- | ---: | ---: | --- | --- |\n",
     );
     let mut cost = String::from(
         "| case | | mqd: p50, p99, p99.9 us | peer | mqd: us of processor | peer | met \
@@ -36,8 +36,8 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
     );
     let mut shape = String::from(
         "| case | | the shape/s | the shape by the peer | mqd by the shape \
-         | us of processor: the shape, mqd, peer |\n\
-         | --- | --- | ---: | --- | --- | --- |\n",
+         | us of processor: the shape, mqd, peer | the shape: p50, p99 us |\n\
+         | --- | --- | ---: | --- | --- | --- | --- |\n",
     );
     let (mut met, mut count) = ([0, 0], 0);
     for (case, samples) in cases {
@@ -78,8 +78,11 @@ fn speed_line(row: &Row, trials: &[&Trial]) -> (String, bool) {
     let ratio = median(&ratios);
     let met = ratio >= row.target;
     let tool = match compare(trials, [MQD, PEER], |sample| sample.tool_rate) {
-        (_, _, ratios) if ratios.is_empty() => "| | | |\n".into(),
-        (ours, theirs, ratios) => format!("| {ours:.0} | {theirs:.0} | {} |\n", spread(&ratios)),
+        (_, _, ratios) if ratios.is_empty() => "| | | | |\n".into(),
+        (ours, theirs, ratios) => {
+            let met = yes(median(&ratios) >= row.target);
+            format!("| {ours:.0} | {theirs:.0} | {} | {met} |\n", spread(&ratios))
+        }
     };
     let line = format!(
         "| {ours:.0} | {theirs:.0} | {} | {:.2} | {} | {} {tool}",
@@ -93,9 +96,7 @@ fn speed_line(row: &Row, trials: &[&Trial]) -> (String, bool) {
 
 fn cost_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> (String, bool) {
     let latency = |side: usize| {
-        let [p50, p99, p999] = [0, 1, 2].map(|quantile| {
-            median(&trials.iter().map(|trial| trial[side].latency_us[quantile]).collect::<Vec<_>>())
-        });
+        let [p50, p99, p999] = latency_us(trials, side);
         let syncs = p99 / sync.p50_us;
         let in_syncs = match case.is_synced() {
             true if syncs <= SYNCS_WANTED => format!(" ({syncs:.1} syncs)"),
@@ -121,11 +122,19 @@ fn shape_line(trials: &[&Trial]) -> String {
     let (_, shape, ratios) = compare(trials, [MQD, SHAPE], |sample| Some(sample.rate));
     let (_, _, over_peer) = compare(trials, [SHAPE, PEER], |sample| Some(sample.rate));
     let [of_shape, ours, theirs] = [SHAPE, MQD, PEER].map(|side| processor_us(trials, side));
+    let [p50, p99, _] = latency_us(trials, SHAPE);
     format!(
-        "| {shape:.0} | {} | {} | {of_shape:.2}, {ours:.2}, {theirs:.2} |\n",
+        "| {shape:.0} | {} | {} | {of_shape:.2}, {ours:.2}, {theirs:.2} | {p50:.0}, {p99:.0} |\n",
         spread(&over_peer),
         spread(&ratios)
     )
+}
+
+/// Latencies of a side in microseconds: the medians of its rounds.
+fn latency_us(trials: &[&Trial], side: usize) -> [f64; 3] {
+    [0, 1, 2].map(|quantile| {
+        median(&trials.iter().map(|trial| trial[side].latency_us[quantile]).collect::<Vec<_>>())
+    })
 }
 
 /// Processor time of a side in microseconds, for one request.

@@ -1,10 +1,11 @@
 //! A server with mqd's shape and nothing else, to see what of a row is the shape's part.
 //!
-//! A thread for each client reads, with two looks before it sleeps, finds the generator's requests
-//! by their lengths, keeps and gives messages under one lock, and answers. With a file, it appends
-//! what it has read to the file's mapping, and hands its answers to a committer, which syncs and
-//! then sends them. There is no protocol, no record, no index, no limit and no timeout; without a
-//! file there is no log, and with one no segment is made and no block written for the first time.
+//! A thread for each client polls its socket twice before it sleeps in a read, finds the
+//! generator's requests by their lengths, keeps and gives messages under one lock, and answers.
+//! With a file, it appends what it has read to the file's mapping, and hands its answers to a
+//! committer, which syncs and then sends them. There is no protocol, no record, no index, no limit
+//! and no timeout; without a file there is no log, and with one no segment is made and no block
+//! written for the first time.
 
 use crate::generator::step::{MEMBER_SIZE, Step};
 use memmap2::MmapMut;
@@ -30,7 +31,7 @@ const INPUT_SIZE: usize = 64 * 1024;
 /// Bytes of the file; at its end the log goes on at its start.
 const FILE_SIZE: u64 = 64 << 20;
 
-/// Bytes that are written at once before the file is used.
+/// Bytes of one write when the file is prepared.
 const PAGE: usize = 4096;
 
 type Message = [u8; MEMBER_SIZE];
