@@ -9,9 +9,10 @@
 //!    cache keeps the file in large folios (on ext4 since Linux 6.16, of up to 1 MiB), and each
 //!    sync writes all of a folio in which a byte has changed.
 //!
-//! Only 1 is a promise, 2 and 3 are for speed, and go without saying where they cannot be had. They
-//! are for the start of a new segment and where a sync covers few bytes: where it covers many, the
-//! conversion is a small part of it, and large folios are cheaper to have.
+//! Only 1 is a promise. 2 and 3 are for speed, and are given up where they cannot be had, with a
+//! line in the debug log at the most. They are for the start of a new segment and where a sync
+//! covers few bytes: where it covers many, the conversion is a small part of it, and large folios
+//! are cheaper to have. `segment` decides that, and gives the advice.
 //!
 //! This file knows bytes, and nothing of what they say.
 
@@ -28,10 +29,10 @@ pub const PAGE: usize = 4096;
 /// How far ahead blocks are written, in bytes.
 pub const AHEAD: u64 = 256 * 1024;
 
-/// The most bytes of records in a sync that takes longer for the conversion than for them.
+/// The largest sync, in bytes of records, for which the conversion outweighs the records.
 pub const AHEAD_SYNC_MAX: u64 = 16 * 1024;
 
-/// The most bytes of records in a sync that is worth faults for single pages.
+/// The largest sync, in bytes of records, for which single pages outweigh large folios.
 pub const PAGED_SYNC_MAX: u64 = 256 * 1024;
 
 /// Gives the first `size` bytes of `file` real blocks, and the file that length at least.
