@@ -32,7 +32,8 @@ pub const AHEAD: u64 = 256 * 1024;
 /// The largest sync, in bytes of records, for which the conversion outweighs the records.
 pub const AHEAD_SYNC_MAX: u64 = 16 * 1024;
 
-/// The largest sync, in bytes of records, for which single pages outweigh large folios.
+/// The largest sync, in bytes of records, for which it pays to have the pages one by one: large
+/// folios are cheaper to have, and each is written whole.
 pub const PAGED_SYNC_MAX: u64 = 256 * 1024;
 
 /// Gives the first `size` bytes of `file` real blocks, and the file that length at least.

@@ -101,7 +101,7 @@ pub struct Segment {
     /// Whether its footer is written, or will not be.
     pub footer: FooterState,
     is_read_only: bool,
-    /// The offset up to which its blocks have been written to or that was tried, where it is known.
+    /// The offset up to which its blocks have been written, or that has been tried; 0: not known.
     written_end: u64,
     /// The mapping has been advised to be used at random.
     is_random: bool,
@@ -284,16 +284,16 @@ impl Segment {
         // SAFETY: the mapping covers `len` bytes and lives as long as `self.map` holds it, which
         // takes `&mut self` to change. In this process only `bytes_mut` writes to it, and
         // `prepare_syncs` to the file under it. Both take `&mut self` too, and are not called any
-        // more when there is a `sealed` one beside it;
-        // `Mapping::sync` only asks the kernel to write pages out. The blocks are allocated, so no
-        // access meets a hole. What remains: another program that truncates the
-        // file makes an access past its new end fail with SIGBUS, and one that writes to it changes
-        // bytes under the slice. A segment that is written here has no such program: its directory
-        // belongs to the daemon that holds the lock. One that is only read may have a daemon at
-        // work on it, which never cuts off any of its bytes, but appends and writes the cursor. The
-        // language promises nothing then. What the machine does is to load the bytes of before or
-        // of after; no offset or length from them is used before it is compared with the slice, and
-        // a record counts only with a checksum that fits.
+        // more when there is a `sealed` one beside it; `Mapping::sync` only asks the kernel to
+        // write pages out. The blocks are allocated, so no access meets a hole. What remains:
+        // another program that truncates the file makes an access past its new end fail with
+        // SIGBUS, and one that writes to it changes bytes under the slice. A segment that is
+        // written here has no such program: its directory belongs to the daemon that holds the
+        // lock. One that is only read may have a daemon at work on it, which never cuts off any of
+        // its bytes, but appends and writes the cursor. The language promises nothing then. What
+        // the machine does is to load the bytes of before or of after; no offset or length from
+        // them is used before it is compared with the slice, and a record counts only with a
+        // checksum that fits.
         Ok(unsafe { std::slice::from_raw_parts(mapping.as_ptr(), mapping.len()) })
     }
 
