@@ -3,7 +3,13 @@
 use super::QueueError;
 use super::single::Queue;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+
+/// How often a thread asks for a queue before it sleeps until it has it. In between the others run.
+/// A queue is in hand for microseconds, and to be woken takes longer: while one thread is, others
+/// find the queue in hand and go to sleep too, until processors stand still for want of one awake.
+const ASKS: usize = 8;
 
 /// One name's place in the map.
 pub(super) struct Slot {
@@ -48,8 +54,16 @@ impl Slot {
 
     /// Locks the queue for work on it.
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, State>, QueueError> {
+        let locked = (0..ASKS).find_map(|_| match self.state.try_lock() {
+            Ok(state) => Some(Ok(state)),
+            Err(TryLockError::Poisoned(error)) => Some(Err(error)),
+            Err(TryLockError::WouldBlock) => {
+                thread::yield_now();
+                None
+            }
+        });
         // A panic under the lock may have left the store half-changed: it is not touched again.
-        self.state.lock().map_err(|_| {
+        locked.unwrap_or_else(|| self.state.lock()).map_err(|_| {
             let name = self.name.escape_ascii();
             QueueError::Storage(format!("queue {name} is closed after an internal error; restart"))
         })
@@ -115,5 +129,44 @@ impl Slot {
         state.queue = None;
         state.retired = true;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_queue_in_hand_is_waited_for() {
+        let slot = Slot::new(1, b"q", None);
+        thread::scope(|scope| {
+            let mut state = slot.lock().unwrap();
+            let waiting = scope.spawn(|| slot.lock().map(|state| state.epoch));
+            // Long enough for all that it asks before it sleeps; where it is not, the test is easy.
+            thread::sleep(Duration::from_millis(50));
+            state.epoch = 7;
+            drop(state);
+            assert_eq!(waiting.join().unwrap(), Ok(7));
+        });
+    }
+
+    #[test]
+    fn a_panic_under_the_lock_closes_the_queue() {
+        let slot = Slot::new(1, b"q\n", None);
+        let panicked = thread::scope(|scope| {
+            let work = || {
+                let _state = slot.lock();
+                panic!("on purpose");
+            };
+            scope.spawn(work).join()
+        });
+        assert!(panicked.is_err());
+        for _ in 0..2 {
+            let text = "queue q\\n is closed after an internal error; restart";
+            assert_eq!(slot.lock().err(), Some(QueueError::Storage(text.into())));
+        }
+        assert!(slot.sync().is_err());
+        assert!(!slot.retire());
     }
 }
