@@ -24,6 +24,7 @@ mod index;
 mod inspect;
 mod layout;
 mod log;
+mod mapping;
 mod message;
 mod quarantine;
 mod record;

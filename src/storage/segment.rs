@@ -6,13 +6,14 @@ use super::blocks::{AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, write
 use super::error::StorageError;
 use super::header::SegmentHeader;
 use super::layout::*;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use super::mapping::Mapping;
+use memmap2::MmapOptions;
 use rustix::fs::{Advice as FileAdvice, fadvise};
 use std::cell::OnceCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
 pub fn file_name(base: u64) -> String {
@@ -59,16 +60,9 @@ fn sync_new(file: &File, path: &Path) -> Result<(), StorageError> {
     })
 }
 
-/// A shared mapping of a segment file: written under the log's lock, synced from anywhere.
-#[derive(Clone, Debug)]
-pub struct Mapping(Arc<MmapRaw>);
-
-impl Mapping {
-    /// Writes what has changed in the first `end` bytes to the device.
-    pub fn sync(&self, end: usize) -> io::Result<()> {
-        self.0.flush_range(0, end.min(self.0.len()))
-    }
-}
+/// The syncs, in bytes of records, before which their pages are released: they are had one by one,
+/// and are more than a few.
+const RELEASED_SYNC: RangeInclusive<u64> = AHEAD_SYNC_MAX + 1..=PAGED_SYNC_MAX;
 
 /// What is known of a segment's footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,9 +184,28 @@ impl Segment {
         Ok((file, written.map_or(0, |()| ahead)))
     }
 
+    /// The work of a sync that covers `unsynced` bytes of records at their end, and whatever else
+    /// has changed. It runs without the log's lock.
+    pub fn begin_sync(
+        &mut self,
+        unsynced: u64,
+    ) -> Result<impl FnOnce() -> io::Result<()> + use<>, StorageError> {
+        let mapping = self.mapping()?.clone();
+        let end = self.records_end - self.base;
+        let reach = self.prepare_syncs(unsynced);
+        let released = match RELEASED_SYNC.contains(&unsynced) {
+            true => end.saturating_sub(unsynced) as usize..end as usize,
+            false => 0..0,
+        };
+        Ok(move || {
+            mapping.release(released);
+            mapping.sync(reach as usize)
+        })
+    }
+
     /// Prepares the syncs after one of `unsynced` bytes of records: where that is few, they write
     /// little more than as many. Answers the offset that this one should reach for that.
-    pub fn prepare_syncs(&mut self, unsynced: u64) -> u64 {
+    fn prepare_syncs(&mut self, unsynced: u64) -> u64 {
         let end = self.records_end - self.base;
         if unsynced > 0 {
             self.advise(unsynced <= PAGED_SYNC_MAX);
@@ -221,9 +234,8 @@ impl Segment {
         if is_random == self.is_random {
             return;
         }
-        let advice = if is_random { Advice::Random } else { Advice::Normal };
         let mapping = self.mapping().map_err(io::Error::other);
-        match mapping.and_then(|mapping| mapping.0.advise(advice)) {
+        match mapping.and_then(|mapping| mapping.advise(is_random)) {
             Ok(()) => self.is_random = is_random,
             Err(error) => log::debug!("{}: advice not taken: {error}", self.path.display()),
         }
@@ -254,7 +266,7 @@ impl Segment {
             }
         });
         let mapping = mapped.map_err(|error| StorageError::io("map", &self.path, error))?;
-        Ok(self.map.get_or_init(|| Mapping(Arc::new(mapping))))
+        Ok(self.map.get_or_init(|| Mapping::new(mapping)))
     }
 
     /// Lets go of the mapping; the next look makes it anew.
@@ -280,7 +292,7 @@ impl Segment {
 
     /// All bytes of the file.
     pub fn bytes(&self) -> Result<&[u8], StorageError> {
-        let mapping = &self.mapping()?.0;
+        let mapping = self.mapping()?;
         // SAFETY: the mapping covers `len` bytes and lives as long as `self.map` holds it, which
         // takes `&mut self` to change. In this process only `bytes_mut` writes to it, and
         // `prepare_syncs` to the file under it. Both take `&mut self` too, and are not called any
@@ -303,7 +315,7 @@ impl Segment {
             let source = io::ErrorKind::ReadOnlyFilesystem.into();
             return Err(StorageError::io("write", &self.path, source));
         }
-        let mapping = &self.mapping()?.0;
+        let mapping = self.mapping()?;
         // SAFETY: as for `bytes`; `&mut self` makes this the only slice of the mapping in the
         // process, and a segment that is not read-only is mapped for writing.
         Ok(unsafe { std::slice::from_raw_parts_mut(mapping.as_mut_ptr(), mapping.len()) })
@@ -329,140 +341,4 @@ impl Segment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::walk::is_zero;
-    use super::*;
-    use rustix::fs::SeekFrom;
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
-    use std::io::IoSliceMut;
-
-    fn header(name: &[u8]) -> SegmentHeader {
-        SegmentHeader { created_ms: 9, hash_key: [5; 16], name: name.into() }
-    }
-
-    #[test]
-    fn file_names_sort_as_positions_do_and_are_read_back() {
-        assert!(file_name(999) < file_name(1000));
-        assert_eq!(base_of(&file_name(POSITION_MAX)), Some(POSITION_MAX));
-        assert_eq!(base_of(&file_name(u64::MAX)), None);
-        for name in ["1.seg", "0000000000000000000x.seg", "99999999999999999999.seg", "x"] {
-            assert_eq!(base_of(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_segment_is_made_of_real_blocks() {
-        use std::os::unix::fs::MetadataExt;
-        let directory = tempfile::tempdir().unwrap();
-        let segment = Segment::create(directory.path(), 0, 1 << 20, &header(b"q")).unwrap();
-        let metadata = fs::metadata(&segment.path).unwrap();
-        assert_eq!(metadata.len(), 1 << 20);
-        assert!(metadata.blocks() * 512 >= 1 << 20, "{} blocks", metadata.blocks());
-    }
-
-    /// A segment of `8 * AHEAD` bytes with bytes up to `end`, which is not known to be written.
-    fn segment_up_to(end: usize, directory: &Path) -> Segment {
-        let created = Segment::create(directory, 0, 8 * AHEAD, &header(b"q")).unwrap();
-        let mut segment = Segment::existing(0, created.size, created.path);
-        segment.bytes_mut().unwrap()[RECORDS..end].fill(7);
-        segment.records_end = end as u64;
-        segment
-    }
-
-    /// The first offset of an unwritten extent; None where the file system does not tell.
-    fn first_unwritten(segment: &Segment) -> Option<u64> {
-        let hole = |file: &File| rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap();
-        let probe = tempfile::tempfile_in(segment.path.parent().unwrap()).unwrap();
-        allocate(&probe, 4 * PAGE as u64).unwrap();
-        (hole(&probe) == 0).then(|| hole(&File::open(&segment.path).unwrap()))
-    }
-
-    #[test]
-    fn zeros_are_written_ahead_of_small_syncs_and_of_no_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let end = AHEAD as usize - 100;
-        let mut segment = segment_up_to(end, directory.path());
-        let written = |segment: &Segment| first_unwritten(segment).unwrap_or(0);
-        let tells = first_unwritten(&segment).is_some();
-        assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
-        for unsynced in [0, AHEAD_SYNC_MAX + 1] {
-            assert_eq!(segment.prepare_syncs(unsynced), end as u64);
-            assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
-        }
-
-        assert_eq!(segment.prepare_syncs(AHEAD_SYNC_MAX), 2 * AHEAD);
-        assert_eq!(written(&segment), if tells { 2 * AHEAD } else { 0 });
-        let bytes = segment.bytes().unwrap();
-        assert!(bytes[RECORDS..end].iter().all(|byte| *byte == 7));
-        assert!(bytes[end..].iter().all(|byte| *byte == 0));
-
-        segment.records_end = segment.size;
-        assert_eq!(segment.prepare_syncs(1), segment.size);
-        assert_eq!(fs::metadata(&segment.path).unwrap().len(), segment.size);
-    }
-
-    #[test]
-    fn a_sync_is_made_where_zeros_cannot_be_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut segment = segment_up_to(RECORDS + 5, directory.path());
-        fs::remove_file(&segment.path).unwrap();
-        let reach = segment.prepare_syncs(1);
-        assert!(reach >= (RECORDS + 5) as u64, "{reach}");
-        segment.mapping().unwrap().sync(reach as usize).unwrap();
-    }
-
-    #[test]
-    fn pages_are_had_one_by_one_while_syncs_are_small() {
-        let is_random = |segment: &Segment| {
-            let maps = fs::read_to_string("/proc/self/smaps").unwrap();
-            let own = maps.split_once(segment.path.to_str().unwrap()).unwrap().1;
-            let flags = own.lines().find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
-            flags.split_whitespace().any(|flag| flag == "rr")
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let mut segment = segment_up_to(AHEAD as usize, directory.path());
-        for (unsynced, expected) in
-            [(0, false), (PAGED_SYNC_MAX, true), (0, true), (PAGED_SYNC_MAX + 1, false), (1, true)]
-        {
-            segment.prepare_syncs(unsynced);
-            assert_eq!(is_random(&segment), expected, "{unsynced}");
-        }
-        segment.expect_reads();
-        assert!(!is_random(&segment));
-        segment.prepare_syncs(1);
-        segment.unmap();
-        segment.prepare_syncs(1);
-        assert!(is_random(&segment));
-    }
-
-    #[test]
-    fn free_pages_are_forgotten_and_those_with_records_are_not() {
-        let directory = tempfile::tempdir().unwrap();
-        // Of more than the largest folio.
-        let size = 64 << 20;
-        let created = Segment::create(directory.path(), 0, size, &header(b"q")).unwrap();
-        let mut segment = Segment::existing(0, size, created.path);
-        segment.bytes_mut().unwrap()[RECORDS..RECORDS + 9].fill(7);
-        segment.records_end = RECORDS as u64 + 9;
-        let file = OpenOptions::new().read(true).write(true).open(&segment.path).unwrap();
-        // What is unwritten is never waited for.
-        write_zeros(&file, size - AHEAD, size).unwrap();
-        file.sync_all().unwrap();
-        let is_dropped = |offset| {
-            let byte = &mut [0];
-            let read = preadv2(&file, &mut [IoSliceMut::new(byte)], offset, ReadWriteFlags::NOWAIT);
-            read == Err(Errno::AGAIN)
-        };
-        segment.unmap();
-        fadvise(&file, 0, None, FileAdvice::DontNeed).unwrap();
-        if !is_dropped(0) {
-            // A file system in memory: there is nothing to see.
-            return;
-        }
-        assert!(is_zero(&segment.bytes().unwrap()[RECORDS + 9..]));
-        assert_eq!([0, size - 1].map(is_dropped), [false, false]);
-        segment.forget_free_pages();
-        assert_eq!([0, size - 1].map(is_dropped), [false, true]);
-        assert_eq!(segment.bytes().unwrap()[RECORDS..][..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@
 
 use super::super::counters::add;
 use super::super::error::StorageError;
+use super::super::mapping::Mapping;
 use super::Log;
 use std::fs::{self, File};
 use std::io;
@@ -70,20 +71,22 @@ impl Log {
         if !self.dirty && doomed.is_none() {
             return None;
         }
-        let mapping = match self.write_cursor_for(&doomed).and_then(|()| self.tail_mapping()) {
-            Ok(mapping) => mapping,
+        let unsynced = point.end.saturating_sub(self.durable);
+        // Under the log's lock: zeros that are written ahead must not meet an append.
+        let prepared = self
+            .write_cursor_for(&doomed)
+            .and_then(|()| self.segments[self.tail].begin_sync(unsynced));
+        let sync = match prepared {
+            Ok(sync) => sync,
             Err(error) => {
                 return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
             }
         };
-        let unsynced = point.end.saturating_sub(self.durable);
-        // Under the log's lock: zeros that are written ahead must not meet an append.
-        let reach = self.segments[self.tail].prepare_syncs(unsynced) as usize;
         self.dirty = false;
         self.is_unlinking = doomed.is_some();
         self.turns.begin_sync();
         let work = move || {
-            mapping.sync(reach)?;
+            sync()?;
             doomed.map_or(Ok(()), |doomed| doomed.unlink())
         };
         Some((Box::new(work), point))
@@ -93,7 +96,7 @@ impl Log {
         if doomed.is_some() { self.write_cursor() } else { Ok(()) }
     }
 
-    fn tail_mapping(&self) -> Result<super::super::segment::Mapping, StorageError> {
+    fn tail_mapping(&self) -> Result<Mapping, StorageError> {
         self.segments[self.tail].mapping().cloned()
     }
 

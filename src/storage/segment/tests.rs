@@ -1,0 +1,162 @@
+//! Tests of a segment: its file, and what the kernel has of it.
+
+use super::*;
+use crate::storage::walk::is_zero;
+use rustix::fs::SeekFrom;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use std::io::IoSliceMut;
+
+fn header(name: &[u8]) -> SegmentHeader {
+    SegmentHeader { created_ms: 9, hash_key: [5; 16], name: name.into() }
+}
+
+#[test]
+fn file_names_sort_as_positions_do_and_are_read_back() {
+    assert!(file_name(999) < file_name(1000));
+    assert_eq!(base_of(&file_name(POSITION_MAX)), Some(POSITION_MAX));
+    assert_eq!(base_of(&file_name(u64::MAX)), None);
+    for name in ["1.seg", "0000000000000000000x.seg", "99999999999999999999.seg", "x"] {
+        assert_eq!(base_of(name), None, "{name}");
+    }
+}
+
+#[test]
+fn a_segment_is_made_of_real_blocks() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    let segment = Segment::create(directory.path(), 0, 1 << 20, &header(b"q")).unwrap();
+    let metadata = fs::metadata(&segment.path).unwrap();
+    assert_eq!(metadata.len(), 1 << 20);
+    assert!(metadata.blocks() * 512 >= 1 << 20, "{} blocks", metadata.blocks());
+}
+
+/// A segment of `8 * AHEAD` bytes with bytes up to `end`, which is not known to be written.
+fn segment_up_to(end: usize, directory: &Path) -> Segment {
+    let created = Segment::create(directory, 0, 8 * AHEAD, &header(b"q")).unwrap();
+    let mut segment = Segment::existing(0, created.size, created.path);
+    segment.bytes_mut().unwrap()[RECORDS..end].fill(7);
+    segment.records_end = end as u64;
+    segment
+}
+
+/// The first offset of an unwritten extent; None where the file system does not tell.
+fn first_unwritten(segment: &Segment) -> Option<u64> {
+    let hole = |file: &File| rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap();
+    let probe = tempfile::tempfile_in(segment.path.parent().unwrap()).unwrap();
+    allocate(&probe, 4 * PAGE as u64).unwrap();
+    (hole(&probe) == 0).then(|| hole(&File::open(&segment.path).unwrap()))
+}
+
+#[test]
+fn zeros_are_written_ahead_of_small_syncs_and_of_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let end = AHEAD as usize - 100;
+    let mut segment = segment_up_to(end, directory.path());
+    let written = |segment: &Segment| first_unwritten(segment).unwrap_or(0);
+    let tells = first_unwritten(&segment).is_some();
+    assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
+    for unsynced in [0, AHEAD_SYNC_MAX + 1] {
+        assert_eq!(segment.prepare_syncs(unsynced), end as u64);
+        assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
+    }
+
+    assert_eq!(segment.prepare_syncs(AHEAD_SYNC_MAX), 2 * AHEAD);
+    assert_eq!(written(&segment), if tells { 2 * AHEAD } else { 0 });
+    let bytes = segment.bytes().unwrap();
+    assert!(bytes[RECORDS..end].iter().all(|byte| *byte == 7));
+    assert!(bytes[end..].iter().all(|byte| *byte == 0));
+
+    segment.records_end = segment.size;
+    assert_eq!(segment.prepare_syncs(1), segment.size);
+    assert_eq!(fs::metadata(&segment.path).unwrap().len(), segment.size);
+}
+
+#[test]
+fn a_sync_is_made_where_zeros_cannot_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut segment = segment_up_to(RECORDS + 5, directory.path());
+    fs::remove_file(&segment.path).unwrap();
+    let reach = segment.prepare_syncs(1);
+    assert!(reach >= (RECORDS + 5) as u64, "{reach}");
+    segment.mapping().unwrap().sync(reach as usize).unwrap();
+}
+
+/// What the kernel says of the segment's mapping behind `key`.
+fn kernels_view(segment: &Segment, key: &str) -> String {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let own = maps.split_once(segment.path.to_str().unwrap()).unwrap().1;
+    own.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().into()
+}
+
+#[test]
+fn pages_are_released_for_a_sync_of_more_than_a_few_that_are_had_one_by_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let mapped = |segment: &Segment| kernels_view(segment, "Rss:");
+    for (unsynced, is_released) in [
+        (AHEAD_SYNC_MAX, false),
+        (AHEAD_SYNC_MAX + 1, true),
+        (PAGED_SYNC_MAX, true),
+        (PAGED_SYNC_MAX + 1, false),
+    ] {
+        let end = RECORDS + unsynced as usize;
+        let mut segment = segment_up_to(end, directory.path());
+        let before = mapped(&segment);
+        segment.begin_sync(unsynced).unwrap()().unwrap();
+        let expected = if is_released { "0 kB" } else { &before };
+        assert_eq!(mapped(&segment), expected, "{unsynced}");
+        assert!(segment.bytes().unwrap()[RECORDS..end].iter().all(|byte| *byte == 7));
+        fs::remove_file(&segment.path).unwrap();
+    }
+}
+
+#[test]
+fn pages_are_had_one_by_one_while_syncs_are_small() {
+    let is_random = |segment: &Segment| {
+        kernels_view(segment, "VmFlags:").split_whitespace().any(|flag| flag == "rr")
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut segment = segment_up_to(AHEAD as usize, directory.path());
+    for (unsynced, expected) in
+        [(0, false), (PAGED_SYNC_MAX, true), (0, true), (PAGED_SYNC_MAX + 1, false), (1, true)]
+    {
+        segment.prepare_syncs(unsynced);
+        assert_eq!(is_random(&segment), expected, "{unsynced}");
+    }
+    segment.expect_reads();
+    assert!(!is_random(&segment));
+    segment.prepare_syncs(1);
+    segment.unmap();
+    segment.prepare_syncs(1);
+    assert!(is_random(&segment));
+}
+
+#[test]
+fn free_pages_are_forgotten_and_those_with_records_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    // Of more than the largest folio.
+    let size = 64 << 20;
+    let created = Segment::create(directory.path(), 0, size, &header(b"q")).unwrap();
+    let mut segment = Segment::existing(0, size, created.path);
+    segment.bytes_mut().unwrap()[RECORDS..RECORDS + 9].fill(7);
+    segment.records_end = RECORDS as u64 + 9;
+    let file = OpenOptions::new().read(true).write(true).open(&segment.path).unwrap();
+    // What is unwritten is never waited for.
+    write_zeros(&file, size - AHEAD, size).unwrap();
+    file.sync_all().unwrap();
+    let is_dropped = |offset| {
+        let byte = &mut [0];
+        let read = preadv2(&file, &mut [IoSliceMut::new(byte)], offset, ReadWriteFlags::NOWAIT);
+        read == Err(Errno::AGAIN)
+    };
+    segment.unmap();
+    fadvise(&file, 0, None, FileAdvice::DontNeed).unwrap();
+    if !is_dropped(0) {
+        // A file system in memory: there is nothing to see.
+        return;
+    }
+    assert!(is_zero(&segment.bytes().unwrap()[RECORDS + 9..]));
+    assert_eq!([0, size - 1].map(is_dropped), [false, false]);
+    segment.forget_free_pages();
+    assert_eq!([0, size - 1].map(is_dropped), [false, true]);
+    assert_eq!(segment.bytes().unwrap()[RECORDS..][..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
+}
