@@ -8,7 +8,8 @@ use super::header::SegmentHeader;
 use super::layout::*;
 use super::mapping::Mapping;
 use memmap2::MmapOptions;
-use rustix::fs::{Advice as FileAdvice, fadvise};
+use rustix::fs::{Advice as FileAdvice, SeekFrom, fadvise, seek};
+use rustix::io::Errno;
 use std::cell::OnceCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -288,6 +289,29 @@ impl Segment {
         if let Err(error) = File::open(&self.path).and_then(drop) {
             log::debug!("{}: pages not dropped: {error}", self.path.display());
         }
+    }
+
+    /// An offset behind which nothing was ever written: zeros are there, and need not be read.
+    /// Where the file system does not tell, or to ask is not worth it, the end of the file.
+    pub fn data_end(&self) -> u64 {
+        if self.size <= AHEAD {
+            return self.size;
+        }
+        let last = || -> io::Result<u64> {
+            let file = File::open(&self.path)?;
+            let mut end = 0;
+            loop {
+                match seek(&file, SeekFrom::Data(end)) {
+                    // There is no more.
+                    Err(Errno::NXIO) => return Ok(end),
+                    data => end = seek(&file, SeekFrom::Hole(data?))?.max(end + 1),
+                }
+                if end >= self.size {
+                    return Ok(self.size);
+                }
+            }
+        };
+        last().unwrap_or(self.size)
     }
 
     /// All bytes of the file.

@@ -40,12 +40,19 @@ pub struct Walk<'a> {
     last_sequence: Option<u64>,
     /// Records are known to reach to the end of the bytes: zeros before it are damage.
     is_bounded: bool,
+    /// From here on all bytes are known to be zero.
+    zero_from: u64,
 }
 
 impl<'a> Walk<'a> {
     /// A walk from `position`, where `bytes` starts.
     pub fn new(bytes: &'a [u8], position: u64) -> Walk<'a> {
-        Walk { bytes, position, last_sequence: None, is_bounded: false }
+        Walk { bytes, position, last_sequence: None, is_bounded: false, zero_from: u64::MAX }
+    }
+
+    /// The same walk, where all bytes from `position` on are known to be zero.
+    pub fn with_zeros_from(self, position: u64) -> Walk<'a> {
+        Walk { zero_from: position, ..self }
     }
 
     /// A walk through bytes that records are known to reach to the end of.
@@ -71,6 +78,11 @@ impl<'a> Walk<'a> {
         let step = usize::try_from(position - self.position).unwrap_or(usize::MAX);
         self.bytes = self.bytes.get(step..).unwrap_or_default();
         self.position = position;
+    }
+
+    fn is_rest_zero(&self) -> bool {
+        let unknown = usize::try_from(self.zero_from.saturating_sub(self.position));
+        is_zero(unknown.ok().and_then(|length| self.bytes.get(..length)).unwrap_or(self.bytes))
     }
 
     /// Where the bad record at the walk's position ends by its own length, if that can be believed.
@@ -102,7 +114,7 @@ impl<'a> Iterator for Walk<'a> {
                 return Some(Step::Whole(position, record));
             }
             Verdict::Blank if self.bytes.is_empty() => return None,
-            Verdict::Blank if !self.is_bounded && is_zero(self.bytes) => return None,
+            Verdict::Blank if !self.is_bounded && self.is_rest_zero() => return None,
             Verdict::Blank => Fault::Hole,
             Verdict::Bad(fault) => fault,
         };
@@ -206,6 +218,17 @@ mod tests {
         let hole = Step::Damage { position: second, fault: Fault::Hole, resumes: Some(third) };
         assert_eq!(steps[1], hole);
         assert_eq!(sequences(&bytes, 2560), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_known_to_be_zero_is_not_looked_at() {
+        let (mut bytes, positions) = log_of(&[b"first", b"second", b"third"], 2560);
+        bytes[(positions[1] - 2560) as usize..(positions[2] - 2560) as usize].fill(0);
+        let count = |zero_from| Walk::new(&bytes, 2560).with_zeros_from(zero_from).count();
+        assert_eq!(count(positions[1]), 1);
+        assert_eq!(count(positions[2]), 1);
+        assert_eq!(count(positions[2] + 1), 3);
+        assert_eq!(count(2560), 1, "a record is one wherever it lies");
     }
 
     #[test]

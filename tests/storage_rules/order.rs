@@ -3,6 +3,8 @@
 use super::bench::*;
 use super::random::Random;
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt;
 
 /// A log whose oldest message has been copied forward, with the others popped or removed around it.
 fn with_a_moved_message() -> Bench {
@@ -124,4 +126,28 @@ fn rule_04_a_record_behind_a_hole_does_not_come_back_from_the_dead() {
     bench.push("new");
     let mut bench = bench.reopen();
     assert_eq!(bench.bodies(), [b"one", b"new"]);
+}
+
+/// Most of a new segment has never been written, and is not read: what has been written there is.
+#[test]
+fn rule_04_bytes_far_behind_the_end_are_zeroed() {
+    let size = 4 << 20;
+    for offsets in [&[size / 2][..], &[size - 1], &[size / 2, size - 1]] {
+        let mut bench = Bench::new(size as u64);
+        while bench.log.segments().last().unwrap().size < size as u64 {
+            bench.push(vec![b'x'; 100_000]);
+        }
+        let newest = bench.log.segments().last().unwrap();
+        let end = (newest.records_end - newest.base) as usize;
+        assert!(end < size / 4, "the segment has just begun");
+        let path = newest.path.clone();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for offset in offsets {
+            file.write_all_at(b"x", *offset as u64).unwrap();
+        }
+        let _bench = bench.reopen();
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), size);
+        assert!(bytes[end..].iter().all(|byte| *byte == 0), "{offsets:?} of {size}");
+    }
 }

@@ -186,9 +186,11 @@ impl Recovery {
 
     /// Reads the records of a segment from `start` on; false: the log was cut in it.
     fn read_records(&mut self, index: usize, start: u64) -> Result<bool, StorageError> {
+        let segment = &self.log.segments[index];
+        let data_end = segment.base.saturating_add(segment.data_end());
         let mut next = Some(start);
         while let Some(position) = next {
-            let slice = self.slice(index, position)?;
+            let slice = self.slice(index, position, data_end)?;
             if !slice.seen.is_empty() {
                 self.enter(index)?;
             }
@@ -264,8 +266,9 @@ impl Recovery {
         Ok(())
     }
 
-    fn slice(&self, index: usize, position: u64) -> Result<Slice, StorageError> {
-        let mut walk = Walk::new(self.log.segments[index].bytes_from(position)?, position);
+    fn slice(&self, index: usize, position: u64, data_end: u64) -> Result<Slice, StorageError> {
+        let bytes = self.log.segments[index].bytes_from(position)?;
+        let mut walk = Walk::new(bytes, position).with_zeros_from(data_end);
         let mut slice = Slice { seen: Vec::new(), damage: None, next: None };
         for step in walk.by_ref().take(SLICE) {
             match step {

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::storage::walk::is_zero;
-use rustix::fs::SeekFrom;
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::{ReadWriteFlags, preadv2};
 use std::io::IoSliceMut;
 
 fn header(name: &[u8]) -> SegmentHeader {
@@ -41,7 +40,7 @@ fn segment_up_to(end: usize, directory: &Path) -> Segment {
 
 /// The first offset of an unwritten extent; None where the file system does not tell.
 fn first_unwritten(segment: &Segment) -> Option<u64> {
-    let hole = |file: &File| rustix::fs::seek(file, SeekFrom::Hole(0)).unwrap();
+    let hole = |file: &File| seek(file, SeekFrom::Hole(0)).unwrap();
     let probe = tempfile::tempfile_in(segment.path.parent().unwrap()).unwrap();
     allocate(&probe, 4 * PAGE as u64).unwrap();
     (hole(&probe) == 0).then(|| hole(&File::open(&segment.path).unwrap()))
@@ -159,4 +158,25 @@ fn free_pages_are_forgotten_and_those_with_records_are_not() {
     segment.forget_free_pages();
     assert_eq!([0, size - 1].map(is_dropped), [false, true]);
     assert_eq!(segment.bytes().unwrap()[RECORDS..][..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
+}
+
+#[test]
+fn what_was_never_written_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let end = RECORDS + 5;
+    let mut segment = segment_up_to(end, directory.path());
+    let tells = first_unwritten(&segment).is_some();
+    let expected = |data_end: u64| if tells { data_end } else { segment.size };
+    let (written, size) = (expected(AHEAD), segment.size);
+    assert_eq!(segment.data_end(), written);
+    for offset in [3 * AHEAD, 5 * AHEAD] {
+        // Not synced: only the page cache has it.
+        segment.bytes_mut().unwrap()[offset as usize] = 7;
+        let data_end = segment.data_end();
+        assert!((offset + 1..=size).contains(&data_end), "{data_end} with {offset}");
+    }
+    segment.bytes_mut().unwrap()[size as usize - 1] = 7;
+    assert_eq!(segment.data_end(), size);
+    fs::remove_file(&segment.path).unwrap();
+    assert_eq!(segment.data_end(), size, "nobody can tell");
 }
