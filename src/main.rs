@@ -57,6 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn start(options: &Options, level: LevelFilter) -> ExitCode {
+    limits::share_one_heap();
     logging::start(level);
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -60,6 +60,25 @@ fn idle_clients_are_closed_and_busy_ones_are_not() {
     memcached.ask(get, end);
 }
 
+/// glibc reserves 64 MiB for each heap but the first.
+#[test]
+fn many_clients_share_one_heap() {
+    let daemon = Daemon::start("--store memory");
+    let mut clients: Vec<Client> = (0..20).map(|_| daemon.redis()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.ask(format!("SADD q {number}\r\n"), ":1\r\n");
+    }
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", daemon.id())).expect("maps");
+    let size = |line: &str| {
+        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+        let address = |text| u64::from_str_radix(text, 16).ok();
+        address(end)?.checked_sub(address(start)?)
+    };
+    let reserved = maps.lines().filter(|line| line.contains(" ---p 00000000 00:00 0"));
+    let large: Vec<&str> = reserved.filter(|line| size(line) > Some(32 << 20)).collect();
+    assert!(large.is_empty(), "{large:#?}");
+}
+
 /// Sends a byte now and then until the daemon ends the connection.
 fn trickle_until_the_end(mut client: Client) {
     let mut sender = client.sender();
