@@ -56,8 +56,8 @@ pub(super) struct Connection {
     idle_timeout: Option<Duration>,
     /// What the wire's read timeout is now.
     read_timeout: Option<Duration>,
-    /// When the last request was executed, or the first byte of an incomplete one arrived.
-    active: Instant,
+    /// When the first bytes of an incomplete request were found; None: there is none.
+    begun: Option<Instant>,
     /// The session passes over the rest of a request.
     midway: bool,
 }
@@ -80,7 +80,7 @@ impl Connection {
             output: Vec::new(),
             idle_timeout: reception.idle_timeout,
             read_timeout: None,
-            active: Instant::now(),
+            begun: None,
             midway: false,
         }
     }
@@ -132,7 +132,7 @@ impl Connection {
                 self.input.consume(advance.consumed);
                 // More of a request that is passed over is no new request.
                 if !(self.midway && advance.midway && self.output.is_empty()) {
-                    self.active = Instant::now();
+                    self.begun = None;
                 }
             }
             self.midway = advance.midway;
@@ -141,6 +141,9 @@ impl Connection {
                 return Err(Ending::Session(close));
             }
             if advance.need > 0 {
+                if self.midway || !self.input.pending().is_empty() {
+                    self.begun.get_or_insert_with(Instant::now);
+                }
                 return Ok(advance.need);
             }
             if !progress {
@@ -170,21 +173,19 @@ impl Connection {
     /// Waits for more bytes of a request that needs `need` in all.
     fn read(&mut self, need: usize) -> Result<(), Ending> {
         loop {
-            let whole = self.input.pending().is_empty() && !self.midway;
-            let patience = self.patience(whole)?;
+            let patience = self.patience()?;
             self.set_read_timeout(patience).map_err(Ending::Failed)?;
             match self.wire.read(self.input.room(need)) {
                 Ok(0) => return Err(Ending::Closed),
                 Ok(count) => {
                     self.input.arrived(count);
-                    if whole {
-                        self.active = Instant::now();
-                    }
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) && self.is_large() => self.shrink(),
-                Err(error) if is_timeout(&error) && whole => return Err(Ending::Idle),
+                Err(error) if is_timeout(&error) && self.begun.is_none() => {
+                    return Err(Ending::Idle);
+                }
                 Err(error) if is_timeout(&error) => return Err(Ending::Slow),
                 Err(error) => return Err(Ending::Failed(error)),
             }
@@ -193,14 +194,13 @@ impl Connection {
 
     /// How long the next read may wait. Between requests this is the same from read to read, so
     /// that a client that sends one request at a time costs no system call for it.
-    fn patience(&self, whole: bool) -> Result<Option<Duration>, Ending> {
-        let left = match self.idle_timeout {
-            None => None,
-            Some(timeout) if whole => Some(timeout),
-            Some(timeout) => match timeout.checked_sub(self.active.elapsed()) {
+    fn patience(&self) -> Result<Option<Duration>, Ending> {
+        let left = match (self.idle_timeout, self.begun) {
+            (Some(timeout), Some(begun)) => match timeout.checked_sub(begun.elapsed()) {
                 Some(left) if !left.is_zero() => Some(left),
                 _ => return Err(Ending::Slow),
             },
+            (timeout, _) => timeout,
         };
         if self.is_large() {
             return Ok(Some(left.map_or(QUIET, |left| left.min(QUIET))));

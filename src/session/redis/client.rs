@@ -1,12 +1,13 @@
 //! What a session remembers of its client, and CLIENT, which shows and changes it.
 //!
-//! It knows no queue and no value.
+//! It works on no queue and no value.
 
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Command, Subcommand, run_subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
+use crate::queue::Handle;
 use std::time::Duration;
 
 /// Bytes of a name that a client may give itself or its library: they are kept while it stays.
@@ -21,6 +22,8 @@ pub(super) struct Client {
     connected: Duration,
     pub version: Version,
     pub last_command: Option<&'static Command>,
+    /// The queue of the last command that was on one.
+    pub last_queue: Option<Handle>,
     pub name: Vec<u8>,
     library_name: Vec<u8>,
     library_version: Vec<u8>,
@@ -37,6 +40,7 @@ impl Client {
             connected,
             version: Version::default(),
             last_command: None,
+            last_queue: None,
             name: Vec::new(),
             library_name: Vec::new(),
             library_version: Vec::new(),

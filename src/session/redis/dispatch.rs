@@ -124,10 +124,16 @@ fn run_row(
 ) {
     let waiting = {
         let _gate = enter(context.shared);
-        let handle = pipeline.next().and_then(|args| queues.handle(args.get(1)));
+        let name = pipeline.next().map(|args| args.get(1)).unwrap_or_default();
+        let last = context.client.last_queue.take().filter(|last| last.name() == name);
+        let handle = last.or_else(|| queues.handle(name));
+        let mut locked = handle.as_ref().and_then(Handle::lock);
+        let is_of_use = locked.is_some();
         let mut row = Row { queues, handle: handle.as_ref(), count: 0, words: 0 };
-        let waiting = row.run(context, pipeline, reply);
+        let waiting = row.run(locked.as_mut(), context, pipeline, reply);
         count(context.shared, row.count);
+        drop(locked);
+        context.client.last_queue = handle.filter(|_| is_of_use);
         waiting
     };
     if let Some(command) = waiting
@@ -159,11 +165,11 @@ impl Row<'_> {
     /// Answers a command that waits for its index, where there is one: it is still to be done.
     fn run(
         &mut self,
+        mut locked: Option<&mut Locked<'_>>,
         context: &mut Context<'_>,
         pipeline: &mut Pipeline<'_>,
         reply: &mut Reply<'_>,
     ) -> Option<&'static Command> {
-        let mut locked = self.handle.and_then(Handle::lock);
         let mut hash_behind = None;
         while self.words < ROW_WORDS && reply.out.len() < OUTPUT_PIECE {
             let args = pipeline.next().filter(|args| self.goes_on_with(*args))?;
@@ -175,13 +181,13 @@ impl Row<'_> {
             }
             let hash = hash_behind.take();
             if command.has(MEMBERSHIP) {
-                hash_behind = self.expect_behind(command, pipeline, locked.as_mut());
+                hash_behind = self.expect_behind(command, pipeline, locked.as_deref_mut());
             }
             let args = pipeline.next()?;
             let start = reply.out.len();
             context.begin(reply);
             let (queues, name) = (self.queues, args.get(1));
-            let mut target = Target { queues, name, locked: locked.as_mut(), hash };
+            let mut target = Target { queues, name, locked: locked.as_deref_mut(), hash };
             if let Err(refusal) = run(&mut target, context, args, reply) {
                 reply.out.truncate(start);
                 if refusal.wants_index {

@@ -2,6 +2,7 @@
 
 use super::{Daemon, pipeline};
 use crate::random::Random;
+use crate::session::Store;
 
 #[test]
 fn a_pipeline_answers_what_its_commands_answer_one_by_one() {
@@ -40,4 +41,19 @@ fn pipelines_that_move_in_opposite_directions_never_wait_for_each_other() {
             });
         }
     });
+}
+
+/// A session remembers the queue of its last command.
+#[test]
+fn a_queue_that_was_taken_out_and_made_anew_is_found_by_its_name() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let (mut one, mut other) = (daemon.client(), daemon.client());
+    let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+    one.check(&[("SADD q a", ":1|"), ("SADD r x", ":1|"), ("SADD q b", ":1|")]);
+    other.check(&[("SCARD q", ":2|"), ("SPOP q 2", "*2|$1|a|$1|b|"), ("SCARD r", ":1|")]);
+    // In the first round it has been used.
+    (0..2).for_each(|_| queues.rest_idle());
+    one.check(&[("SCARD q", ":0|"), ("SADD q c", ":1|"), ("SISMEMBER q c", ":1|")]);
+    other.check(&[("SPOP q", "$1|c|"), ("DEL r", ":1|"), ("SADD r y", ":1|")]);
+    one.check(&[("SPOP q", "$-1|"), ("SPOP r", "$1|y|")]);
 }
