@@ -1,11 +1,13 @@
 //! A shared mapping of a segment's file.
 //!
-//! A sync takes every page that has changed from the threads that write to it, to see when it
-//! changes again: page by page, and for each it sends a message to the other processors that run
-//! the daemon and waits for their answers. Pages that are released before are taken away all at
-//! once. They stay in the page cache, changed as they are, and the next look at one has it again.
+//! A sync write-protects each page that has changed, to see when it changes again, and has the
+//! other processors that run the daemon forget that they may write to it: page by page, and for
+//! each it waits for their answers. Pages that are released before are taken out of the address
+//! space with one such message. They stay in the page cache, changed as they are, and the next look
+//! at one maps it again.
 
 use memmap2::{Advice, MmapRaw, UncheckedAdvice};
+use rustix::param::page_size;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,19 +27,21 @@ impl Mapping {
         self.0.flush_range(0, end.min(self.len()))
     }
 
-    /// Releases the pages of `range`; an empty one says nothing.
+    /// Releases the pages that lie in `range` as a whole, to which nobody writes any more.
     pub fn release(&self, range: Range<usize>) {
-        let end = range.end.min(self.len());
-        let Some(length) = end.checked_sub(range.start).filter(|length| *length > 0) else {
+        let start = range.start.next_multiple_of(page_size());
+        let end = range.end.min(self.len()) / page_size() * page_size();
+        if start >= end {
             return;
-        };
+        }
         // SAFETY: in a shared mapping of a file the advice changes no byte: what has been written
-        // is the page cache's, before and after, and an access meets it there.
-        let released = unsafe {
-            self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, length)
-        };
+        // is the page cache's, before and after, and whoever reads a page meets it there. Nobody
+        // writes to these pages meanwhile: before Linux 6.2 such a write could be taken for one
+        // that the device has.
+        let released =
+            unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         if let Err(error) = released {
-            log::debug!("pages of a mapping not released: {error}");
+            log::debug!("pages of a segment's mapping are not released: {error}");
         }
     }
 

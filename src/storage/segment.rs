@@ -194,8 +194,10 @@ impl Segment {
         let mapping = self.mapping()?.clone();
         let end = self.records_end - self.base;
         let reach = self.prepare_syncs(unsynced);
+        // What is before the records, the cursor's slots, is written to meanwhile.
+        let start = end.saturating_sub(unsynced).max(RECORDS as u64);
         let released = match RELEASED_SYNC.contains(&unsynced) {
-            true => end.saturating_sub(unsynced) as usize..end as usize,
+            true => start as usize..end as usize,
             false => 0..0,
         };
         Ok(move || {
@@ -291,13 +293,14 @@ impl Segment {
         }
     }
 
-    /// An offset behind which nothing was ever written: zeros are there, and need not be read.
-    /// Where the file system does not tell, or to ask is not worth it, the end of the file.
+    /// An offset behind which nothing had been written when it was asked: zeros were there, which
+    /// need not be read. Where the file system does not tell, or to ask is not worth it, the end of
+    /// the file. A daemon at work may append there meanwhile: a record is one wherever it lies.
     pub fn data_end(&self) -> u64 {
         if self.size <= AHEAD {
             return self.size;
         }
-        let last = || -> io::Result<u64> {
+        let find_end = || -> io::Result<u64> {
             let file = File::open(&self.path)?;
             let mut end = 0;
             loop {
@@ -311,7 +314,7 @@ impl Segment {
                 }
             }
         };
-        last().unwrap_or(self.size)
+        find_end().unwrap_or(self.size)
     }
 
     /// All bytes of the file.
@@ -320,16 +323,16 @@ impl Segment {
         // SAFETY: the mapping covers `len` bytes and lives as long as `self.map` holds it, which
         // takes `&mut self` to change. In this process only `bytes_mut` writes to it, and
         // `prepare_syncs` to the file under it. Both take `&mut self` too, and are not called any
-        // more when there is a `sealed` one beside it; `Mapping::sync` only asks the kernel to
-        // write pages out. The blocks are allocated, so no access meets a hole. What remains:
-        // another program that truncates the file makes an access past its new end fail with
-        // SIGBUS, and one that writes to it changes bytes under the slice. A segment that is
-        // written here has no such program: its directory belongs to the daemon that holds the
-        // lock. One that is only read may have a daemon at work on it, which never cuts off any of
-        // its bytes, but appends and writes the cursor. The language promises nothing then. What
-        // the machine does is to load the bytes of before or of after; no offset or length from
-        // them is used before it is compared with the slice, and a record counts only with a
-        // checksum that fits.
+        // more when there is a `sealed` one beside it; `Mapping::sync` and `Mapping::release` only
+        // ask the kernel to write pages out, and to map them anew. The blocks are allocated, so no
+        // access meets a hole. What remains: another program that truncates the file makes an
+        // access past its new end fail with SIGBUS, and one that writes to it changes bytes under
+        // the slice. A segment that is written here has no such program: its directory belongs to
+        // the daemon that holds the lock. One that is only read may have a daemon at work on it,
+        // which never cuts off any of its bytes, but appends and writes the cursor. The language
+        // promises nothing then. What the machine does is to load the bytes of before or of after;
+        // no offset or length from them is used before it is compared with the slice, and a record
+        // counts only with a checksum that fits.
         Ok(unsafe { std::slice::from_raw_parts(mapping.as_ptr(), mapping.len()) })
     }
 
