@@ -1,6 +1,5 @@
 //! Where a log goes on: its end is checked, cut and made durable before anything is appended.
 
-use super::super::blocks::AHEAD;
 use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
@@ -230,9 +229,8 @@ impl Recovery {
             let keep =
                 if index == tail { segment.records_end - segment.base } else { SECTOR as u64 };
             let keep = keep.min(segment.size) as usize;
-            // What was written last may not have reached the file system that is asked.
-            let asked = segment.data_end().max(keep as u64 + AHEAD).min(segment.size) as usize;
-            if is_zero(&segment.bytes()?[keep..asked]) {
+            let data_end = segment.data_end() as usize;
+            if is_zero(&segment.bytes()?[keep..data_end.max(keep)]) {
                 continue;
             }
             log::debug!("{}: cut at offset {keep}", segment.path.display());
