@@ -28,8 +28,8 @@ pub fn check_open_files(
 }
 
 /// Has all threads allocate from one heap; called before there are others. Else glibc makes up to
-/// eight heaps for each processor, and those that are not the first grow page by page, each with a
-/// call into the system: where messages are kept in memory, for every 30 messages.
+/// eight heaps ("arenas") for each processor, and those that are not the first grow page by page:
+/// where messages are kept in memory, that is a call into the system for every 30 of them.
 pub fn share_one_heap() {
     // SAFETY: the call sets a limit of the allocator's; no other thread allocates meanwhile.
     #[cfg(target_env = "gnu")]

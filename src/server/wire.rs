@@ -52,10 +52,10 @@ impl Socket {
     }
 
     fn write_piece(&self, bytes: &[u8]) -> io::Result<()> {
-        let sent = match self.send_now(bytes) {
-            Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => 0,
-            sent => sent?,
-        };
+        let sent = self.send_now(bytes).or_else(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(0),
+            _ => Err(error),
+        })?;
         // Most often a client takes all at once, and nobody needs to know the time.
         if sent == bytes.len() { Ok(()) } else { self.write_rest(&bytes[sent..]) }
     }

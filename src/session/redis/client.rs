@@ -22,7 +22,7 @@ pub(super) struct Client {
     connected: Duration,
     pub version: Version,
     pub last_command: Option<&'static Command>,
-    /// The queue of the last command that was on one.
+    /// The queue of the last row of commands, if it was of use then.
     pub last_queue: Option<Handle>,
     pub name: Vec<u8>,
     library_name: Vec<u8>,

@@ -55,5 +55,10 @@ fn a_queue_that_was_taken_out_and_made_anew_is_found_by_its_name() {
     (0..2).for_each(|_| queues.rest_idle());
     one.check(&[("SCARD q", ":0|"), ("SADD q c", ":1|"), ("SISMEMBER q c", ":1|")]);
     other.check(&[("SPOP q", "$1|c|"), ("DEL r", ":1|"), ("SADD r y", ":1|")]);
-    one.check(&[("SPOP q", "$-1|"), ("SPOP r", "$1|y|")]);
+    one.check(&[("SPOP q", "$-1|"), ("SPOP r", "$1|y|"), ("SADD r z", ":1|")]);
+    other.check(&[("DEL r", ":1|"), ("PING", "+PONG|")]);
+    one.check(&[("SCARD r", ":0|"), ("SADD r new", ":1|")]);
+    other.check(&[("SPOP r", "$3|new|"), ("FLUSHALL", "+OK|")]);
+    one.check(&[("SPOP r", "$-1|"), ("SADD r last", ":1|")]);
+    other.check(&[("SMEMBERS r", "*1|$4|last|")]);
 }
