@@ -27,7 +27,7 @@ const MESSAGES: u64 = 1000;
 const BODY: usize = 100;
 
 /// Messages in the log that is indexed, and in the one that is recovered: there they fill the last
-/// segment nearly to its end, since recovery looks at all of it.
+/// one of the segments in use nearly to its end.
 const BACKLOG: u64 = 500_000;
 const RECOVERED: u64 = 660_000;
 
