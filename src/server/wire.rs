@@ -11,11 +11,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How often a read looks for bytes before it sleeps until some are there. In between the other
-/// threads run, the clients among them: while many requests are on their way, the next one of this
-/// client is most often there by then, and putting a thread to sleep and waking it costs more.
-const LOOKS: usize = 2;
-
 /// One client's byte stream, shared by the threads that read from it and write to it.
 pub(super) trait Wire: Send + Sync {
     /// Waits for bytes, no longer than the read timeout; 0: the client sends no more.
@@ -83,11 +78,13 @@ impl Socket {
 
 impl Wire for Socket {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        for _ in 0..LOOKS {
-            match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
-                Err(Errno::AGAIN) => sched_yield(),
-                received => return Ok(received?.1),
-            }
+        // While many requests are on their way, the next one of this client is most often there
+        // when the other threads have run, the clients among them: to put a thread to sleep and to
+        // wake it costs more than to look twice.
+        sched_yield();
+        match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => sched_yield(),
+            received => return Ok(received?.1),
         }
         (&self.stream).read(buffer)
     }
