@@ -157,8 +157,8 @@ impl Connection {
             return Ok(());
         }
         // Nobody shares this sync, and the only client waits for it: another thread is a detour.
-        if self.clients.is_one()
-            && self.committer.verdict(condition) == Verdict::Wait
+        if self.committer.verdict(condition) == Verdict::Wait
+            && self.clients.is_one()
             && !self.wire.has_unread()
         {
             self.committer.commit();
