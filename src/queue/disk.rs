@@ -138,7 +138,7 @@ impl MessageStore for DiskStore {
     }
 
     fn wants_tidying(&self) -> bool {
-        self.log.wants_copying()
+        self.log.wants_copying() || self.log.wants_sync()
     }
 
     fn tidy(&mut self) -> Tidied {
@@ -148,7 +148,8 @@ impl MessageStore for DiskStore {
         });
         let work = self.log.write_footer();
         let more = copying || work.is_some();
-        Tidied { more, wants_sync: self.log.has_dead_segments(), work }
+        let wants_sync = self.log.has_dead_segments() || self.log.wants_sync();
+        Tidied { more, wants_sync, work }
     }
 
     fn rest(&mut self) {

@@ -12,7 +12,7 @@ use std::io;
 pub struct Tidied {
     /// There is more to do.
     pub more: bool,
-    /// Space comes back with the next sync.
+    /// A sync should follow: space comes back with it, or somebody would have to wait for it later.
     pub wants_sync: bool,
     /// Work on files that needs no lock. When it fails, nothing is lost but what it was for.
     pub work: Option<SyncWork>,

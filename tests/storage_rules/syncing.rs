@@ -11,7 +11,7 @@ use mq::queue::{
 use mq::server::{Limits, Server, Service};
 use mq::session::redis::RedisSession;
 use mq::session::{Settings, Shared, Statistics, Store};
-use mq::storage::{DataDirectory, StorageError, SyncPoint, SyncWork};
+use mq::storage::{DataDirectory, Inspection, StorageError, SyncPoint, SyncWork};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -59,6 +59,71 @@ fn rule_08_a_segment_is_durable_before_its_successor_gets_a_record() {
         count += 1;
     }
     assert!(count > 3, "{count} rotations");
+}
+
+/// What waits for a sync when a segment is full holds up whoever pushes.
+#[test]
+fn rule_08_little_is_left_to_sync_when_a_segment_is_full() {
+    const LEAST: u64 = 256 * 1024;
+    let mut bench = Bench::new(4 << 20);
+    let (mut base, mut start, mut syncs, mut most_left) = (0, 0, 0, 0);
+    loop {
+        bench.push([b'x'; 1000]);
+        let tail =
+            bench.log.segments().filter(|segment| segment.record_bytes() > 0).last().unwrap();
+        let (end, room) = (tail.records_end, tail.end() - tail.records_end);
+        if tail.base > base {
+            // The first record of the next segment: what was before it is durable by now.
+            most_left = most_left.max(tail.base - start);
+            (base, start) = (tail.base, tail.records_start());
+        }
+        if base > 8 << 20 {
+            break;
+        }
+        let waiting = end - start;
+        assert_eq!(bench.log.wants_sync(), waiting >= LEAST && waiting >= room, "{waiting} {room}");
+        if bench.log.wants_sync() {
+            bench.sync();
+            assert!(!bench.log.wants_sync());
+            (start, syncs) = (end, syncs + 1);
+        }
+    }
+    assert!(most_left < LEAST, "{most_left} bytes are left");
+    // Of segments of 512 KiB, 2 MiB, and twice 4 MiB; those before are too small.
+    assert_eq!(syncs, 1 + 3 + 4 + 4);
+
+    // Of a log that is closed for writing nobody wants another sync.
+    while !bench.log.wants_sync() {
+        bench.push([b'x'; 1000]);
+    }
+    let (_work, point) = bench.log.begin_sync().unwrap();
+    bench.log.end_sync(point, &failed());
+    assert!(!bench.log.wants_sync());
+}
+
+#[test]
+fn rule_08_a_segment_that_fills_is_synced_by_housekeeping() {
+    let root = TempDir::new().unwrap();
+    let directory = open_directory(root.path(), 4 << 20, false).unwrap();
+    let limits = QueueLimits { max_queues: 1, max_queue_len: u64::MAX };
+    let backing = Box::new(DiskBacking::new(directory));
+    let queues = Queues::open(backing, limits, Policy::Never).unwrap();
+    let push = |count| {
+        let message = new_message(&[b'x'; 1000]);
+        let pushed = (0..count).try_for_each(|_| {
+            queues.create(b"q", &mut Ticket::default(), |queue| queue.push(&message))
+        });
+        pushed.unwrap();
+    };
+    let durable = || Inspection::new(root.path()).open("q-q").unwrap().unwrap().durable();
+    push(450);
+    let start = Instant::now();
+    queues.wait_for_chores(GUARD);
+    assert!(start.elapsed() < GUARD, "nobody has called housekeeping");
+    while queues.tidy() {}
+    assert!(durable() < 400_000, "a record says what was durable when it was written");
+    push(1);
+    assert!(durable() > 400_000, "{}", durable());
 }
 
 fn failed() -> io::Result<()> {

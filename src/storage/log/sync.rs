@@ -1,7 +1,8 @@
 //! Making durable, and what may happen only then.
 //!
 //! 1. One sync of the newest segment covers everything: the others were synced before they got a
-//!    successor, and the cursor lies in the newest.
+//!    successor, and the cursor lies in the newest. It is synced while it fills, so that little is
+//!    left to do then.
 //! 2. A dead segment is unlinked only after a sync that covers what made it dead, and after a
 //!    cursor that says it does not count: if its name survives a crash, its messages stay gone
 //!    (rule 10). That cursor is written only when copies of its messages are durable, since a power
@@ -16,6 +17,9 @@ use super::Log;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+
+/// The least bytes of records that are worth a sync which nobody waits for yet.
+const EARLY_SYNC: u64 = 256 * 1024;
 
 /// The work of a sync; runs without the log's lock.
 pub type SyncWork = Box<dyn FnOnce() -> io::Result<()> + Send>;
@@ -53,6 +57,16 @@ impl Log {
     /// True when something was written that no sync has begun to cover.
     pub fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// True when a sync should begin before one is asked for: as much waits for it as the newest
+    /// segment has room for, and whoever fills that up has to wait until all of it is durable (rule
+    /// 8). So each is of half of what was free at the one before, and the last one is short.
+    pub fn wants_sync(&self) -> bool {
+        let tail = &self.segments[self.tail];
+        let waiting = tail.records_end.saturating_sub(self.durable.max(tail.base));
+        let room = tail.end().saturating_sub(tail.records_end);
+        !self.poisoned && waiting >= room.max(EARLY_SYNC)
     }
 
     /// The work that makes everything up to now durable; None when there is nothing to do. The next
