@@ -1,9 +1,11 @@
 //! Requests of RESP: arrays of bulk strings and inline commands, found in a byte string.
 //!
-//! Promises: no byte before the element that is being read is looked at again, whatever the pieces
-//! in which a request arrives; memory grows with what has arrived, never with what was declared;
-//! the answer does not depend on where the input was cut. Stricter than Redis in two things: a line
-//! of an array must end in CRLF, and so must each bulk string (Redis skips these bytes unseen).
+//! An ordinary request that is there as a whole is found in one pass; every other one element by
+//! element. Promises: no byte before the element that is being read is looked at again, whatever
+//! the pieces in which a request arrives, but for that one pass; memory grows with what has
+//! arrived, never with what was declared; the answer does not depend on where the input was cut.
+//! Stricter than Redis in two things: a line of an array must end in CRLF, and so must each bulk
+//! string (Redis skips these bytes unseen).
 
 use super::inline;
 use crate::protocol::Parsed;
@@ -33,7 +35,7 @@ impl From<&str> for FramingError {
     }
 }
 
-/// Memory that `clear` keeps for the next request.
+/// Memory that `clear` keeps for the next request; one with more arguments is no ordinary one.
 const KEPT_SPANS: usize = 128;
 const KEPT_WORD_BYTES: usize = 1024;
 
@@ -86,6 +88,12 @@ pub fn parse(
 ) -> Result<Parsed, FramingError> {
     if arguments.stage == Stage::Done {
         arguments.clear();
+    }
+    if arguments.stage == Stage::Start
+        && let Some(consumed) = arguments.find_whole(input, limits)
+    {
+        arguments.move_to(Stage::Done, consumed);
+        return Ok(Parsed::Complete { consumed });
     }
     loop {
         let need = match arguments.stage {
@@ -145,6 +153,33 @@ impl Arguments {
         self.spans.shrink_to(KEPT_SPANS);
         self.words.clear();
         self.words.shrink_to(KEPT_WORD_BYTES);
+    }
+
+    /// The length of an ordinary request that is there as a whole, in one pass: nearly all of them.
+    /// None: it is to be read element by element, and nothing has been noted of it.
+    fn find_whole(&mut self, input: &[u8], limits: &Limits) -> Option<usize> {
+        let found = self.find_words(input, limits).filter(|end| *end <= limits.max_request);
+        if found.is_none() {
+            self.spans.clear();
+        }
+        found
+    }
+
+    fn find_words(&mut self, input: &[u8], limits: &Limits) -> Option<usize> {
+        let (count, mut position) = short_count(input, 0, b'*')?;
+        if count > KEPT_SPANS.min(limits.max_arguments) {
+            return None;
+        }
+        for _ in 0..count {
+            let (length, start) = short_count(input, position, b'$')?;
+            let end = start + length;
+            if length > limits.max_bulk || *input.get(end..end + 2)? != *b"\r\n" {
+                return None;
+            }
+            push_span(&mut self.spans, start, length).ok()?;
+            position = end + 2;
+        }
+        Some(position)
     }
 
     /// Each step moves to the next element (None), or says how many bytes it needs (Some).
@@ -267,6 +302,30 @@ fn push_span(spans: &mut Vec<Span>, start: usize, length: usize) -> Result<(), F
         _ => return Err(TOO_BIG.into()),
     }
     Ok(())
+}
+
+/// The number of at most six digits in the line that begins with `first` at `position`, and where
+/// the next line begins; None: there is something else, or the line has not ended.
+fn short_count(input: &[u8], position: usize, first: u8) -> Option<(usize, usize)> {
+    let (kind, mut line) = input.get(position..)?.split_first()?;
+    if *kind != first {
+        return None;
+    }
+    let mut count = 0;
+    for digits in 0..=6 {
+        let (&byte, behind) = line.split_first()?;
+        match byte {
+            b'0'..=b'9' if digits == 0 || count > 0 => {
+                count = count * 10 + usize::from(byte - b'0')
+            }
+            b'\r' if digits > 0 && behind.first() == Some(&b'\n') => {
+                return Some((count, input.len() - behind.len() + 1));
+            }
+            _ => return None,
+        }
+        line = behind;
+    }
+    None
 }
 
 /// The number of a line such as `*3` CR.

@@ -145,6 +145,31 @@ fn a_bulk_string_must_be_followed_by_crlf() {
 }
 
 #[test]
+fn a_request_that_is_there_as_a_whole_is_judged_as_one_that_comes_in_pieces() {
+    let limits = Limits { max_arguments: 3, max_bulk: 5, max_request: 35, ..LIMITS };
+    for (bytes, expected) in [
+        ("*3\r\n$5\r\nabcde\r\n$5\r\nabcde\r\n$3\r\nabc\r\n", ""),
+        ("*3\r\n$5\r\nabcde\r\n$5\r\nabcde\r\n$4\r\nabcd\r\n", "too big request"),
+        ("*4\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n", "invalid multibulk length"),
+        ("*1\r\n$6\r\nabcdef\r\n", "invalid bulk length"),
+        ("*01\r\n$1\r\na\r\n", "invalid multibulk length"),
+        ("*1\r\n$01\r\na\r\n", "invalid bulk length"),
+        ("*\r\n*0\r\n", "invalid multibulk length"),
+        ("*1\r\n$\r\n\r\n", "invalid bulk length"),
+        ("*1\r\n$1\ra\r\n", "invalid bulk length"),
+        ("*1\r\n*1\r\na\r\n", "expected '$', got '*'"),
+        ("*1\r\n$1\r\nabc", "expected CRLF after bulk string"),
+        ("$1\r\n$1\r\na\r\n", ""),
+    ] {
+        let bytes = bytes.as_bytes();
+        let whole = converse([bytes], &limits);
+        assert_eq!(converse(bytes.chunks(1), &limits), whole, "{}", bytes.escape_ascii());
+        let error = whole.error.map(|error| error.0).unwrap_or_default();
+        assert_eq!(error, expected, "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
 fn quotes_must_be_balanced() {
     assert_eq!(error(b"set \"a\r\n"), "unbalanced quotes in request");
     assert_eq!(error(b"set 'a'b\n"), "unbalanced quotes in request");
