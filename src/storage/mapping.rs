@@ -10,21 +10,34 @@ use memmap2::{Advice, MmapRaw, UncheckedAdvice};
 use rustix::param::page_size;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A mapping that is written under the log's lock, and synced from anywhere.
 #[derive(Clone, Debug)]
-pub struct Mapping(Arc<MmapRaw>);
+pub struct Mapping {
+    map: Arc<MmapRaw>,
+    /// A sync of it has failed. Held over each: of a failure the system tells one of those that are
+    /// under way, and all of them must know.
+    has_failed: Arc<Mutex<bool>>,
+}
 
 impl Mapping {
     /// `map` is of all of a file, and shared.
     pub fn new(map: MmapRaw) -> Mapping {
-        Mapping(Arc::new(map))
+        Mapping { map: Arc::new(map), has_failed: Arc::default() }
     }
 
-    /// Writes what has changed in the first `end` bytes to the device.
+    /// Writes what has changed in the first `end` bytes to the device; an error also after one of
+    /// an earlier sync.
     pub fn sync(&self, end: usize) -> io::Result<()> {
-        self.0.flush_range(0, end.min(self.len()))
+        // A panic in a sync is not one that has succeeded.
+        let mut has_failed = self.has_failed.lock().map_err(|_| failed_before())?;
+        if *has_failed {
+            return Err(failed_before());
+        }
+        let synced = self.map.flush_range(0, end.min(self.len()));
+        *has_failed = synced.is_err();
+        synced
     }
 
     /// Releases the pages that lie in `range` as a whole, to which nobody writes any more.
@@ -38,8 +51,9 @@ impl Mapping {
         // is the page cache's, before and after, and whoever reads a page meets it there. Nobody
         // writes to these pages meanwhile: before Linux 6.2 such a write could be taken for one
         // that the device has.
-        let released =
-            unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        let released = unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
+        };
         if let Err(error) = released {
             log::debug!("pages of a segment's mapping are not released: {error}");
         }
@@ -47,19 +61,41 @@ impl Mapping {
 
     /// Whether it is used at random: its pages are had one by one then.
     pub fn advise(&self, is_random: bool) -> io::Result<()> {
-        self.0.advise(if is_random { Advice::Random } else { Advice::Normal })
+        self.map.advise(if is_random { Advice::Random } else { Advice::Normal })
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.map.len()
     }
 
     pub fn as_ptr(&self) -> *const u8 {
-        self.0.as_ptr()
+        self.map.as_ptr()
     }
 
     /// Only where the file has been mapped for writing may anything be written there.
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.0.as_mut_ptr()
+        self.map.as_mut_ptr()
+    }
+}
+
+fn failed_before() -> io::Error {
+    io::Error::other("an earlier sync of this file has failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the system told another sync of the failure.
+    #[test]
+    fn after_a_sync_that_failed_none_succeeds() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(page_size() as u64).unwrap();
+        let mapping = Mapping::new(MmapRaw::map_raw(&file).unwrap());
+        let same = mapping.clone();
+        mapping.sync(1).unwrap();
+        *mapping.has_failed.lock().unwrap() = true;
+        assert!(mapping.sync(1).is_err());
+        assert!(same.sync(1).is_err());
     }
 }
