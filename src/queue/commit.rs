@@ -27,7 +27,8 @@ pub enum Policy {
     Always,
     /// Every second.
     EverySecond,
-    /// When the operating system likes, when the queue falls idle, and at a clean stop.
+    /// When the operating system likes, while a segment fills, when the queue falls idle, and at a
+    /// clean stop.
     Never,
 }
 

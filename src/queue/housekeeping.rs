@@ -13,8 +13,8 @@ use std::time::Duration;
 const IDLE_SYNCS: usize = 64;
 
 impl Queues {
-    /// Housekeeping, a slice for each queue: gives space back. True when there is more to do at
-    /// once.
+    /// Housekeeping, a slice for each queue: gives space back, syncs what fills. True when there is
+    /// more to do at once.
     pub fn tidy(&self) -> bool {
         let mut more = false;
         for slot in self.all_slots() {

@@ -75,6 +75,8 @@ pub struct Log {
     pub(super) is_slot_unsynced: bool,
     /// Known to be durable up to this position.
     pub(super) durable: u64,
+    /// The sync that began last covers everything up to this position.
+    begun: u64,
     /// What the cursor written last says of that.
     pub(super) said_durable: u64,
     /// Something was written that no sync has begun to cover.
@@ -136,6 +138,7 @@ impl Log {
             generation: 0,
             is_slot_unsynced: false,
             durable: 0,
+            begun: 0,
             said_durable: 0,
             dirty: false,
             poisoned: false,

@@ -1,8 +1,8 @@
 //! Making durable, and what may happen only then.
 //!
 //! 1. One sync of the newest segment covers everything: the others were synced before they got a
-//!    successor, and the cursor lies in the newest. It is synced while it fills, so that little is
-//!    left to do then.
+//!    successor, and the cursor lies in the newest. It wants a sync while it fills, so that little
+//!    is left to do then.
 //! 2. A dead segment is unlinked only after a sync that covers what made it dead, and after a
 //!    cursor that says it does not count: if its name survives a crash, its messages stay gone
 //!    (rule 10). That cursor is written only when copies of its messages are durable, since a power
@@ -64,7 +64,8 @@ impl Log {
     /// 8). So each is of half of what was free at the one before, and the last one is short.
     pub fn wants_sync(&self) -> bool {
         let tail = &self.segments[self.tail];
-        let waiting = tail.records_end.saturating_sub(self.durable.max(tail.base));
+        let covered = self.durable.max(self.begun).max(tail.base);
+        let waiting = tail.records_end.saturating_sub(covered);
         let room = tail.end().saturating_sub(tail.records_end);
         !self.poisoned && waiting >= room.max(EARLY_SYNC)
     }
@@ -97,6 +98,7 @@ impl Log {
             }
         };
         self.dirty = false;
+        self.begun = point.end;
         self.is_unlinking = doomed.is_some();
         self.turns.begin_sync();
         let work = move || {
