@@ -2,7 +2,8 @@
 //!
 //! Parsing is called with a byte string and answers a value; it owns no socket and reads nothing by
 //! itself. What has already been looked at is an explicit value of the caller's, so a large request
-//! that arrives in many pieces is never scanned twice. This module knows no queue and no store.
+//! that arrives in many pieces is never scanned again and again. This module knows no queue and no
+//! store.
 
 pub mod memcached;
 pub mod number;

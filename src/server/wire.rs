@@ -80,7 +80,7 @@ impl Wire for Socket {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         // While many requests are on their way, the next one of this client is most often there
         // when the other threads have run, the clients among them: to put a thread to sleep and to
-        // wake it costs more than to look twice.
+        // wake it costs more than one more look.
         sched_yield();
         match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN) => sched_yield(),

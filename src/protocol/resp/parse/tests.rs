@@ -170,6 +170,14 @@ fn a_request_that_is_there_as_a_whole_is_judged_as_one_that_comes_in_pieces() {
 }
 
 #[test]
+fn as_many_arguments_as_an_ordinary_request_has_are_found_and_one_more() {
+    for count in [KEPT_SPANS, KEPT_SPANS + 1] {
+        let bytes = format!("*{count}\r\n{}", "$1\r\na\r\n".repeat(count));
+        assert_eq!(requests(bytes.as_bytes()), [vec![b"a".to_vec(); count]]);
+    }
+}
+
+#[test]
 fn quotes_must_be_balanced() {
     assert_eq!(error(b"set \"a\r\n"), "unbalanced quotes in request");
     assert_eq!(error(b"set 'a'b\n"), "unbalanced quotes in request");
