@@ -92,7 +92,7 @@ pub fn round(case: &Case, effort: &Effort, swapped: bool) -> Result<Vec<Trial>, 
 fn side(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, String> {
     let name = |error| format!("{}: {error}", program.name());
     let mut samples = own_load(case, effort, program).map_err(name)?;
-    if effort.tool && case.shape() != Some(program) {
+    if effort.tool {
         let server = start(case, program).map_err(name)?;
         let mut pushed = 0;
         for (row, sample) in case.rows.iter().zip(&mut samples) {

@@ -36,8 +36,9 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
     );
     let mut shape = String::from(
         "| case | | the shape/s | the shape by the peer | mqd by the shape \
+         | redis-benchmark: the shape by the peer | mqd by the shape \
          | us of processor: the shape, mqd, peer | the shape: p50, p99 us |\n\
-         | --- | --- | ---: | --- | --- | --- | --- |\n",
+         | --- | --- | ---: | --- | --- | --- | --- | --- | --- |\n",
     );
     let (mut met, mut count) = ([0, 0], 0);
     for (case, samples) in cases {
@@ -121,12 +122,19 @@ fn cost_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> (String, bool) 
 fn shape_line(trials: &[&Trial]) -> String {
     let (_, shape, ratios) = compare(trials, [MQD, SHAPE], |sample| Some(sample.rate));
     let (_, _, over_peer) = compare(trials, [SHAPE, PEER], |sample| Some(sample.rate));
+    let tool = |sides| match compare(trials, sides, |sample| sample.tool_rate) {
+        (_, _, ratios) if ratios.is_empty() => String::new(),
+        (_, _, ratios) => spread(&ratios),
+    };
     let [of_shape, ours, theirs] = [SHAPE, MQD, PEER].map(|side| processor_us(trials, side));
     let [p50, p99, _] = latency_us(trials, SHAPE);
     format!(
-        "| {shape:.0} | {} | {} | {of_shape:.2}, {ours:.2}, {theirs:.2} | {p50:.0}, {p99:.0} |\n",
+        "| {shape:.0} | {} | {} | {} | {} | {of_shape:.2}, {ours:.2}, {theirs:.2} \
+         | {p50:.0}, {p99:.0} |\n",
         spread(&over_peer),
-        spread(&ratios)
+        spread(&ratios),
+        tool([SHAPE, PEER]),
+        tool([MQD, SHAPE])
     )
 }
 

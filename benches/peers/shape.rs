@@ -1,7 +1,7 @@
 //! A server with mqd's shape and nothing else, to see what of a row is the shape's part.
 //!
 //! A thread for each client looks at its socket once before it sleeps in a read, finds the
-//! generator's requests by their lengths, keeps and gives messages under one lock, and answers.
+//! requests of the load by their lengths, keeps and gives messages under one lock, and answers.
 //! With a file, it appends what it has read to the file's mapping, and hands its answers to a
 //! committer, which syncs and then sends them. There is no protocol, no record, no index, no limit
 //! and no timeout; without a file there is no log, and with one no segment is made and no block
@@ -30,6 +30,10 @@ const FILE_SIZE: u64 = 64 << 20;
 
 /// Bytes of one write when the file is prepared.
 const PAGE: usize = 4096;
+
+/// What redis-benchmark asks for first, perhaps several times at once; it can do without.
+const CONFIG: &[u8] = b"*3\r\n$6\r\nCONFIG";
+const UNKNOWN: &[u8] = b"-ERR unknown command\r\n";
 
 type Message = [u8; MEMBER_SIZE];
 
@@ -140,6 +144,10 @@ impl Shape {
         let mut queue = lock(&self.queue);
         let mut rest = input;
         loop {
+            if rest.starts_with(CONFIG) {
+                rest.split(|byte| *byte == b'*').skip(1).for_each(|_| answers.extend(UNKNOWN));
+                return input.len();
+            }
             let is_push = rest.starts_with(b"*3");
             let size = if is_push { self.push_size } else { self.pop_size };
             let Some((request, behind)) = rest.split_at_checked(size) else {
