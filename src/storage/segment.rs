@@ -13,7 +13,6 @@ use rustix::io::Errno;
 use std::cell::OnceCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
@@ -61,9 +60,9 @@ fn sync_new(file: &File, path: &Path) -> Result<(), StorageError> {
     })
 }
 
-/// The syncs, in bytes of records, before which their pages are released: they are had one by one,
-/// and are more than a few.
-const RELEASED_SYNC: RangeInclusive<u64> = AHEAD_SYNC_MAX + 1..=PAGED_SYNC_MAX;
+/// The largest sync, in bytes of records, before which no pages are released: they are few, and
+/// whoever pops would have them again at once.
+const UNRELEASED_SYNC_MAX: u64 = AHEAD_SYNC_MAX;
 
 /// What is known of a segment's footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +195,7 @@ impl Segment {
         let reach = self.prepare_syncs(unsynced);
         // What is before the records, the cursor's slots, is written to meanwhile.
         let start = end.saturating_sub(unsynced).max(RECORDS as u64);
-        let released = match RELEASED_SYNC.contains(&unsynced) {
+        let released = match unsynced > UNRELEASED_SYNC_MAX {
             true => start as usize..end as usize,
             false => 0..0,
         };
