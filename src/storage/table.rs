@@ -13,6 +13,7 @@
 use rustix::mm::{Advice, madvise};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::mem::MaybeUninit;
 
 /// Bits of an entry below its hash.
 pub const ORDINAL_BITS: u32 = 40;
@@ -196,11 +197,14 @@ impl Table {
 
     /// Moves everything to a table of so many lines, which are enough.
     fn resize(&mut self, lines: usize) {
-        let mut slots = vec![EMPTY; lines * LINE + LINE - 1];
+        let mut slots: Vec<u64> = Vec::with_capacity(lines * LINE + LINE - 1);
         // A pointer that cannot be aligned costs speed and nothing else.
         let start = slots.as_ptr().align_offset(LINE * size_of::<u64>()).min(LINE - 1);
-        slots.truncate(start + lines * LINE);
-        prefer_huge_pages(&slots);
+        prefer_huge_pages(slots.spare_capacity_mut());
+        // Written here, in order. Where zeros come from the system, the first look at a page would
+        // have the page of zeros that all share, and the first entry would take it away again, from
+        // every processor that runs the daemon.
+        slots.resize(start + lines * LINE, EMPTY);
         let old = std::mem::replace(self, Table { slots, start, lines, len: 0 });
         for entry in old.slots.into_iter().filter(|entry| *entry != EMPTY) {
             self.insert(entry);
@@ -211,7 +215,7 @@ impl Table {
 /// Asks for huge pages, for those that lie in the table as a whole. A question to a large table
 /// misses the caches anyway; with small pages it also misses what the processor keeps of the page
 /// table, which costs as much again.
-fn prefer_huge_pages(slots: &[u64]) {
+fn prefer_huge_pages(slots: &[MaybeUninit<u64>]) {
     let size = size_of_val(slots);
     let skipped = slots.as_ptr().cast::<u8>().align_offset(HUGE_PAGE).min(size);
     let inside = (size - skipped) / HUGE_PAGE * HUGE_PAGE;
