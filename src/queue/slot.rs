@@ -101,11 +101,7 @@ impl Slot {
             // The system tells of a failure once: another sync of the same file may have been told.
             queue.store().check_writable()?;
         }
-        outcome.map_err(|error| {
-            let name = self.name.escape_ascii();
-            log::error!("queue {name}: sync failed, closed for writing until restart: {error}");
-            QueueError::Storage(error.to_string())
-        })
+        outcome.map_err(|error| QueueError::Storage(error.to_string()))
     }
 
     /// Whether the queue had messages after the last work on it.

@@ -24,6 +24,13 @@ def positive(work):
         return None
 
 
+def check_said(daemon):
+    """One line says which queue is closed, and what the system has answered."""
+    lines = [line for line in daemon.log().splitlines() if "closed for writing" in line]
+    assert len(lines) == 1, daemon.log()
+    assert "Input/output error" in lines[0] and "q-q is closed" in lines[0], lines
+
+
 def check_closed_for_writing(daemon):
     """Every write is refused, and every read is answered."""
     client = daemon.redis()
@@ -59,6 +66,7 @@ def under_always(program, directory):
         open(fail, "w").close()
         assert positive(lambda: client.ask(*command)) is None, f"{command}: answered, not durable"
         os.remove(fail)
+        check_said(daemon)
         # The device is well again: a sync that is tried again would lie.
         error = refusal(lambda: daemon.redis().ask("SADD", "q", "later"))
         assert "restart" in error, error
@@ -105,6 +113,7 @@ def of_a_new_segment(program, directory):
     error = refusal(lambda: client.ask("SADD", "q", "needs a segment" * 2000))
     assert "sync" in error, error
     os.remove(fail)
+    check_said(daemon)
     for command in (["SADD", "q", "later"], ["SPOP", "q"]):
         error = refusal(lambda: client.ask(*command))
         assert "restart" in error, error
@@ -112,6 +121,36 @@ def of_a_new_segment(program, directory):
     assert daemon.stop() == 1, daemon.log()
     shutil.rmtree(data)
     say("a new segment: the failed sync closed the queue")
+
+
+def while_a_segment_fills(program, directory):
+    """Housekeeping syncs a segment that is half full: nobody waits for that, and it counts."""
+    data, fail = os.path.join(directory, "data"), os.path.join(directory, "fail")
+    daemon = start(program, data, "never", fail)
+    client = daemon.redis()
+
+    def push(numbers):
+        messages = [f"m{number}".ljust(1000, "x") for number in numbers]
+        assert client.ask("SADD", "q", *messages) == len(messages)
+
+    # Those before the segment of 512 KiB are synced when they are full, and are too small for more.
+    push(range(200))
+    open(fail, "w").close()
+    push(range(200, 440))
+
+    def is_closed():
+        return "closed for writing" in daemon.log()
+
+    wait_until(is_closed, "housekeeping syncs what fills")
+    os.remove(fail)
+    check_said(daemon)
+    for command in (["SADD", "q", "later"], ["SPOP", "q"]):
+        error = refusal(lambda: client.ask(*command))
+        assert "restart" in error, error
+    assert client.ask("SCARD", "q") == 440 and client.ask("SADD", "fine", "n") == 1
+    assert daemon.stop() == 1, daemon.log()
+    shutil.rmtree(data)
+    say("while a segment fills: the failed sync closed the queue")
 
 
 def of_the_data_directory(program, directory):
@@ -166,6 +205,7 @@ def drill(program, directory):
     under_always(program, directory)
     under_everysec(program, directory)
     of_a_new_segment(program, directory)
+    while_a_segment_fills(program, directory)
     of_the_data_directory(program, directory)
     at_the_stop(program, directory)
     summarize("always: SADD, SPOP and SREM were not answered when their sync failed; all policies: "

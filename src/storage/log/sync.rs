@@ -15,8 +15,8 @@ use super::super::error::StorageError;
 use super::super::mapping::Mapping;
 use super::Log;
 use std::fs::{self, File};
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 /// The least bytes of records that are worth a sync which nobody waits for yet.
 const EARLY_SYNC: u64 = 256 * 1024;
@@ -119,8 +119,8 @@ impl Log {
     /// Takes the outcome of the sync that began at `point`.
     pub fn end_sync(&mut self, point: SyncPoint, outcome: &io::Result<()>) {
         self.is_unlinking = false;
-        if outcome.is_err() {
-            self.poison();
+        if let Err(error) = outcome {
+            self.poison(&format_args!("a sync failed: {error}"));
         }
         if self.poisoned {
             return;
@@ -137,14 +137,20 @@ impl Log {
         let length = (self.end() - self.segments[self.tail].base) as usize;
         let synced = self.tail_mapping()?.sync(length);
         synced.map_err(|error| {
-            self.poison();
-            StorageError::sync(&self.segments[self.tail].path, error)
+            let error = StorageError::sync(&self.segments[self.tail].path, error);
+            self.poison(&error);
+            error
         })
     }
 
-    pub(super) fn poison(&mut self) {
+    /// Closes the log for writing (rule 9), and says why: whoever asks later is told only that.
+    pub(super) fn poison(&mut self, why: &dyn fmt::Display) {
+        if self.poisoned {
+            return;
+        }
         self.poisoned = true;
         add(&self.settings.counters.failed_syncs, 1);
+        log::error!("{why}; {} is closed for writing until restart", self.directory.display());
     }
 
     /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first);

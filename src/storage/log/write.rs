@@ -370,11 +370,7 @@ impl Log {
         };
         let created = Segment::create(&self.directory, base, size, &header);
         if let Err(error @ StorageError::Sync { .. }) = &created {
-            log::error!(
-                "{error}; {} is closed for writing until restart",
-                self.directory.display()
-            );
-            self.poison();
+            self.poison(error);
         }
         created
     }
@@ -405,8 +401,9 @@ impl Log {
 
     /// Some files may be gone and others not, and none of that may be durable.
     fn not_removed(&mut self, error: io::Error) -> StorageError {
-        self.poison();
-        StorageError::io("remove segments of", &self.directory, error)
+        let error = StorageError::io("remove segments of", &self.directory, error);
+        self.poison(&error);
+        error
     }
 
     /// Removes the only segment in use of an empty queue, and begins with a small one behind it. A
