@@ -4,19 +4,26 @@
 use super::capture::captured;
 use super::oracle::Expected;
 use super::program;
+use super::random;
 use super::world::{Files, Queue, SEGMENT_SIZE, fast_directory, read_files};
 use mq::storage::{DataDirectory, Inspection, Label, Log, NewMessage, StorageError, Weight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
 /// Failures that are printed of a run.
 const SHOWN: usize = 6;
+
+/// So many cases are worth processes of their own.
+const MANY: usize = 1000;
+
+/// Set in a process that does a share of a test's cases.
+const SHARE: &str = "MQ_DAMAGE_SHARE";
 
 /// Labels and the files that they are about, below the data directory.
 type Said = BTreeSet<(Label, String)>;
@@ -271,31 +278,64 @@ fn labels(root: &Path, lines: &[String]) -> Said {
     lines.iter().filter_map(finding).filter(is_lasting).collect()
 }
 
-/// Runs a case for each of `damages`, on all processors.
-pub fn run<'a, D: Sync>(damages: &'a [D], case: impl Fn(&'a D) -> Case<'a> + Sync) {
-    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        let root = fast_directory();
-        while let Some(damage) = damages.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let case = case(damage);
-            let outcome = catch_unwind(AssertUnwindSafe(|| case.check(root.path())));
-            let failure = match outcome {
-                Ok(Ok(())) => continue,
-                Ok(Err(what)) => what,
-                Err(_) => "a panic".into(),
-            };
-            let mut failures = failures.lock().unwrap();
-            failures.push(format!("{}: {failure}", case.name));
-            if failures.len() >= SHOWN {
-                next.store(damages.len(), Ordering::Relaxed);
-            }
-        }
+/// Runs a case for each of `damages`: many of them in a process for each processor, since threads
+/// of one would have to tell each other whenever one of them unmaps a file.
+pub fn run<'a, D>(damages: &'a [D], case: impl Fn(&'a D) -> Case<'a>) {
+    match share() {
+        Some((number, count)) => run_here(damages.iter().skip(number).step_by(count), case),
+        None if damages.len() < MANY => run_here(damages.iter(), case),
+        None => run_in_processes(damages.len()),
+    }
+}
+
+fn run_here<'a, D: 'a>(
+    damages: impl ExactSizeIterator<Item = &'a D>,
+    case: impl Fn(&'a D) -> Case<'a>,
+) {
+    let (root, count) = (fast_directory(), damages.len());
+    let failure = |damage| {
+        let case = case(damage);
+        let outcome = catch_unwind(AssertUnwindSafe(|| case.check(root.path())));
+        let failure = outcome.unwrap_or_else(|_| Err("a panic".into())).err()?;
+        Some(format!("{}: {failure}", case.name))
     };
-    let processors = thread::available_parallelism().map_or(2, usize::from);
-    thread::scope(|scope| (0..processors).for_each(|_| drop(scope.spawn(work))));
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "of {} cases:\n{}", damages.len(), failures.join("\n"));
-    println!("{} cases", damages.len());
+    let failures: Vec<String> = damages.filter_map(failure).take(SHOWN).collect();
+    assert!(failures.is_empty(), "of {count} cases:\n{}", failures.join("\n"));
+    println!("{count} cases");
+}
+
+/// The share of the cases that this process is for: which one, and of how many; None: all.
+fn share() -> Option<(usize, usize)> {
+    let share = std::env::var(SHARE).ok()?;
+    let (number, count) = share.split_once('/').unwrap();
+    Some((number.parse().unwrap(), count.parse().unwrap()))
+}
+
+/// Runs the test of this thread in a process for each processor, which does a share of its `cases`.
+fn run_in_processes(cases: usize) {
+    let count = thread::available_parallelism().map_or(2, usize::from);
+    // The harness names a test's thread by the test.
+    let thread = thread::current();
+    let start = |number: usize| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "--nocapture"]).arg(thread.name().unwrap());
+        command
+            .env(SHARE, format!("{number}/{count}"))
+            .env(random::SEED, random::seed().to_string());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let processes: Vec<Child> = (0..count).map(start).collect();
+    let done = |process: Child| {
+        let Output { status, stdout, stderr } = process.wait_with_output().unwrap();
+        let said = [stdout, stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+        assert!(status.success(), "{status}\n{}", said.join("\n"));
+        let words = said[0].lines().find_map(|line| line.strip_suffix(" cases"));
+        let count = words.and_then(|words| words.rsplit(' ').next()?.parse().ok());
+        count.unwrap_or(0)
+    };
+    let all_done: Vec<usize> = processes.into_iter().map(done).collect();
+    assert_eq!(all_done.iter().sum::<usize>(), cases, "{all_done:?} of the cases were done");
+    println!("{cases} cases");
 }
 
 /// Whether everything is tried, and not a choice of it.

@@ -4,7 +4,7 @@
 //! Every case changes the files of a queue (or of several) and then looks at four things:
 //!
 //! 1. `Inspection::verify` names the fault, with the file, and writes nothing. So does the program
-//!    `mq-dump verify`, for each set of labels once.
+//!    `mq-dump verify`, for each set of labels once in a process.
 //! 2. A strict start refuses what is damage and touches nothing.
 //! 3. A start delivers exactly what the oracle says: no message that was not pushed, none that was
 //!    popped or removed but where the recovery table says so, and every one that is outside the
@@ -16,10 +16,10 @@
 //! what is live without it. It differs from a reader of the files in one thing: a footer is
 //! believed about its segment's removals and copies, also where these are damaged.
 //!
-//! Every bit and every length is tried with `MQ_DAMAGE=all`, which takes a quarter of an hour and
-//! is faster with `--release`. Else there is a choice: of bits one in every second byte that means
-//! something, and few in bytes that mean nothing, by a seed that is printed (`MQ_TEST_SEED` repeats
-//! it); of lengths those around everything that begins or ends. All files are always tried.
+//! Every bit and every length is tried with `MQ_DAMAGE=all`, which takes about ten minutes with
+//! `--release` and two processors. Else there is a choice: of bits one in every second byte that
+//! means something, and few in bytes that mean nothing, by a seed that is printed (`MQ_TEST_SEED`
+//! repeats it); of lengths those around everything that begins or ends. All files are always tried.
 
 // A test that cannot go on says so by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

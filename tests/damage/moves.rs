@@ -45,11 +45,7 @@ fn each_file(queues: &[Whole]) -> Vec<(usize, usize)> {
 }
 
 /// Runs a case for each file of each queue; `spoil` changes the files and says what is to come.
-fn each(
-    queues: &[Whole],
-    what: &str,
-    spoil: impl Fn(&mut Files, &[Segment], usize) -> Expected + Sync,
-) {
+fn each(queues: &[Whole], what: &str, spoil: impl Fn(&mut Files, &[Segment], usize) -> Expected) {
     run(&each_file(queues), |(queue, index)| {
         let (queue, segments) = &queues[*queue];
         let mut files = queue.files.clone();
