@@ -49,10 +49,9 @@ impl Case {
         format!("{}, {} {clients}{pipeline}", self.name, self.clients)
     }
 
-    /// The server with mqd's shape that is measured beside it; None with one client, whose handler
-    /// syncs by itself, and with memcached's protocol.
+    /// The server with mqd's shape that is measured beside it; None with memcached's protocol.
     pub fn shape(&self) -> Option<Program> {
-        let has_one = self.mqd == Program::MqdRedis && self.clients > 1;
+        let has_one = self.mqd == Program::MqdRedis;
         has_one.then_some(Program::Shape { is_synced: self.is_synced() })
     }
 

@@ -31,7 +31,7 @@ impl Effort {
     /// For the record.
     pub const FULL: Effort = Effort {
         rounds: 9,
-        last_start: Duration::from_secs(510),
+        last_start: Duration::from_secs(500),
         slice: Duration::from_millis(500),
         tool: true,
         threads: 1,
@@ -92,7 +92,7 @@ pub fn round(case: &Case, effort: &Effort, swapped: bool) -> Result<Vec<Trial>, 
 fn side(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, String> {
     let name = |error| format!("{}: {error}", program.name());
     let mut samples = own_load(case, effort, program).map_err(name)?;
-    if effort.tool {
+    if effort.tool && case.peer == Program::Redis {
         let server = start(case, program).map_err(name)?;
         let mut pushed = 0;
         for (row, sample) in case.rows.iter().zip(&mut samples) {

@@ -37,7 +37,7 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
     let mut shape = String::from(
         "| case | | the shape/s | the shape by the peer | mqd by the shape \
          | redis-benchmark: the shape by the peer | mqd by the shape \
-         | us of processor: the shape, mqd, peer | the shape: p50, p99 us |\n\
+         | us of processor: the shape, mqd, peer | the shape: p50, p99, p99.9 us |\n\
          | --- | --- | ---: | --- | --- | --- | --- | --- | --- |\n",
     );
     let (mut met, mut count) = ([0, 0], 0);
@@ -50,7 +50,7 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
             let (line, cheap) = cost_line(case, &trials, sync);
             cost.push_str(&format!("{place}{line}"));
             if case.shape().is_some() {
-                shape.push_str(&format!("{place}{}", shape_line(&trials)));
+                shape.push_str(&format!("{place}{}", shape_line(case, &trials, sync)));
             }
             met[0] += usize::from(fast);
             met[1] += usize::from(cheap);
@@ -96,22 +96,12 @@ fn speed_line(row: &Row, trials: &[&Trial]) -> (String, bool) {
 }
 
 fn cost_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> (String, bool) {
-    let latency = |side: usize| {
-        let [p50, p99, p999] = latency_us(trials, side);
-        let syncs = p99 / sync.p50_us;
-        let in_syncs = match case.is_synced() {
-            true if syncs <= SYNCS_WANTED => format!(" ({syncs:.1} syncs)"),
-            true => format!(" (**{syncs:.1} syncs**)"),
-            false => String::new(),
-        };
-        format!("{p50:.0}, {p99:.0}{in_syncs}, {p999:.0}")
-    };
     let (ours, theirs) = (processor_us(trials, MQD), processor_us(trials, PEER));
     let met = ours <= theirs;
     let line = format!(
         "| {} | {} | {ours:.2} | {theirs:.2} | {} | {} | {} |\n",
-        latency(MQD),
-        latency(PEER),
+        latency(case, trials, MQD, sync),
+        latency(case, trials, PEER, sync),
         yes(met),
         memory(trials, MQD),
         memory(trials, PEER)
@@ -119,7 +109,7 @@ fn cost_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> (String, bool) 
     (line, met)
 }
 
-fn shape_line(trials: &[&Trial]) -> String {
+fn shape_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> String {
     let (_, shape, ratios) = compare(trials, [MQD, SHAPE], |sample| Some(sample.rate));
     let (_, _, over_peer) = compare(trials, [SHAPE, PEER], |sample| Some(sample.rate));
     let tool = |sides| match compare(trials, sides, |sample| sample.tool_rate) {
@@ -127,22 +117,30 @@ fn shape_line(trials: &[&Trial]) -> String {
         (_, _, ratios) => spread(&ratios),
     };
     let [of_shape, ours, theirs] = [SHAPE, MQD, PEER].map(|side| processor_us(trials, side));
-    let [p50, p99, _] = latency_us(trials, SHAPE);
     format!(
         "| {shape:.0} | {} | {} | {} | {} | {of_shape:.2}, {ours:.2}, {theirs:.2} \
-         | {p50:.0}, {p99:.0} |\n",
+         | {} |\n",
         spread(&over_peer),
         spread(&ratios),
         tool([SHAPE, PEER]),
-        tool([MQD, SHAPE])
+        tool([MQD, SHAPE]),
+        latency(case, trials, SHAPE, sync)
     )
 }
 
-/// Latencies of a side in microseconds: the medians of its rounds.
-fn latency_us(trials: &[&Trial], side: usize) -> [f64; 3] {
-    [0, 1, 2].map(|quantile| {
+/// Latencies of a side in microseconds: the medians of its rounds. Under `always`, with what p99 is
+/// in syncs.
+fn latency(case: &Case, trials: &[&Trial], side: usize, sync: &SyncTime) -> String {
+    let [p50, p99, p999] = [0, 1, 2].map(|quantile| {
         median(&trials.iter().map(|trial| trial[side].latency_us[quantile]).collect::<Vec<_>>())
-    })
+    });
+    let syncs = p99 / sync.p50_us;
+    let in_syncs = match case.is_synced() {
+        true if syncs <= SYNCS_WANTED => format!(" ({syncs:.1} syncs)"),
+        true => format!(" (**{syncs:.1} syncs**)"),
+        false => String::new(),
+    };
+    format!("{p50:.0}, {p99:.0}{in_syncs}, {p999:.0}")
 }
 
 /// Processor time of a side in microseconds, for one request.

@@ -3,9 +3,9 @@
 //! A thread for each client looks at its socket once before it sleeps in a read, finds the
 //! requests of the load by their lengths, keeps and gives messages under one lock, and answers.
 //! With a file, it appends what it has read to the file's mapping, and hands its answers to a
-//! committer, which syncs and then sends them. There is no protocol, no record, no index, no limit
-//! and no timeout; without a file there is no log, and with one no segment is made and no block
-//! written for the first time.
+//! committer, which syncs and then sends them; where it is the only client's, it does so itself.
+//! There is no protocol, no record, no index, no limit and no timeout; without a file there is no
+//! log, and with one no segment is made and no block written for the first time.
 
 use crate::generator::step::{MEMBER_SIZE, Step};
 use memmap2::MmapMut;
@@ -19,6 +19,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -37,18 +38,22 @@ const UNKNOWN: &[u8] = b"-ERR unknown command\r\n";
 
 type Message = [u8; MEMBER_SIZE];
 
+/// An answer, and whom it is for.
+type Answer = (Arc<TcpStream>, Vec<u8>);
+
 /// The log, and what waits for its next sync.
 struct Log {
     bytes: MmapMut,
     /// Where it goes on.
     end: usize,
-    answers: Vec<(Arc<TcpStream>, Vec<u8>)>,
+    answers: Vec<Answer>,
 }
 
 struct Shape {
     queue: Mutex<VecDeque<Message>>,
-    /// None: answers leave at once.
-    log: Option<Mutex<Log>>,
+    /// With its file; None: answers leave at once.
+    log: Option<(File, Mutex<Log>)>,
+    clients: AtomicUsize,
     /// Told when there is a first answer that waits.
     wake: Condvar,
     push_size: usize,
@@ -67,39 +72,40 @@ fn size(step: Step) -> usize {
 
 /// Serves at `address` until the process ends; `path`: the file to sync.
 pub fn serve(address: &str, path: Option<&Path>) -> io::Result<()> {
-    let file = path.map(make_file).transpose()?;
-    // SAFETY: the file is this process's own, and nobody cuts it.
-    let map = |file: &File| unsafe { MmapMut::map_mut(file) };
-    let log = |bytes| Mutex::new(Log { bytes, end: 0, answers: Vec::new() });
     let shape = Arc::new(Shape {
         queue: Mutex::default(),
-        log: file.as_ref().map(map).transpose()?.map(log),
+        log: path.map(make_log).transpose()?,
+        clients: AtomicUsize::new(0),
         wake: Condvar::new(),
         push_size: size(Step::Sadd),
         pop_size: size(Step::Spop),
     });
-    if let Some(file) = file {
-        let shape = Arc::clone(&shape);
-        thread::spawn(move || shape.commit(&file));
-    }
+    let committing = Arc::clone(&shape);
+    thread::spawn(move || committing.commit());
     for stream in TcpListener::bind(address)?.incoming() {
         let stream = Arc::new(stream?);
         stream.set_nodelay(true)?;
         let shape = Arc::clone(&shape);
-        thread::spawn(move || shape.serve(&stream));
+        thread::spawn(move || {
+            shape.clients.fetch_add(1, Ordering::Relaxed);
+            let _ended = shape.serve(&stream);
+            shape.clients.fetch_sub(1, Ordering::Relaxed);
+        });
     }
     Ok(())
 }
 
-/// A file whose blocks have all been written, page by page.
-fn make_file(path: &Path) -> io::Result<File> {
+/// A file whose blocks have all been written, page by page, and a log in it.
+fn make_log(path: &Path) -> io::Result<(File, Mutex<Log>)> {
     let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, FILE_SIZE)?;
     for page in (0..FILE_SIZE).step_by(PAGE) {
         file.write_all_at(&[0; PAGE], page)?;
     }
     file.sync_all()?;
-    Ok(file)
+    // SAFETY: the file is this process's own, and nobody cuts it.
+    let bytes = unsafe { MmapMut::map_mut(&file) }?;
+    Ok((file, Mutex::new(Log { bytes, end: 0, answers: Vec::new() })))
 }
 
 /// As mqd's handlers read.
@@ -125,9 +131,9 @@ impl Shape {
             let taken = self.execute(&input[..end], &mut answers);
             match &self.log {
                 _ if taken == 0 => {}
-                Some(log) => {
-                    let answers = std::mem::take(&mut answers);
-                    self.hand_over(log, stream, &input[..taken], answers);
+                Some((file, log)) => {
+                    let answer = (Arc::clone(stream), std::mem::take(&mut answers));
+                    self.hand_over(file, log, &input[..taken], answer);
                 }
                 None => {
                     (&**stream).write_all(&answers)?;
@@ -168,7 +174,7 @@ impl Shape {
         }
     }
 
-    fn hand_over(&self, log: &Mutex<Log>, stream: &Arc<TcpStream>, read: &[u8], answers: Vec<u8>) {
+    fn hand_over(&self, file: &File, log: &Mutex<Log>, read: &[u8], answer: Answer) {
         let mut log = lock(log);
         if log.end + read.len() > log.bytes.len() {
             log.end = 0;
@@ -176,27 +182,35 @@ impl Shape {
         let start = log.end;
         log.end += read.len();
         log.bytes[start..][..read.len()].copy_from_slice(read);
-        log.answers.push((Arc::clone(stream), answers));
+        if self.clients.load(Ordering::Relaxed) == 1 {
+            return sync_and_send(file, [answer]);
+        }
+        log.answers.push(answer);
         if log.answers.len() == 1 {
             self.wake.notify_one();
         }
     }
 
-    /// The committer's thread. It ends the process where a sync fails.
-    fn commit(&self, file: &File) {
-        let Some(log) = &self.log else { return };
+    /// The committer's thread.
+    fn commit(&self) {
+        let Some((file, log)) = &self.log else { return };
         loop {
             let log = self.wake.wait_while(lock(log), |log| log.answers.is_empty());
             let mut log = log.unwrap_or_else(PoisonError::into_inner);
             let answers = std::mem::take(&mut log.answers);
             drop(log);
-            if file.sync_data().is_err() {
-                std::process::exit(1);
-            }
-            for (stream, answer) in answers {
-                // A client that is gone is found out by its thread.
-                let _gone = (&*stream).write_all(&answer);
-            }
+            sync_and_send(file, answers);
         }
+    }
+}
+
+/// Ends the process where the sync fails.
+fn sync_and_send(file: &File, answers: impl IntoIterator<Item = Answer>) {
+    if file.sync_data().is_err() {
+        std::process::exit(1);
+    }
+    for (stream, answer) in answers {
+        // A client that is gone is found out by its thread.
+        let _gone = (&*stream).write_all(&answer);
     }
 }
