@@ -87,9 +87,9 @@ pub(super) fn handle(
     let Some(args) = pipeline.next() else { return };
     if context.client.transaction.is_none()
         && let Store::Queues(queues) = &context.shared.store
-        && let Ok(Command { run: Run::Queue(_), .. }) = resolve(context.client, args)
+        && let Ok(command @ Command { run: Run::Queue(_), .. }) = resolve(context.client, args)
     {
-        return run_row(queues, context, pipeline, reply);
+        return run_row(queues, command, context, pipeline, reply);
     }
     context.begin(reply);
     answer(reply, |reply| execute(context, args, reply));
@@ -115,9 +115,11 @@ fn enter(shared: &Shared) -> RwLockReadGuard<'_, ()> {
     shared.gate.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the next command, which is one on a single queue, and those behind it on the same queue.
+/// Runs `command`, the next one, which is one on a single queue, and those behind it on the same
+/// queue.
 fn run_row(
     queues: &Queues,
+    command: &'static Command,
     context: &mut Context<'_>,
     pipeline: &mut Pipeline<'_>,
     reply: &mut Reply<'_>,
@@ -130,7 +132,7 @@ fn run_row(
         let mut locked = handle.as_ref().and_then(Handle::lock);
         let is_of_use = locked.is_some();
         let mut row = Row { queues, handle: handle.as_ref(), count: 0, words: 0 };
-        let waiting = row.run(locked.as_mut(), context, pipeline, reply);
+        let waiting = row.run(command, locked.as_mut(), context, pipeline, reply);
         count(context.shared, row.count);
         drop(locked);
         context.client.last_queue = handle.filter(|_| is_of_use);
@@ -162,23 +164,18 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Answers a command that waits for its index, where there is one: it is still to be done.
+    /// Runs `first`, the next command, and those behind it. Answers a command that waits for its
+    /// index, where there is one: it is still to be done.
     fn run(
         &mut self,
+        first: &'static Command,
         mut locked: Option<&mut Locked<'_>>,
         context: &mut Context<'_>,
         pipeline: &mut Pipeline<'_>,
         reply: &mut Reply<'_>,
     ) -> Option<&'static Command> {
-        let mut hash_behind = None;
-        while self.words < ROW_WORDS && reply.out.len() < OUTPUT_PIECE {
-            let args = pipeline.next().filter(|args| self.goes_on_with(*args))?;
-            let command = resolve(context.client, args).ok()?;
-            let Run::Queue(run) = command.run else { break };
-            // What may take long gives the queue back before and after it.
-            if self.count > 0 && !command.has(FAST) {
-                break;
-            }
+        let (mut command, mut hash_behind) = (first, None);
+        while let Run::Queue(run) = command.run {
             let hash = hash_behind.take();
             if command.has(MEMBERSHIP) {
                 hash_behind = self.expect_behind(command, pipeline, locked.as_deref_mut());
@@ -198,13 +195,23 @@ impl Row<'_> {
             self.count += 1;
             self.words += if command.has(FAST) { args.len() } else { ROW_WORDS };
             pipeline.done();
+            if self.words >= ROW_WORDS || reply.out.len() >= OUTPUT_PIECE {
+                break;
+            }
+            command = self.following(context.client, pipeline)?;
         }
         None
     }
 
-    /// Whether a request may be the next one of the row.
-    fn goes_on_with(&self, args: Args<'_>) -> bool {
-        self.count == 0 || self.is_on_queue(args)
+    /// The next command, where it goes on with the row: what may take long gives the queue back
+    /// before and after it.
+    fn following(
+        &self,
+        client: &mut Client,
+        pipeline: &mut Pipeline<'_>,
+    ) -> Option<&'static Command> {
+        let args = pipeline.next().filter(|args| self.is_on_queue(*args))?;
+        resolve(client, args).ok().filter(|command| command.has(FAST))
     }
 
     fn is_on_queue(&self, args: Args<'_>) -> bool {
