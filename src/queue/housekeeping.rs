@@ -47,6 +47,9 @@ impl Queues {
     pub fn rest_idle(&self) {
         let mut syncs = 0;
         for slot in self.all_slots() {
+            // What a sync under way works on is not let go of: if it fails, whoever syncs the same
+            // file after it has to know. The queue rests at the next call.
+            let Some(no_sync) = slot.no_sync_now() else { continue };
             let Ok(mut state) = slot.lock() else { continue };
             if std::mem::take(&mut state.used) {
                 continue;
@@ -56,7 +59,7 @@ impl Queues {
                 // Nobody else syncs it under `--fsync never`, and once it rests a sync would need a
                 // descriptor. It rests at the next call.
                 if store.is_dirty() && store.check_writable().is_ok() {
-                    drop(state);
+                    drop((state, no_sync));
                     syncs += 1;
                     if syncs <= IDLE_SYNCS {
                         // A failure is logged there and closes the queue for writing.
@@ -66,7 +69,7 @@ impl Queues {
                 }
                 store.rest();
             }
-            drop(state);
+            drop((state, no_sync));
             if !slot.has_messages() && !self.backing.is_closed() {
                 let mut slots = self.slots_mut();
                 if slot.retire() {

@@ -85,6 +85,11 @@ impl Slot {
         self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same where no sync is under way; None: one is.
+    pub(super) fn no_sync_now(&self) -> Option<MutexGuard<'_, ()>> {
+        self.syncing.try_lock().ok()
+    }
+
     /// Makes the queue's changes durable; its lock is free while the device works.
     pub(super) fn sync(&self) -> Result<(), QueueError> {
         let _one_at_a_time = self.no_sync();
@@ -111,7 +116,7 @@ impl Slot {
 
     /// Takes an empty queue out of use; false: it has messages, or somebody works on it.
     pub(super) fn retire(&self) -> bool {
-        let Ok(_no_sync) = self.syncing.try_lock() else { return false };
+        let Some(_no_sync) = self.no_sync_now() else { return false };
         let Ok(mut state) = self.state.try_lock() else { return false };
         if let Some(queue) = &mut state.queue {
             if !queue.is_empty() {

@@ -281,6 +281,8 @@ struct Meeting {
     wanted: usize,
     come: Mutex<usize>,
     changed: Condvar,
+    /// How often a log was let go.
+    rests: Mutex<usize>,
 }
 
 impl Meeting {
@@ -352,6 +354,11 @@ impl MessageStore for MeetingLog {
         self.log.end_sync(point, outcome);
     }
 
+    fn rest(&mut self) {
+        self.log.rest();
+        *self.meeting.rests.lock().unwrap() += 1;
+    }
+
     fn discard(&mut self) -> Result<(), QueueError> {
         Ok(())
     }
@@ -380,8 +387,13 @@ impl Backing for MeetingBacking {
 fn meet(wanted: usize, policy: Policy) -> (TempDir, Arc<Meeting>, Queues) {
     let root = TempDir::new().unwrap();
     let directory = open_directory(root.path(), 1 << 20, true).unwrap();
-    let (come, changed) = (Mutex::new(0), Condvar::new());
-    let meeting = Arc::new(Meeting { wanted, come, changed });
+    let meeting = Meeting {
+        wanted,
+        come: Mutex::default(),
+        changed: Condvar::new(),
+        rests: Mutex::default(),
+    };
+    let meeting = Arc::new(meeting);
     let backing = Box::new(MeetingBacking { directory, meeting: Arc::clone(&meeting) });
     let limits = QueueLimits { max_queues: 100, max_queue_len: u64::MAX };
     (root, meeting, Queues::open(backing, limits, policy).unwrap())
@@ -402,6 +414,29 @@ fn rule_07_an_idle_queue_is_synced_before_it_is_let_go() {
     queues.rest_idle();
     assert!(queues.close());
     assert_eq!(syncs(), 1, "nothing was left to sync");
+}
+
+/// It was unmapped, and the next sync of its file knew nothing of one before that failed.
+#[test]
+fn rule_09_a_queue_is_not_let_go_while_it_is_synced() {
+    let (_root, meeting, queues) = meet(2, Policy::Always);
+    let push = |queue: &mut Queue| queue.push(&new_message(b"m"));
+    queues.create(b"q", &mut Ticket::default(), push).unwrap();
+    queues.rest_idle();
+    let rests = || *meeting.rests.lock().unwrap();
+    thread::scope(|scope| {
+        let commit = scope.spawn(|| queues.commit());
+        let come = meeting.come.lock().unwrap();
+        let come = meeting.changed.wait_timeout_while(come, GUARD, |come| *come < 1).unwrap();
+        assert_eq!(*come.0, 1, "the sync is under way");
+        drop(come);
+        queues.rest_idle();
+        assert_eq!(rests(), 0);
+        meeting.attend().unwrap();
+        assert!(!commit.join().unwrap().failed);
+    });
+    queues.rest_idle();
+    assert_eq!(rests(), 1);
 }
 
 /// One after the other they would never meet.
