@@ -4,7 +4,7 @@
 //! has its four threads. This file knows arguments and workloads; it starts nothing.
 
 use crate::generator::Workload;
-use crate::server::Program;
+use crate::server::{Duties, Program};
 
 /// One comparison.
 pub struct Case {
@@ -49,10 +49,12 @@ impl Case {
         format!("{}, {} {clients}{pipeline}", self.name, self.clients)
     }
 
-    /// The server with mqd's shape that is measured beside it; None with memcached's protocol.
-    pub fn shape(&self) -> Option<Program> {
-        let has_one = self.mqd == Program::MqdRedis;
-        has_one.then_some(Program::Shape { is_synced: self.is_synced() })
+    /// The server with mqd's shape that is measured beside it, with the work of a queue or without;
+    /// None with memcached's protocol.
+    pub fn shape(&self, queue: bool) -> Option<Program> {
+        let (sync, is_kept) = (self.is_synced(), self.ours != MEMORY);
+        let duties = Duties { file: sync || (queue && is_kept), sync, queue };
+        (self.mqd == Program::MqdRedis).then_some(Program::Shape(duties))
     }
 
     /// Whether a reply waits for a sync.

@@ -9,14 +9,16 @@
 //! A full run takes less than ten minutes and writes `benches/RESULTS.md`, unless the machine was
 //! busy with other things; `--short` takes less than one minute and writes nothing. Words after
 //! `--` choose the cases whose titles contain one of them; `--threads N` gives the generator more
-//! than one thread. Servers are killed and directories removed at the end, also after a failure and
+//! than one thread; with `--queue` the shape does the least that a queue must as well, and nothing
+//! is written. Servers are killed and directories removed at the end, also after a failure and
 //! after SIGINT or SIGTERM.
 
 use cases::{CASES, Case};
 use getopts::Options;
 use measure::{Effort, Samples};
+use server::Duties;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,12 +52,14 @@ impl Wanted {
         let mut options = Options::new();
         options.optflag("", "short", "");
         options.optopt("", "threads", "", "N");
+        options.optflag("", "queue", "");
         // Cargo adds it.
         options.optflag("", "bench", "");
         let matches = options.parse(std::env::args().skip(1)).map_err(|error| error.to_string())?;
         let threads = matches.opt_get("threads").map_err(|_| "--threads: a number")?.unwrap_or(1);
         let effort = if matches.opt_present("short") { Effort::SHORT } else { Effort::FULL };
-        Ok(Wanted { effort: Effort { threads, ..effort }, words: matches.free })
+        let queue = matches.opt_present("queue");
+        Ok(Wanted { effort: Effort { threads, queue, ..effort }, words: matches.free })
     }
 
     fn includes(&self, case: &Case) -> bool {
@@ -65,7 +69,7 @@ impl Wanted {
 
     /// Whether the run is one for the record.
     fn is_whole(&self) -> bool {
-        self.effort.tool && self.words.is_empty()
+        self.effort.tool && !self.effort.queue && self.words.is_empty()
     }
 }
 
@@ -114,11 +118,12 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
 
 /// Serves as the shape where that is asked for; None: it is not.
 fn serve_as_shape() -> Option<Result<(), String>> {
-    let mut arguments = std::env::args_os().skip(1);
-    arguments.next().filter(|first| first == server::AS_SHAPE)?;
-    let address = arguments.next().unwrap_or_default();
-    let path = arguments.next().map(PathBuf::from);
-    let served = shape::serve(&address.to_string_lossy(), path.as_deref());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [first, address, path, names @ ..] = &arguments[..] else { return None };
+    if first != server::AS_SHAPE {
+        return None;
+    }
+    let served = shape::serve(address, Path::new(path), Duties::parse(names));
     Some(served.map_err(|error| error.to_string()))
 }
 

@@ -25,6 +25,8 @@ pub struct Effort {
     pub tool: bool,
     /// The generator's threads.
     pub threads: usize,
+    /// Whether the shape does the least that a queue must as well.
+    pub queue: bool,
 }
 
 impl Effort {
@@ -35,6 +37,7 @@ impl Effort {
         slice: Duration::from_millis(500),
         tool: true,
         threads: 1,
+        queue: false,
     };
     /// For a look.
     pub const SHORT: Effort = Effort {
@@ -43,6 +46,7 @@ impl Effort {
         slice: Duration::from_millis(150),
         tool: false,
         threads: 1,
+        queue: false,
     };
 }
 
@@ -74,7 +78,7 @@ pub type Samples = Vec<Vec<Trial>>;
 /// Measures all rows of `case` once; `swapped`: in the other order.
 pub fn round(case: &Case, effort: &Effort, swapped: bool) -> Result<Vec<Trial>, String> {
     let mut programs = vec![case.mqd, case.peer];
-    programs.extend(case.shape());
+    programs.extend(case.shape(effort.queue));
     if swapped {
         programs.reverse();
     }
@@ -112,7 +116,7 @@ fn side(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, S
 
 fn start(case: &Case, program: Program) -> Result<Server, String> {
     let arguments = match program {
-        Program::Shape { .. } => &[],
+        Program::Shape(_) => &[],
         program if program == case.peer => case.theirs,
         _ => case.ours,
     };

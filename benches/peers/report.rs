@@ -49,7 +49,7 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
             speed.push_str(&format!("{place}{line}"));
             let (line, cheap) = cost_line(case, &trials, sync);
             cost.push_str(&format!("{place}{line}"));
-            if case.shape().is_some() {
+            if case.shape(false).is_some() {
                 shape.push_str(&format!("{place}{}", shape_line(case, &trials, sync)));
             }
             met[0] += usize::from(fast);

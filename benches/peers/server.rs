@@ -14,9 +14,33 @@ use tempfile::TempDir;
 /// How long a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(10);
 
-/// The first argument of this program where it is to be the shape; an address follows, and the path
-/// of a file to sync.
+/// The first argument of this program where it is to be the shape; an address follows, a path for a
+/// file, and the names of its duties.
 pub const AS_SHAPE: &str = "--shape";
+
+/// What the shape does beside its threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Duties {
+    /// It writes to a file.
+    pub file: bool,
+    /// It syncs that before an answer leaves.
+    pub sync: bool,
+    /// It does the least that a queue must.
+    pub queue: bool,
+}
+
+impl Duties {
+    /// Those that have these names.
+    pub fn parse(names: &[String]) -> Duties {
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        Duties { file: has("file"), sync: has("sync"), queue: has("queue") }
+    }
+
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        let named = [(self.file, "file"), (self.sync, "sync"), (self.queue, "queue")];
+        named.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name)
+    }
+}
 
 /// Ticks a second in `/proc/PID/stat`, on every architecture that Rust knows.
 pub const TICKS: u32 = 100;
@@ -34,8 +58,8 @@ pub enum Program {
     Memcached,
     /// beanstalkd.
     Beanstalkd,
-    /// The server with mqd's shape and nothing else, without a file or with one that it syncs.
-    Shape { is_synced: bool },
+    /// The server with mqd's shape and nothing else but its duties.
+    Shape(Duties),
 }
 
 impl Program {
@@ -49,7 +73,7 @@ impl Program {
             Program::Redis => "redis-server",
             Program::Memcached => "memcached",
             Program::Beanstalkd => "beanstalkd",
-            Program::Shape { .. } => "the shape",
+            Program::Shape(_) => "the shape",
         }
     }
 
@@ -57,7 +81,7 @@ impl Program {
         match self {
             Program::MqdRedis | Program::MqdMemcached => env!("CARGO_BIN_EXE_mqd").into(),
             // Where the system does not tell, it cannot be started, and that is said.
-            Program::Shape { .. } => std::env::current_exe().unwrap_or_default(),
+            Program::Shape(_) => std::env::current_exe().unwrap_or_default(),
             peer => peer.name().into(),
         }
     }
@@ -79,7 +103,7 @@ impl Program {
             // As root it wants to be told whom to be.
             Program::Memcached => command.args(["-l", "127.0.0.1", "-p", &port, "-u", "root"]),
             Program::Beanstalkd => command.args(["-l", "127.0.0.1", "-p", &port]),
-            Program::Shape { .. } => command.args([AS_SHAPE, &address]),
+            Program::Shape(_) => command.args([AS_SHAPE, &address]),
         };
         match self {
             Program::MqdRedis | Program::MqdMemcached => command.arg("--dir").arg(directory),
@@ -87,8 +111,8 @@ impl Program {
                 command.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(directory)
             }
             Program::Beanstalkd => command.arg("-b").arg(directory),
-            Program::Shape { is_synced: true } => command.arg(directory.join("log")),
-            Program::Memcached | Program::Shape { is_synced: false } => &mut command,
+            Program::Shape(duties) => command.arg(directory.join("log")).args(duties.names()),
+            Program::Memcached => &mut command,
         };
         command
     }

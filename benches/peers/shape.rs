@@ -6,9 +6,16 @@
 //! committer, which syncs and then sends them; where it is the only client's, it does so itself.
 //! There is no protocol, no record, no index, no limit and no timeout; without a file there is no
 //! log, and with one no segment is made and no block written for the first time.
+//!
+//! Where it is asked to, it does the least that a queue must as well, with mqd's own parts: what is
+//! pushed is hashed and looked up in an index, what is popped is taken out of that, and with a file
+//! each leaves a record or a cursor there, in place of what was read.
 
 use crate::generator::step::{MEMBER_SIZE, Step};
+use crate::server::Duties;
 use memmap2::MmapMut;
+use mq::storage::format::{Cursor, Kind, RECORDS, Record, SECTOR};
+use mq::storage::{BodyHash, HashKey, Index, random_hash_key};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -41,18 +48,102 @@ type Message = [u8; MEMBER_SIZE];
 /// An answer, and whom it is for.
 type Answer = (Arc<TcpStream>, Vec<u8>);
 
-/// The log, and what waits for its next sync.
+/// A log in a file's mapping.
 struct Log {
     bytes: MmapMut,
     /// Where it goes on.
     end: usize,
-    answers: Vec<Answer>,
+}
+
+impl Log {
+    /// Room for `size` more bytes.
+    fn room(&mut self, size: usize) -> (u64, &mut [u8]) {
+        if self.end + size > self.bytes.len() {
+            self.end = RECORDS;
+        }
+        let start = self.end;
+        self.end += size;
+        (start as u64, &mut self.bytes[start..][..size])
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Message>,
+    /// The number of the next message.
+    next: u64,
+    /// None: nothing but the messages is kept.
+    index: Option<(HashKey, Index)>,
+    /// The index's company.
+    log: Option<Log>,
+}
+
+impl Queue {
+    fn head(&self) -> u64 {
+        self.next - self.messages.len() as u64
+    }
+
+    /// Appends a message; false: it is there already.
+    fn push(&mut self, message: Message) -> bool {
+        let (number, head) = (self.next, self.head());
+        if let Some((key, index)) = &mut self.index {
+            let hash = BodyHash::new(key, &message);
+            let place = |found| usize::try_from(found - head).unwrap_or(usize::MAX);
+            let mut found = index.candidates(hash, number);
+            if found.any(|found| self.messages.get(place(found)) == Some(&message)) {
+                return false;
+            }
+            drop(found);
+            index.insert(hash, number);
+        }
+        if let Some(log) = &mut self.log {
+            let record = Record {
+                kind: Kind::Message,
+                flags: 0,
+                sequence: number,
+                durable: 0,
+                pushed_ms: number,
+                expires_ms: 0,
+                deliver_ms: 0,
+                origin: 0,
+                body: &message,
+            };
+            let (position, room) = log.room(record.size());
+            record.encode(position, room);
+        }
+        self.messages.push_back(message);
+        self.next += 1;
+        true
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let number = self.head();
+        let message = self.messages.pop_front()?;
+        if let Some((key, index)) = &mut self.index {
+            index.remove(BodyHash::new(key, &message), number);
+        }
+        if let Some(log) = &mut self.log {
+            let (head, next_sequence) = (number + 1, self.next);
+            let cursor = Cursor { generation: head, head, next_sequence, durable: 0, oldest: 0 };
+            cursor.encode(0, &mut log.bytes[SECTOR..2 * SECTOR]);
+        }
+        Some(message)
+    }
+}
+
+/// What is to be synced.
+struct Syncs {
+    file: File,
+    /// What has been read goes there; None: the queue writes what is synced.
+    log: Mutex<Option<Log>>,
+    /// What waits for the next sync.
+    answers: Mutex<Vec<Answer>>,
 }
 
 struct Shape {
-    queue: Mutex<VecDeque<Message>>,
-    /// With its file; None: answers leave at once.
-    log: Option<(File, Mutex<Log>)>,
+    queue: Mutex<Queue>,
+    /// None: answers leave at once.
+    syncs: Option<Syncs>,
     clients: AtomicUsize,
     /// Told when there is a first answer that waits.
     wake: Condvar,
@@ -70,11 +161,22 @@ fn size(step: Step) -> usize {
     request.len()
 }
 
-/// Serves at `address` until the process ends; `path`: the file to sync.
-pub fn serve(address: &str, path: Option<&Path>) -> io::Result<()> {
+/// Serves at `address` until the process ends; `path`: of a file, where one is wanted.
+pub fn serve(address: &str, path: &Path, duties: Duties) -> io::Result<()> {
+    let (mut file, mut log) = (None, None);
+    if duties.file {
+        let made = make_log(path)?;
+        (file, log) = (Some(made.0), Some(made.1));
+    }
+    let mut queue = Queue::default();
+    if duties.queue {
+        queue.index = Some((random_hash_key(), Index::default()));
+        queue.log = log.take();
+    }
+    let syncs = |file| Syncs { file, log: Mutex::new(log), answers: Mutex::default() };
     let shape = Arc::new(Shape {
-        queue: Mutex::default(),
-        log: path.map(make_log).transpose()?,
+        queue: Mutex::new(queue),
+        syncs: file.filter(|_| duties.sync).map(syncs),
         clients: AtomicUsize::new(0),
         wake: Condvar::new(),
         push_size: size(Step::Sadd),
@@ -96,7 +198,7 @@ pub fn serve(address: &str, path: Option<&Path>) -> io::Result<()> {
 }
 
 /// A file whose blocks have all been written, page by page, and a log in it.
-fn make_log(path: &Path) -> io::Result<(File, Mutex<Log>)> {
+fn make_log(path: &Path) -> io::Result<(File, Log)> {
     let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, FILE_SIZE)?;
     for page in (0..FILE_SIZE).step_by(PAGE) {
@@ -105,7 +207,7 @@ fn make_log(path: &Path) -> io::Result<(File, Mutex<Log>)> {
     file.sync_all()?;
     // SAFETY: the file is this process's own, and nobody cuts it.
     let bytes = unsafe { MmapMut::map_mut(&file) }?;
-    Ok((file, Mutex::new(Log { bytes, end: 0, answers: Vec::new() })))
+    Ok((file, Log { bytes, end: RECORDS }))
 }
 
 /// As mqd's handlers read.
@@ -129,11 +231,11 @@ impl Shape {
                 count => end += count,
             }
             let taken = self.execute(&input[..end], &mut answers);
-            match &self.log {
+            match &self.syncs {
                 _ if taken == 0 => {}
-                Some((file, log)) => {
+                Some(syncs) => {
                     let answer = (Arc::clone(stream), std::mem::take(&mut answers));
-                    self.hand_over(file, log, &input[..taken], answer);
+                    self.hand_over(syncs, &input[..taken], answer);
                 }
                 None => {
                     (&**stream).write_all(&answers)?;
@@ -161,10 +263,10 @@ impl Shape {
             };
             rest = behind;
             if is_push {
-                let member = request[..size - 2].last_chunk().copied();
-                queue.extend(member);
-                answers.extend_from_slice(b":1\r\n");
-            } else if let Some(message) = queue.pop_front() {
+                let message = request[..size - 2].last_chunk().copied();
+                let is_new = message.is_some_and(|message| queue.push(message));
+                answers.extend_from_slice(if is_new { b":1\r\n" } else { b":0\r\n" });
+            } else if let Some(message) = queue.pop() {
                 answers.extend_from_slice(b"$100\r\n");
                 answers.extend_from_slice(&message);
                 answers.extend_from_slice(b"\r\n");
@@ -174,32 +276,27 @@ impl Shape {
         }
     }
 
-    fn hand_over(&self, file: &File, log: &Mutex<Log>, read: &[u8], answer: Answer) {
-        let mut log = lock(log);
-        if log.end + read.len() > log.bytes.len() {
-            log.end = 0;
+    fn hand_over(&self, syncs: &Syncs, read: &[u8], answer: Answer) {
+        if let Some(log) = &mut *lock(&syncs.log) {
+            log.room(read.len()).1.copy_from_slice(read);
         }
-        let start = log.end;
-        log.end += read.len();
-        log.bytes[start..][..read.len()].copy_from_slice(read);
         if self.clients.load(Ordering::Relaxed) == 1 {
-            return sync_and_send(file, [answer]);
+            return sync_and_send(&syncs.file, [answer]);
         }
-        log.answers.push(answer);
-        if log.answers.len() == 1 {
+        let mut answers = lock(&syncs.answers);
+        answers.push(answer);
+        if answers.len() == 1 {
             self.wake.notify_one();
         }
     }
 
     /// The committer's thread.
     fn commit(&self) {
-        let Some((file, log)) = &self.log else { return };
+        let Some(syncs) = &self.syncs else { return };
         loop {
-            let log = self.wake.wait_while(lock(log), |log| log.answers.is_empty());
-            let mut log = log.unwrap_or_else(PoisonError::into_inner);
-            let answers = std::mem::take(&mut log.answers);
-            drop(log);
-            sync_and_send(file, answers);
+            let answers = self.wake.wait_while(lock(&syncs.answers), |answers| answers.is_empty());
+            let answers = std::mem::take(&mut *answers.unwrap_or_else(PoisonError::into_inner));
+            sync_and_send(&syncs.file, answers);
         }
     }
 }
