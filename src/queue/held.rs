@@ -5,6 +5,7 @@
 
 use super::slot::{Slot, State};
 use super::{BodyHash, Queue, QueueError, Queues, Ticket};
+use crate::clock::Clock;
 use std::sync::{Arc, MutexGuard};
 
 /// A queue that was found by its name.
@@ -23,9 +24,10 @@ impl Handle {
     }
 
     /// Locks the queue; None where it is not of use any more: to be looked for by its name again.
-    pub fn lock(&self) -> Option<Locked<'_>> {
+    /// What is done with it then is done at one time, which `clock` tells.
+    pub fn lock(&self, clock: &Clock) -> Option<Locked<'_>> {
         let state = self.slot.lock().ok().filter(|state| !state.retired)?;
-        Some(Locked { slot: &self.slot, state })
+        Some(Locked { slot: &self.slot, state, now_ms: clock.now_ms() })
     }
 }
 
@@ -33,6 +35,7 @@ impl Handle {
 pub struct Locked<'h> {
     slot: &'h Arc<Slot>,
     state: MutexGuard<'h, State>,
+    now_ms: u64,
 }
 
 impl Locked<'_> {
@@ -66,7 +69,9 @@ impl Target<'_, '_> {
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
         match &mut self.locked {
-            Some(Locked { slot, state }) => self.queues.create_in(slot, state, ticket, work),
+            Some(Locked { slot, state, now_ms }) => {
+                self.queues.create_in(slot, state, *now_ms, ticket, work)
+            }
             None => self.queues.create(self.name, ticket, work),
         }
     }
@@ -78,7 +83,9 @@ impl Target<'_, '_> {
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
         match &mut self.locked {
-            Some(Locked { slot, state }) => self.queues.find_in(slot, state, ticket, work),
+            Some(Locked { slot, state, now_ms }) => {
+                self.queues.find_in(slot, state, *now_ms, ticket, work)
+            }
             None => self.queues.find(self.name, ticket, work),
         }
     }

@@ -33,9 +33,11 @@ impl Queues {
 
     fn tidy_locked(&self, slot: &Arc<Slot>) -> Option<Tidied> {
         let mut state = slot.lock().ok()?;
-        if state.queue.as_ref()?.may_have_expired_head(self.clock.now_ms()) {
+        let now_ms = self.clock.now_ms();
+        if state.queue.as_ref()?.may_have_expired_head(now_ms) {
             let mut nobody_waits = Ticket::default();
-            let dropped = self.run(slot, &mut state, &mut nobody_waits, Queue::drop_expired_head);
+            let drop_expired = Queue::drop_expired_head;
+            let dropped = self.run(slot, &mut state, now_ms, &mut nobody_waits, drop_expired);
             if let Err(error) = dropped {
                 log::warn!("queue {}: {error}", slot.name.escape_ascii());
             }

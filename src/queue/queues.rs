@@ -145,7 +145,7 @@ impl Queues {
             if state.retired {
                 continue;
             }
-            return self.create_in(&slot, &mut state, ticket, work);
+            return self.create_in(&slot, &mut state, self.clock.now_ms(), ticket, work);
         }
     }
 
@@ -153,11 +153,12 @@ impl Queues {
         &self,
         slot: &Arc<Slot>,
         state: &mut State,
+        now_ms: u64,
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
         self.make_store(slot, state)?;
-        self.run(slot, state, ticket, work).map(|(result, _)| result)
+        self.run(slot, state, now_ms, ticket, work).map(|(result, _)| result)
     }
 
     /// Runs `work` on queue `name` if it has messages; None: there is no such queue.
@@ -171,13 +172,14 @@ impl Queues {
             return Ok(None);
         };
         let mut state = slot.lock()?;
-        self.find_in(&slot, &mut state, ticket, work)
+        self.find_in(&slot, &mut state, self.clock.now_ms(), ticket, work)
     }
 
     pub(super) fn find_in<R>(
         &self,
         slot: &Arc<Slot>,
         state: &mut State,
+        now_ms: u64,
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
@@ -185,7 +187,7 @@ impl Queues {
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
             return Ok(None);
         }
-        self.run(slot, state, ticket, work).map(|(result, _)| Some(result))
+        self.run(slot, state, now_ms, ticket, work).map(|(result, _)| Some(result))
     }
 
     fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
@@ -200,6 +202,7 @@ impl Queues {
         &self,
         slot: &Arc<Slot>,
         state: &mut State,
+        now_ms: u64,
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<(R, bool), QueueError> {
@@ -207,7 +210,7 @@ impl Queues {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
-        queue.now_ms = self.clock.now_ms();
+        queue.now_ms = now_ms;
         let result = work(queue);
         // Also after an error: what was done before it counts.
         let changed = slot.note(queue);
@@ -292,19 +295,20 @@ impl Queues {
         if source_state.queue.is_none() {
             return Ok(false);
         }
+        let now_ms = self.clock.now_ms();
         let keep = |message: Message<'_>| (message.flags, message.expires_ms);
         let (found, _) =
-            self.run(source, source_state, ticket, |queue| queue.find(body.into(), keep))?;
+            self.run(source, source_state, now_ms, ticket, |queue| queue.find(body.into(), keep))?;
         let Some((flags, expires_ms)) = found else {
             return Ok(false);
         };
         self.make_store(target, target_state)?;
         let moved = NewMessage { body, flags, expires_ms };
-        self.run(target, target_state, ticket, |queue| queue.push_unique(&moved, None))?;
+        self.run(target, target_state, now_ms, ticket, |queue| queue.push_unique(&moved, None))?;
         if let Some(queue) = &mut target_state.queue {
             queue.store().sync_now()?;
         }
-        self.run(source, source_state, ticket, |queue| queue.remove_one(body.into()))?;
+        self.run(source, source_state, now_ms, ticket, |queue| queue.remove_one(body.into()))?;
         Ok(true)
     }
 

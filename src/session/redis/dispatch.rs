@@ -129,7 +129,7 @@ fn run_row(
         let name = pipeline.next().map(|args| args.get(1)).unwrap_or_default();
         let last = context.client.last_queue.take().filter(|last| last.name() == name);
         let handle = last.or_else(|| queues.handle(name));
-        let mut locked = handle.as_ref().and_then(Handle::lock);
+        let mut locked = handle.as_ref().and_then(|handle| handle.lock(queues.clock()));
         let is_of_use = locked.is_some();
         let mut row = Row { queues, handle: handle.as_ref(), count: 0, words: 0 };
         let waiting = row.run(command, locked.as_mut(), context, pipeline, reply);

@@ -1,8 +1,13 @@
 //! Commands of one pipeline on one queue run in a row, and answer what they answer one by one.
 
 use super::{Daemon, pipeline};
+use crate::clock::Clock;
+use crate::queue::{NewMessage, Ticket};
 use crate::random::Random;
 use crate::session::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 #[test]
 fn a_pipeline_answers_what_its_commands_answer_one_by_one() {
@@ -61,4 +66,21 @@ fn a_queue_that_was_taken_out_and_made_anew_is_found_by_its_name() {
     other.check(&[("SPOP r", "$3|new|"), ("FLUSHALL", "+OK|")]);
     one.check(&[("SPOP r", "$-1|"), ("SADD r last", ":1|")]);
     other.check(&[("SMEMBERS r", "*1|$4|last|")]);
+}
+
+/// By a clock that goes on whenever somebody looks at it.
+#[test]
+fn a_message_that_expires_meanwhile_is_there_for_all_of_a_row() {
+    let time_ms = Arc::new(AtomicU64::new(1));
+    let looks = Arc::clone(&time_ms);
+    let look = move || Duration::from_millis(looks.fetch_add(1, Ordering::Relaxed));
+    let daemon = Daemon::with_queues_at(Clock::new(look));
+    let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+    let expires_ms = time_ms.load(Ordering::Relaxed) + 20;
+    let message = NewMessage { body: b"m", flags: 0, expires_ms };
+    queues.create(b"q", &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    let mut client = daemon.client();
+    assert_eq!(pipeline(&mut client, &["SISMEMBER q m"; 50]), ":1|".repeat(50));
+    let alone: String = (0..50).map(|_| client.ask("SISMEMBER q m")).collect();
+    assert!(alone.starts_with(":1|") && alone.ends_with(":0|"), "{alone}");
 }
