@@ -40,6 +40,11 @@ pub fn parse_i64_canonical(text: &[u8]) -> Option<i64> {
 
 /// Appends a number in decimal.
 pub fn append_u64(out: &mut Vec<u8>, mut number: u64) {
+    // Nearly all replies that are numbers.
+    if number < 10 {
+        out.push(b'0' + number as u8);
+        return;
+    }
     let mut digits = [0u8; MAX_DIGITS];
     let mut start = MAX_DIGITS;
     loop {

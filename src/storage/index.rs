@@ -91,12 +91,12 @@ impl Shard {
     }
 
     fn with_hash(&self, wanted: u64) -> impl Iterator<Item = u64> {
-        let first = self.first.find(wanted);
+        let mut first = self.first.find(wanted);
         // Further ones are only where there is a first one. To look for them in vain costs more
         // than all the rest.
         let may_be_more = first.is_some() || wanted == EMPTY;
-        let more = may_be_more.then(|| self.more.range(wanted..=wanted | ORDINAL_MASK).copied());
-        first.into_iter().chain(more.into_iter().flatten())
+        let mut more = may_be_more.then(|| self.more.range(wanted..=wanted | ORDINAL_MASK));
+        std::iter::from_fn(move || first.take().or_else(|| more.as_mut()?.next().copied()))
     }
 }
 
