@@ -90,7 +90,7 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
             if interrupted.load(Ordering::Relaxed) {
                 return Err("interrupted".into());
             }
-            let measured = measure::round(case, &wanted.effort, rounds % 2 == 1);
+            let measured = measure::round(case, &wanted.effort, rounds);
             samples.push(measured.map_err(|error| format!("{}: {error}", case.title()))?);
         }
         rounds += 1;

@@ -7,6 +7,7 @@ use crate::cases::{Case, Row};
 use crate::generator::{self, Plan, Report, Workload};
 use crate::server::{Memory, Program, Server};
 use crate::tool;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Keys of the key/value workloads; all are set before.
@@ -75,20 +76,22 @@ pub type Trial = Vec<Sample>;
 /// For each round, for each row of a case, a trial.
 pub type Samples = Vec<Vec<Trial>>;
 
-/// Measures all rows of `case` once; `swapped`: in the other order.
-pub fn round(case: &Case, effort: &Effort, swapped: bool) -> Result<Vec<Trial>, String> {
+/// Measures all rows of `case` once. The order of the servers is another one from round to round,
+/// until all orders have been: what one leaves behind, files to be removed for one, is the next
+/// one's burden.
+pub fn round(case: &Case, effort: &Effort, number: usize) -> Result<Vec<Trial>, String> {
     let mut programs = vec![case.mqd, case.peer];
     programs.extend(case.shape(effort.queue));
-    if swapped {
-        programs.reverse();
+    let mut order: Vec<usize> = (0..programs.len()).collect();
+    order.rotate_left(number / 2 % programs.len());
+    if number % 2 == 1 {
+        order.reverse();
     }
-    let measured: Result<Vec<_>, _> =
-        programs.into_iter().map(|program| side(case, effort, program)).collect();
-    let mut sides = measured?;
-    if swapped {
-        sides.reverse();
+    let mut sides = BTreeMap::new();
+    for place in order {
+        sides.insert(place, side(case, effort, programs[place])?);
     }
-    let trial = |row: usize| sides.iter().map(|side| side[row].clone()).collect();
+    let trial = |row: usize| sides.values().map(|side| side[row].clone()).collect();
     Ok((0..case.rows.len()).map(trial).collect())
 }
 
