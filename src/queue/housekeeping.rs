@@ -94,6 +94,7 @@ impl Queues {
         let mut is_whole = true;
         for slot in self.all_slots() {
             is_whole &= slot.sync().is_ok();
+            let _no_sync = slot.no_sync();
             if let Ok(mut state) = slot.lock()
                 && let Some(queue) = &mut state.queue
             {

@@ -21,8 +21,9 @@ pub(super) struct Slot {
     /// Counts changes, from a start of the slot's own.
     pub(super) stamp: AtomicU64,
     state: Mutex<State>,
-    /// Held over a sync from beginning to end, and over a drop: the outcome of a sync never meets
-    /// the next queue of this name. Taken before `state`.
+    /// Held over a sync from beginning to end, over a drop, and while the queue is let go: the
+    /// outcome of a sync never meets the next queue of this name, nor a new mapping. Taken before
+    /// `state`.
     syncing: Mutex<()>,
 }
 
@@ -85,7 +86,8 @@ impl Slot {
         self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same where no sync is under way; None: one is.
+    /// The same where no sync is under way. None: one is, or one has panicked: what became of it
+    /// nobody knows but its mapping, which has to stay.
     pub(super) fn no_sync_now(&self) -> Option<MutexGuard<'_, ()>> {
         self.syncing.try_lock().ok()
     }
