@@ -40,7 +40,7 @@ pub fn parse_i64_canonical(text: &[u8]) -> Option<i64> {
 
 /// Appends a number in decimal.
 pub fn append_u64(out: &mut Vec<u8>, mut number: u64) {
-    // Nearly all replies that are numbers.
+    // Nearly every reply to a push or a removal: it needs no room for more digits.
     if number < 10 {
         out.push(b'0' + number as u8);
         return;

@@ -25,7 +25,8 @@ impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
 pub struct Queue {
     store: Box<dyn MessageStore>,
     max_len: u64,
-    /// The time of what is being done, Unix time in milliseconds: one for all of a command.
+    /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
+    /// those in a row.
     pub(super) now_ms: u64,
     /// Whether messages came or went since the last look.
     pub(super) changed: bool,

@@ -93,7 +93,7 @@ impl Shard {
     fn with_hash(&self, wanted: u64) -> impl Iterator<Item = u64> {
         let mut first = self.first.find(wanted);
         // Further ones are only where there is a first one. To look for them in vain costs more
-        // than all the rest.
+        // than all the rest, and so does an iterator that chains the two.
         let may_be_more = first.is_some() || wanted == EMPTY;
         let mut more = may_be_more.then(|| self.more.range(wanted..=wanted | ORDINAL_MASK));
         std::iter::from_fn(move || first.take().or_else(|| more.as_mut()?.next().copied()))

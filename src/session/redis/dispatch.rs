@@ -8,7 +8,8 @@
 //! 3. A refused request leaves nothing of its reply but the error.
 //! 4. Commands of one pipeline on one queue that follow each other, and whose time does not grow
 //!    with the data, run in a row: gate and queue are taken once for all of them, and given back
-//!    after at most `ROW_WORDS` words.
+//!    after at most `ROW_WORDS` words. They run at one time: the clock is read when the queue is
+//!    had.
 //!
 //! The gate is entered although a panic has poisoned it: it guards no data, only order.
 
@@ -203,8 +204,8 @@ impl Row<'_> {
         None
     }
 
-    /// The next command, where it goes on with the row: what may take long gives the queue back
-    /// before and after it.
+    /// The next command, where its request is on the row's queue, and it does not take long: what
+    /// may gives the queue back before and after it.
     fn following(
         &self,
         client: &mut Client,

@@ -19,7 +19,7 @@ use crate::queue::{Limits, MemoryBacking, Policy, Queues};
 use crate::session::{Advance, Session, Settings, Shared, Store};
 use std::sync::{Arc, RwLock};
 
-fn queues(max_memory: u64, max_queue_len: u64) -> Queues {
+fn queues_in_memory(max_memory: u64, max_queue_len: u64) -> Queues {
     let backing = Box::new(MemoryBacking::new(max_memory));
     let limits = Limits { max_queues: 100, max_queue_len };
     Queues::open(backing, limits, Policy::Never).unwrap()
@@ -33,13 +33,13 @@ pub struct Daemon {
 impl Daemon {
     /// Queues in memory: `max_memory` bytes, `max_queue_len` messages in each.
     pub fn with_queues(max_memory: u64, max_queue_len: u64) -> Daemon {
-        let queues = queues(max_memory, max_queue_len);
+        let queues = queues_in_memory(max_memory, max_queue_len);
         Daemon::new(Store::Queues(Arc::new(queues)), "memory")
     }
 
     /// With the clock that is given, in place of the system's.
     pub fn with_queues_at(clock: Clock) -> Daemon {
-        let queues = queues(1 << 30, u64::MAX).with_clock(clock);
+        let queues = queues_in_memory(1 << 30, u64::MAX).with_clock(clock);
         Daemon::new(Store::Queues(Arc::new(queues)), "memory")
     }
 

@@ -68,13 +68,17 @@ fn a_queue_that_was_taken_out_and_made_anew_is_found_by_its_name() {
     other.check(&[("SMEMBERS r", "*1|$4|last|")]);
 }
 
-/// By a clock that goes on whenever somebody looks at it.
-#[test]
-fn a_message_that_expires_meanwhile_is_there_for_all_of_a_row() {
+/// A daemon whose clock goes on by a millisecond whenever somebody looks at it, and what it shows.
+fn with_a_clock_that_counts() -> (Daemon, Arc<AtomicU64>) {
     let time_ms = Arc::new(AtomicU64::new(1));
     let looks = Arc::clone(&time_ms);
     let look = move || Duration::from_millis(looks.fetch_add(1, Ordering::Relaxed));
-    let daemon = Daemon::with_queues_at(Clock::new(look));
+    (Daemon::with_queues_at(Clock::new(look)), time_ms)
+}
+
+#[test]
+fn a_message_that_expires_meanwhile_is_there_for_all_of_a_row() {
+    let (daemon, time_ms) = with_a_clock_that_counts();
     let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
     let expires_ms = time_ms.load(Ordering::Relaxed) + 20;
     let message = NewMessage { body: b"m", flags: 0, expires_ms };
@@ -83,4 +87,22 @@ fn a_message_that_expires_meanwhile_is_there_for_all_of_a_row() {
     assert_eq!(pipeline(&mut client, &["SISMEMBER q m"; 50]), ":1|".repeat(50));
     let alone: String = (0..50).map(|_| client.ask("SISMEMBER q m")).collect();
     assert!(alone.starts_with(":1|") && alone.ends_with(":0|"), "{alone}");
+}
+
+/// The clock is read once for each time that the queue is had.
+#[test]
+fn a_row_gives_the_queue_back_after_so_many_words_and_where_a_command_may_take_long() {
+    let (daemon, time_ms) = with_a_clock_that_counts();
+    let mut client = daemon.client();
+    client.check(&[("SADD q m", ":1|"), ("SISMEMBER q m", ":1|")]);
+    let mut rows = |lines: &[&str]| {
+        let before = time_ms.load(Ordering::Relaxed);
+        pipeline(&mut client, lines);
+        time_ms.load(Ordering::Relaxed) - before
+    };
+    let (short, long) = ("SISMEMBER q m", "SMEMBERS q");
+    assert_eq!(rows(&[short; 86]), 1, "the last one goes beyond 256 words");
+    assert_eq!(rows(&[short; 87]), 2);
+    assert_eq!(rows(&[short, long, short]), 3);
+    assert_eq!(rows(&[short, "SISMEMBER r m", short, short]), 2, "there is no queue r");
 }
