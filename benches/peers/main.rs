@@ -18,7 +18,7 @@ use getopts::Options;
 use measure::{Effort, Samples};
 use server::Duties;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,8 @@ const QUIET: f64 = 0.2;
 /// What was asked for.
 struct Wanted {
     effort: Effort,
+    /// Whether the shape does the least that a queue must as well.
+    queue: bool,
     /// Parts of titles; none: all cases.
     words: Vec<String>,
 }
@@ -59,7 +61,7 @@ impl Wanted {
         let threads = matches.opt_get("threads").map_err(|_| "--threads: a number")?.unwrap_or(1);
         let effort = if matches.opt_present("short") { Effort::SHORT } else { Effort::FULL };
         let queue = matches.opt_present("queue");
-        Ok(Wanted { effort: Effort { threads, queue, ..effort }, words: matches.free })
+        Ok(Wanted { effort: Effort { threads, ..effort }, queue, words: matches.free })
     }
 
     fn includes(&self, case: &Case) -> bool {
@@ -69,7 +71,7 @@ impl Wanted {
 
     /// Whether the run is one for the record.
     fn is_whole(&self) -> bool {
-        self.effort.tool && !self.effort.queue && self.words.is_empty()
+        self.effort.tool && !self.queue && self.words.is_empty()
     }
 }
 
@@ -90,7 +92,7 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
             if interrupted.load(Ordering::Relaxed) {
                 return Err("interrupted".into());
             }
-            let measured = measure::round(case, &wanted.effort, rounds);
+            let measured = measure::round(case, &wanted.effort, wanted.queue, rounds);
             samples.push(measured.map_err(|error| format!("{}: {error}", case.title()))?);
         }
         rounds += 1;
@@ -103,6 +105,9 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
         start.elapsed(),
         others * 100.0
     ));
+    if wanted.queue {
+        text.push_str("The shape did the least that a queue must as well.\n");
+    }
     println!("{text}");
     if !wanted.is_whole() {
         return Ok(());
@@ -118,12 +123,12 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
 
 /// Serves as the shape where that is asked for; None: it is not.
 fn serve_as_shape() -> Option<Result<(), String>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [first, address, path, names @ ..] = &arguments[..] else { return None };
-    if first != server::AS_SHAPE {
-        return None;
-    }
-    let served = shape::serve(address, Path::new(path), Duties::parse(names));
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.next().filter(|first| first == server::AS_SHAPE)?;
+    let address = arguments.next().unwrap_or_default();
+    let path = PathBuf::from(arguments.next().unwrap_or_default());
+    let duties: Vec<_> = arguments.map(|name| name.to_string_lossy().into_owned()).collect();
+    let served = shape::serve(&address.to_string_lossy(), &path, Duties::parse(&duties));
     Some(served.map_err(|error| error.to_string()))
 }
 

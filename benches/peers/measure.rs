@@ -26,19 +26,16 @@ pub struct Effort {
     pub tool: bool,
     /// The generator's threads.
     pub threads: usize,
-    /// Whether the shape does the least that a queue must as well.
-    pub queue: bool,
 }
 
 impl Effort {
     /// For the record.
     pub const FULL: Effort = Effort {
-        rounds: 9,
+        rounds: 6,
         last_start: Duration::from_secs(500),
         slice: Duration::from_millis(500),
         tool: true,
         threads: 1,
-        queue: false,
     };
     /// For a look.
     pub const SHORT: Effort = Effort {
@@ -47,7 +44,6 @@ impl Effort {
         slice: Duration::from_millis(150),
         tool: false,
         threads: 1,
-        queue: false,
     };
 }
 
@@ -76,12 +72,17 @@ pub type Trial = Vec<Sample>;
 /// For each round, for each row of a case, a trial.
 pub type Samples = Vec<Vec<Trial>>;
 
-/// Measures all rows of `case` once. The order of the servers is another one from round to round,
-/// until all orders have been: what one leaves behind, files to be removed for one, is the next
-/// one's burden.
-pub fn round(case: &Case, effort: &Effort, number: usize) -> Result<Vec<Trial>, String> {
+/// Measures all rows of `case` once; `queue`: the shape does the least that a queue must. The order
+/// of the servers is another one from round to round, until all orders have been: what one leaves
+/// behind, files to be removed for one, is the next one's burden.
+pub fn round(
+    case: &Case,
+    effort: &Effort,
+    queue: bool,
+    number: usize,
+) -> Result<Vec<Trial>, String> {
     let mut programs = vec![case.mqd, case.peer];
-    programs.extend(case.shape(effort.queue));
+    programs.extend(case.shape(queue));
     let mut order: Vec<usize> = (0..programs.len()).collect();
     order.rotate_left(number / 2 % programs.len());
     if number % 2 == 1 {

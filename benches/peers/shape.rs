@@ -9,7 +9,8 @@
 //!
 //! Where it is asked to, it does the least that a queue must as well, with mqd's own parts: what is
 //! pushed is hashed and looked up in an index, what is popped is taken out of that, and with a file
-//! each leaves a record or a cursor there, in place of what was read.
+//! each leaves a record or a cursor there, in place of what was read. Nothing syncs that where
+//! answers do not wait for it, and nobody looks at a clock.
 
 use crate::generator::step::{MEMBER_SIZE, Step};
 use crate::server::Duties;
@@ -74,7 +75,7 @@ struct Queue {
     next: u64,
     /// None: nothing but the messages is kept.
     index: Option<(HashKey, Index)>,
-    /// The index's company.
+    /// Where records and cursors go; None: there is no file.
     log: Option<Log>,
 }
 
@@ -89,11 +90,11 @@ impl Queue {
         if let Some((key, index)) = &mut self.index {
             let hash = BodyHash::new(key, &message);
             let place = |found| usize::try_from(found - head).unwrap_or(usize::MAX);
-            let mut found = index.candidates(hash, number);
-            if found.any(|found| self.messages.get(place(found)) == Some(&message)) {
+            let mut candidates = index.candidates(hash, number);
+            if candidates.any(|found| self.messages.get(place(found)) == Some(&message)) {
                 return false;
             }
-            drop(found);
+            drop(candidates);
             index.insert(hash, number);
         }
         if let Some(log) = &mut self.log {
@@ -108,6 +109,8 @@ impl Queue {
                 origin: 0,
                 body: &message,
             };
+            // Once the log has gone round, the room holds records of this very layout: what is not
+            // written of them is zero still.
             let (position, room) = log.room(record.size());
             record.encode(position, room);
         }
@@ -135,7 +138,7 @@ impl Queue {
 struct Syncs {
     file: File,
     /// What has been read goes there; None: the queue writes what is synced.
-    log: Mutex<Option<Log>>,
+    log: Option<Mutex<Log>>,
     /// What waits for the next sync.
     answers: Mutex<Vec<Answer>>,
 }
@@ -173,7 +176,7 @@ pub fn serve(address: &str, path: &Path, duties: Duties) -> io::Result<()> {
         queue.index = Some((random_hash_key(), Index::default()));
         queue.log = log.take();
     }
-    let syncs = |file| Syncs { file, log: Mutex::new(log), answers: Mutex::default() };
+    let syncs = |file| Syncs { file, log: log.map(Mutex::new), answers: Mutex::default() };
     let shape = Arc::new(Shape {
         queue: Mutex::new(queue),
         syncs: file.filter(|_| duties.sync).map(syncs),
@@ -277,8 +280,8 @@ impl Shape {
     }
 
     fn hand_over(&self, syncs: &Syncs, read: &[u8], answer: Answer) {
-        if let Some(log) = &mut *lock(&syncs.log) {
-            log.room(read.len()).1.copy_from_slice(read);
+        if let Some(log) = &syncs.log {
+            lock(log).room(read.len()).1.copy_from_slice(read);
         }
         if self.clients.load(Ordering::Relaxed) == 1 {
             return sync_and_send(&syncs.file, [answer]);
