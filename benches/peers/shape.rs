@@ -7,14 +7,16 @@
 //! There is no protocol, no record, no index, no limit and no timeout; without a file there is no
 //! log, and with one no segment is made and no block written for the first time.
 //!
-//! Where it is asked to, it does the least that a queue must as well, with mqd's own parts: what is
-//! pushed is hashed and looked up in an index, what is popped is taken out of that, and with a file
-//! each leaves a record or a cursor there, in place of what was read. Nothing syncs that where
-//! answers do not wait for it, and nobody looks at a clock.
+//! Where it is asked to, it does the least that a queue must as well, with mqd's own parts:
+//! requests are parsed, what is pushed is hashed and looked up in an index, what is popped is taken
+//! out of that, and with a file each leaves a record or a cursor there, in place of what was read.
+//! Nothing syncs that where answers do not wait for it, and nobody looks at a clock.
 
 use crate::generator::step::{MEMBER_SIZE, Step};
 use crate::server::Duties;
 use memmap2::MmapMut;
+use mq::protocol::Parsed;
+use mq::protocol::resp::{self, Arguments, Limits};
 use mq::storage::format::{Cursor, Kind, RECORDS, Record, SECTOR};
 use mq::storage::{BodyHash, HashKey, Index, random_hash_key};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -152,6 +154,29 @@ struct Shape {
     wake: Condvar,
     push_size: usize,
     pop_size: usize,
+    /// Requests are parsed, and not found by their lengths.
+    parses: bool,
+}
+
+/// What a client asks for.
+enum Request {
+    Push(Message),
+    Pop,
+}
+
+/// What mqd's parser is told; nothing in the load comes near.
+const LIMITS: Limits =
+    Limits { max_arguments: 1024, max_bulk: 1 << 20, max_inline: 1 << 16, max_request: 1 << 20 };
+
+/// The request at the start of `input`, and how long it is; None: it is not whole.
+fn parse(input: &[u8], arguments: &mut Arguments) -> Option<(Request, usize)> {
+    let Ok(Parsed::Complete { consumed }) = resp::parse(input, arguments, &LIMITS) else {
+        return None;
+    };
+    let message = arguments.get(input, 2).last_chunk().copied();
+    let is_push = arguments.get(input, 0).eq_ignore_ascii_case(b"sadd");
+    let push = message.filter(|_| is_push).map(Request::Push);
+    Some((push.unwrap_or(Request::Pop), consumed))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -184,6 +209,7 @@ pub fn serve(address: &str, path: &Path, duties: Duties) -> io::Result<()> {
         wake: Condvar::new(),
         push_size: size(Step::Sadd),
         pop_size: size(Step::Spop),
+        parses: duties.queue,
     });
     let committing = Arc::clone(&shape);
     thread::spawn(move || committing.commit());
@@ -227,13 +253,13 @@ impl Shape {
     /// One client's thread.
     fn serve(&self, stream: &Arc<TcpStream>) -> io::Result<()> {
         let (mut input, mut end) = (vec![0; INPUT_SIZE], 0);
-        let mut answers = Vec::new();
+        let (mut arguments, mut answers) = (Arguments::default(), Vec::new());
         loop {
             match read(stream, &mut input[end..])? {
                 0 => return Ok(()),
                 count => end += count,
             }
-            let taken = self.execute(&input[..end], &mut answers);
+            let taken = self.execute(&input[..end], &mut arguments, &mut answers);
             match &self.syncs {
                 _ if taken == 0 => {}
                 Some(syncs) => {
@@ -250,8 +276,17 @@ impl Shape {
         }
     }
 
+    /// The request at the start of `input`, found by its length, and that.
+    fn find(&self, input: &[u8]) -> Option<(Request, usize)> {
+        if !input.starts_with(b"*3") {
+            return (input.len() >= self.pop_size).then_some((Request::Pop, self.pop_size));
+        }
+        let message = input.get(..self.push_size - 2)?.last_chunk()?;
+        (input.len() >= self.push_size).then_some((Request::Push(*message), self.push_size))
+    }
+
     /// Executes the whole requests of `input` and answers how long they are.
-    fn execute(&self, input: &[u8], answers: &mut Vec<u8>) -> usize {
+    fn execute(&self, input: &[u8], arguments: &mut Arguments, answers: &mut Vec<u8>) -> usize {
         let mut queue = lock(&self.queue);
         let mut rest = input;
         loop {
@@ -259,22 +294,24 @@ impl Shape {
                 rest.split(|byte| *byte == b'*').skip(1).for_each(|_| answers.extend(UNKNOWN));
                 return input.len();
             }
-            let is_push = rest.starts_with(b"*3");
-            let size = if is_push { self.push_size } else { self.pop_size };
-            let Some((request, behind)) = rest.split_at_checked(size) else {
+            let found = if self.parses { parse(rest, arguments) } else { self.find(rest) };
+            let Some((request, size)) = found else {
                 return input.len() - rest.len();
             };
-            rest = behind;
-            if is_push {
-                let message = request[..size - 2].last_chunk().copied();
-                let is_new = message.is_some_and(|message| queue.push(message));
-                answers.extend_from_slice(if is_new { b":1\r\n" } else { b":0\r\n" });
-            } else if let Some(message) = queue.pop() {
-                answers.extend_from_slice(b"$100\r\n");
-                answers.extend_from_slice(&message);
-                answers.extend_from_slice(b"\r\n");
-            } else {
-                answers.extend_from_slice(b"$-1\r\n");
+            rest = &rest[size..];
+            match request {
+                Request::Push(message) => {
+                    let is_new = queue.push(message);
+                    answers.extend_from_slice(if is_new { b":1\r\n" } else { b":0\r\n" });
+                }
+                Request::Pop => match queue.pop() {
+                    Some(message) => {
+                        answers.extend_from_slice(b"$100\r\n");
+                        answers.extend_from_slice(&message);
+                        answers.extend_from_slice(b"\r\n");
+                    }
+                    None => answers.extend_from_slice(b"$-1\r\n"),
+                },
             }
         }
     }
