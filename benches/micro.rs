@@ -269,8 +269,8 @@ fn recover_crc32_by_record(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The same in the files, mapped anew: one thread that maps them as mqd does and checks every
-/// record takes no less, whatever else it does with them.
+/// The same in the files, mapped anew: what one thread that maps them and checks every record
+/// comes to at the least, page faults included.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn recover_crc32_by_mapped_record(bencher: Bencher<'_, '_>) {
     let files = files();
