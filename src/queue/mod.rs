@@ -12,6 +12,7 @@ mod error;
 mod held;
 mod housekeeping;
 mod memory;
+mod ordered;
 mod queues;
 mod single;
 mod slot;
