@@ -1,7 +1,7 @@
 //! Messages in memory: in the order of their numbers, and the disk store's index by content. It
 //! promises nothing across a restart.
 
-use super::ordered::Ordered;
+use super::chunks::Chunks;
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError};
 use crate::storage::{BodyHash, HashKey, Index, random_hash_key};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Backing for MemoryBacking {
 
     fn create(&self, _name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
         Ok(Box::new(MemoryStore {
-            messages: Ordered::new(),
+            messages: Chunks::default(),
             index: Index::default(),
             hash_key: random_hash_key(),
             next_sequence: 1,
@@ -52,15 +52,8 @@ impl Backing for MemoryBacking {
     }
 }
 
-struct Stored {
-    body: Box<[u8]>,
-    pushed_ms: u64,
-    expires_ms: u64,
-    flags: u32,
-}
-
 struct MemoryStore {
-    messages: Ordered<Stored>,
+    messages: Chunks,
     /// The numbers of the messages by the hashes of their bodies.
     index: Index,
     hash_key: HashKey,
@@ -69,15 +62,12 @@ struct MemoryStore {
     budget: Arc<Budget>,
 }
 
-fn show(sequence: u64, stored: &Stored) -> (Place, Message<'_>) {
-    let Stored { body, pushed_ms, expires_ms, flags } = stored;
-    let message =
-        Message { sequence, pushed_ms: *pushed_ms, expires_ms: *expires_ms, flags: *flags, body };
-    (Place { sequence, position: 0 }, message)
+fn placed(message: Message<'_>) -> (Place, Message<'_>) {
+    (Place { sequence: message.sequence, position: 0 }, message)
 }
 
-fn cost(body: &[u8]) -> u64 {
-    OVERHEAD + body.len() as u64
+fn cost(length: usize) -> u64 {
+    OVERHEAD + length as u64
 }
 
 impl MessageStore for MemoryStore {
@@ -99,7 +89,7 @@ impl MessageStore for MemoryStore {
         hash: Option<BodyHash>,
         pushed_ms: u64,
     ) -> Result<(), QueueError> {
-        let cost = cost(message.body);
+        let cost = cost(message.body.len());
         let used = self.budget.used.fetch_add(cost, Ordering::Relaxed);
         if used.saturating_add(cost) > self.budget.limit {
             self.budget.used.fetch_sub(cost, Ordering::Relaxed);
@@ -109,21 +99,22 @@ impl MessageStore for MemoryStore {
         self.next_sequence += 1;
         let NewMessage { body, flags, expires_ms } = *message;
         self.bytes += body.len() as u64;
-        let stored = Stored { body: body.into(), pushed_ms, expires_ms, flags };
-        self.messages.push(sequence, stored);
+        self.messages.push(Message { sequence, pushed_ms, expires_ms, flags, body });
         self.index.insert(hash.unwrap_or_else(|| self.hash(body)), sequence);
         Ok(())
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        Ok(self.messages.next(from).map(|(sequence, stored)| show(sequence, stored)))
+        Ok(self.messages.next(from).map(placed))
     }
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
-        if let Some(stored) = self.messages.remove(place.sequence) {
-            self.index.remove(self.hash(&stored.body), place.sequence);
-            self.bytes -= stored.body.len() as u64;
-            self.budget.used.fetch_sub(cost(&stored.body), Ordering::Relaxed);
+        if let Some(message) = self.messages.get(place.sequence) {
+            let (hash, length) = (self.hash(message.body), message.body.len());
+            self.index.remove(hash, place.sequence);
+            self.messages.remove(place.sequence);
+            self.bytes -= length as u64;
+            self.budget.used.fetch_sub(cost(length), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -134,10 +125,10 @@ impl MessageStore for MemoryStore {
         hash: BodyHash,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         for sequence in self.index.candidates(hash, self.next_sequence) {
-            if let Some(stored) = self.messages.get(sequence)
-                && *stored.body == *body
+            if let Some(message) = self.messages.get(sequence)
+                && message.body == body
             {
-                return Ok(Some(show(sequence, stored)));
+                return Ok(Some(placed(message)));
             }
         }
         Ok(None)
@@ -154,7 +145,6 @@ impl MessageStore for MemoryStore {
 
 impl Drop for MemoryStore {
     fn drop(&mut self) {
-        let held: u64 = self.messages.values().map(|stored| cost(&stored.body)).sum();
-        self.budget.used.fetch_sub(held, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.len() * OVERHEAD + self.bytes, Ordering::Relaxed);
     }
 }

@@ -6,13 +6,13 @@
 //! protocol or a socket.
 
 mod chores;
+mod chunks;
 mod commit;
 mod disk;
 mod error;
 mod held;
 mod housekeeping;
 mod memory;
-mod ordered;
 mod queues;
 mod single;
 mod slot;
