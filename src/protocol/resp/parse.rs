@@ -89,6 +89,9 @@ pub fn parse(
     if arguments.stage == Stage::Done {
         arguments.clear();
     }
+    if input.is_empty() {
+        return Ok(Parsed::Partial { need: 1 });
+    }
     if arguments.stage == Stage::Start
         && let Some(consumed) = arguments.find_whole(input, limits)
     {
@@ -185,9 +188,8 @@ impl Arguments {
     /// Each step moves to the next element (None), or says how many bytes it needs (Some).
     fn start(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, FramingError> {
         match input.first() {
-            None => Ok(Some(1)),
             Some(b'*') => self.array_length(input, limits),
-            Some(_) => self.inline(input, limits),
+            _ => self.inline(input, limits),
         }
     }
 

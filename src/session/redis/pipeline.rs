@@ -43,6 +43,9 @@ impl<'a> Pipeline<'a> {
     pub fn behind(&mut self) -> Option<Args<'_>> {
         let Some(Ok(Parsed::Complete { consumed })) = &self.found else { return None };
         let rest = self.input.get(self.consumed + consumed..).unwrap_or_default();
+        if rest.is_empty() {
+            return None;
+        }
         let arguments = &mut self.arguments[1];
         if self.found_behind.is_none() {
             // An error is found again when the request is the next one.
@@ -57,8 +60,11 @@ impl<'a> Pipeline<'a> {
     pub fn done(&mut self) {
         if let Some(Ok(Parsed::Complete { consumed })) = &self.found {
             self.consumed += consumed;
-            self.found = self.found_behind.take().map(Ok);
-            self.arguments.swap(0, 1);
+            self.found = None;
+            if let Some(behind) = self.found_behind.take() {
+                self.found = Some(Ok(behind));
+                self.arguments.swap(0, 1);
+            }
         }
     }
 

@@ -47,9 +47,10 @@ impl<'a> Args<'a> {
         (first..self.len()).map(move |index| self.get(index))
     }
 
-    /// True where word `index` is `word`, in capitals or not.
+    /// True where word `index` is `word`, in capitals or not; `word` itself has none.
     pub fn is(self, index: usize, word: &str) -> bool {
-        self.get(index).eq_ignore_ascii_case(word.as_bytes())
+        debug_assert!(!word.bytes().any(|byte| byte.is_ascii_uppercase()), "{word} has capitals");
+        self.get(index).iter().map(u8::to_ascii_lowercase).eq(word.bytes())
     }
 
     /// Word `index` as a number, written the one way that Redis reads.
