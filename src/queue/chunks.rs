@@ -6,7 +6,8 @@
 //!
 //! 1. A chunk has one message at least and `CHUNK` at the most, sorted by number.
 //! 2. The numbers of a chunk are not below its `start`, and all below that of the next one.
-//! 3. Of the bytes and of the entries that a chunk keeps a quarter at least is of messages in it.
+//! 3. Of the bytes and of the entries that a chunk keeps a quarter at least is of messages in it, but
+//!    for the room that the last one has for more.
 
 use super::Message;
 use std::collections::VecDeque;
@@ -93,10 +94,8 @@ impl Chunks {
         chunk.live -= entry.length;
         if chunk.entries.is_empty() {
             self.chunks.remove(index);
-        } else if chunk.entries.len() * 4 <= chunk.entries.capacity()
-            || chunk.live * 4 < chunk.bytes.len()
-        {
-            chunk.repack();
+        } else {
+            chunk.tidy();
         }
         true
     }
@@ -143,16 +142,20 @@ impl Chunk {
         }
     }
 
-    /// Gives back what messages that are gone have left.
-    fn repack(&mut self) {
-        let mut bytes = Vec::with_capacity(self.live);
-        for entry in &mut self.entries {
-            let offset = bytes.len();
-            bytes.extend_from_slice(&self.bytes[entry.offset..entry.offset + entry.length]);
-            entry.offset = offset;
+    /// Gives back what messages that are gone have left, once it is three quarters.
+    fn tidy(&mut self) {
+        if self.entries.len() * 4 <= self.entries.capacity() {
+            self.entries.shrink_to_fit();
         }
-        self.bytes = bytes;
-        self.entries.shrink_to_fit();
+        if self.live * 4 < self.bytes.len() {
+            let mut bytes = Vec::with_capacity(self.live);
+            for entry in &mut self.entries {
+                let offset = bytes.len();
+                bytes.extend_from_slice(&self.bytes[entry.offset..entry.offset + entry.length]);
+                entry.offset = offset;
+            }
+            self.bytes = bytes;
+        }
     }
 }
 
