@@ -1,16 +1,17 @@
 //! Messages in memory, in the order of their numbers.
 //!
-//! A row of chunks, each with the bodies of its messages one behind the other. Numbers only grow,
-//! so a new message goes behind the last one and the oldest is the first, both without a search and
-//! most often without a call of the allocator. One in the middle is searched for.
+//! A map of chunks, each with the bodies of its messages one behind the other. Numbers only grow,
+//! so a new message goes behind the last one and the oldest is the first: in a long queue neither
+//! takes a search nor, most often, a call of the allocator. One in the middle is searched for.
 //!
 //! 1. A chunk has one message at least and `CHUNK` at the most, sorted by number.
-//! 2. The numbers of a chunk are not below its `start`, and all below that of the next one.
-//! 3. Of the bytes and of the entries that a chunk keeps a quarter at least is of messages in it, but
-//!    for the room that the last one has for more.
+//! 2. The numbers of a chunk are not below its key in the map, and all below the next key.
+//! 3. Of the entries that a chunk keeps a quarter at least is in use, and of the bytes half; the
+//!    last one may have room for more.
 
 use super::Message;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// The most messages of a chunk.
 const CHUNK: usize = 64;
@@ -21,12 +22,12 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// Messages, each with its own number.
 #[derive(Default)]
 pub(super) struct Chunks {
-    chunks: VecDeque<Chunk>,
+    chunks: BTreeMap<u64, Chunk>,
     len: usize,
 }
 
+#[derive(Default)]
 struct Chunk {
-    start: u64,
     entries: VecDeque<Entry>,
     /// The bodies of the entries, and of messages that are gone.
     bytes: Vec<u8>,
@@ -51,69 +52,82 @@ impl Chunks {
 
     /// Adds a message, whose number is larger than any that was here before.
     pub(super) fn push(&mut self, message: Message<'_>) {
+        debug_assert!(self.next(message.sequence).is_none(), "{} again", message.sequence);
         self.len += 1;
-        match self.chunks.back_mut() {
-            Some(last) if !last.is_full() => last.push(message),
+        match self.chunks.last_entry() {
+            Some(last) if !last.get().is_full() => last.into_mut().push(message),
             last => {
                 // What comes takes most often as much as what came; the first chunk grows with what
                 // is in it, as most queues are short.
-                let mut next = Chunk::new(message.sequence);
-                if let Some(last) = last {
+                let mut next = Chunk::default();
+                if let Some(last) = last.map(|last| last.into_mut()) {
                     last.bytes.shrink_to_fit();
-                    next.bytes.reserve(last.bytes.len().min(CHUNK_BYTES));
-                    next.entries.reserve(CHUNK);
+                    last.entries.shrink_to_fit();
+                    next.bytes.reserve(last.bytes.len().min(CHUNK_BYTES).max(message.body.len()));
+                    next.entries.reserve(last.entries.len());
                 }
                 next.push(message);
-                self.chunks.push_back(next);
+                self.chunks.insert(message.sequence, next);
             }
         }
     }
 
     /// The message with the lowest number from `from` on.
     pub(super) fn next(&self, from: u64) -> Option<Message<'_>> {
-        let index = self.chunk_of(from);
-        let chunk = self.chunks.get(index)?;
+        let (start, chunk) = self.chunk_of(from)?;
         let place = chunk.place_of(from).unwrap_or_else(|place| place);
         // Where all of a chunk is before `from`, it is the first of the one behind.
-        chunk.message(place).or_else(|| self.chunks.get(index + 1)?.message(0))
+        chunk.message(place).or_else(|| {
+            let (_, behind) = self.chunks.range((Excluded(start), Unbounded)).next()?;
+            behind.message(0)
+        })
     }
 
     /// The message with this number.
     pub(super) fn get(&self, number: u64) -> Option<Message<'_>> {
-        let chunk = self.chunks.get(self.chunk_of(number))?;
+        let (_, chunk) = self.chunk_of(number)?;
         chunk.message(chunk.place_of(number).ok()?)
     }
 
     /// Takes the message with this number out; false: there is none.
     pub(super) fn remove(&mut self, number: u64) -> bool {
-        let index = self.chunk_of(number);
-        let Some(chunk) = self.chunks.get_mut(index) else { return false };
+        let start = self.chunk_of(number).map(|(start, _)| start);
+        let Some((start, chunk)) =
+            start.and_then(|start| Some((start, self.chunks.get_mut(&start)?)))
+        else {
+            return false;
+        };
         let place = chunk.place_of(number).ok();
         let Some(entry) = place.and_then(|place| chunk.entries.remove(place)) else { return false };
         self.len -= 1;
         chunk.live -= entry.length;
         if chunk.entries.is_empty() {
-            self.chunks.remove(index);
+            self.chunks.remove(&start);
         } else {
             chunk.tidy();
         }
         true
     }
 
-    /// The chunk where this number would be, which is most often the first.
-    fn chunk_of(&self, number: u64) -> usize {
-        if self.chunks.get(1).is_none_or(|second| number < second.start) {
-            return 0;
+    /// Gives back the room that is kept for more messages.
+    pub(super) fn rest(&mut self) {
+        if let Some(mut last) = self.chunks.last_entry() {
+            last.get_mut().bytes.shrink_to_fit();
+            last.get_mut().entries.shrink_to_fit();
         }
-        self.chunks.partition_point(|chunk| chunk.start <= number).saturating_sub(1)
+    }
+
+    /// The chunk where this number would be, which is most often the first, and its key.
+    fn chunk_of(&self, number: u64) -> Option<(u64, &Chunk)> {
+        let (start, first) = self.chunks.first_key_value()?;
+        if first.entries.back().is_some_and(|last| number <= last.number) {
+            return Some((*start, first));
+        }
+        self.chunks.range(..=number).next_back().map(|(start, chunk)| (*start, chunk))
     }
 }
 
 impl Chunk {
-    fn new(start: u64) -> Chunk {
-        Chunk { start, entries: VecDeque::new(), bytes: Vec::new(), live: 0 }
-    }
-
     fn is_full(&self) -> bool {
         self.entries.len() >= CHUNK || self.bytes.len() >= CHUNK_BYTES
     }
@@ -142,12 +156,12 @@ impl Chunk {
         }
     }
 
-    /// Gives back what messages that are gone have left, once it is three quarters.
+    /// Gives back what messages that are gone have left, once that is much.
     fn tidy(&mut self) {
-        if self.entries.len() * 4 <= self.entries.capacity() {
+        if self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to_fit();
         }
-        if self.live * 4 < self.bytes.len() {
+        if self.live * 2 < self.bytes.len() {
             let mut bytes = Vec::with_capacity(self.live);
             for entry in &mut self.entries {
                 let offset = bytes.len();
@@ -206,15 +220,16 @@ mod tests {
     /// The invariants, and that a chunk behind which there is another keeps no room for more.
     fn check(messages: &Chunks) {
         let mut end = u64::MAX;
-        for (behind, chunk) in messages.chunks.iter().rev().enumerate() {
+        for (behind, (start, chunk)) in messages.chunks.iter().rev().enumerate() {
             let numbers = || chunk.entries.iter().map(|entry| entry.number);
             assert!((1..=CHUNK).contains(&chunk.entries.len()));
-            assert!(numbers().is_sorted() && numbers().all(|it| (chunk.start..end).contains(&it)));
+            assert!(numbers().is_sorted() && numbers().all(|it| (*start..end).contains(&it)));
             let last = chunk.entries.back().map_or(0, |entry| entry.offset);
             assert!(last < CHUNK_BYTES, "a message behind {last} bytes");
-            assert!(chunk.live * 4 >= chunk.bytes.len());
+            assert!(chunk.live * 2 >= chunk.bytes.len());
             assert!(behind == 0 || chunk.bytes.capacity() == chunk.bytes.len());
-            end = chunk.start;
+            assert!(behind == 0 || chunk.entries.len() * 4 >= chunk.entries.capacity());
+            end = *start;
         }
     }
 
@@ -224,7 +239,7 @@ mod tests {
         let count = 100 * CHUNK as u64;
         (0..count).for_each(|number| messages.push(message(number, &[7; 100])));
         let room = |messages: &Chunks| -> (usize, usize) {
-            let chunks = messages.chunks.iter();
+            let chunks = messages.chunks.values();
             chunks.fold((0, 0), |(entries, bytes), chunk| {
                 (entries + chunk.entries.capacity(), bytes + chunk.bytes.capacity())
             })
@@ -236,7 +251,27 @@ mod tests {
         }
         assert_eq!(messages.len(), 100);
         let (entries, bytes) = room(&messages);
-        assert!(entries <= 400 && bytes <= 100 * 400, "{entries}, {bytes}");
+        assert!(entries <= 400 && bytes <= 100 * 200, "{entries}, {bytes}");
+    }
+
+    #[test]
+    fn a_queue_at_rest_keeps_no_room_for_more() {
+        let mut messages = Chunks::default();
+        (0..2 * CHUNK as u64 + 1).for_each(|number| messages.push(message(number, &[7; 100])));
+        messages.rest();
+        let last = messages.chunks.values().last().unwrap();
+        assert_eq!((last.entries.capacity(), last.bytes.capacity()), (1, 100));
+    }
+
+    #[test]
+    fn the_bytes_stay_where_they_are_when_little_of_them_is_gone() {
+        let mut messages = Chunks::default();
+        (0..40).for_each(|number| messages.push(message(number, b"")));
+        messages.push(message(40, &[7; 1 << 20]));
+        let place = |messages: &Chunks| messages.get(40).map(|message| message.body.as_ptr());
+        let before = place(&messages);
+        assert!((0..40).all(|number| messages.remove(number)));
+        assert_eq!(place(&messages), before);
     }
 
     #[test]
@@ -245,7 +280,7 @@ mod tests {
         let bodies = (0..20).map(|number| if number == 9 { vec![7; 1 << 20] } else { vec![7; 10] });
         bodies.enumerate().for_each(|(number, body)| messages.push(message(number as u64, &body)));
         assert!(messages.remove(9));
-        let bytes: usize = messages.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum();
+        let bytes: usize = messages.chunks.values().map(|chunk| chunk.bytes.capacity()).sum();
         assert!(bytes < 2 * CHUNK_BYTES, "{bytes}");
     }
 }

@@ -138,6 +138,10 @@ impl MessageStore for MemoryStore {
         self.index.expect(hash);
     }
 
+    fn rest(&mut self) {
+        self.messages.rest();
+    }
+
     fn discard(&mut self) -> Result<(), QueueError> {
         Ok(())
     }

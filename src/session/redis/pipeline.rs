@@ -9,7 +9,7 @@ use crate::protocol::resp::{Arguments, FramingError, Limits, parse};
 /// A client's bytes, and the request in them that is next.
 pub(super) struct Pipeline<'a> {
     input: &'a [u8],
-    /// Of the request at `consumed`, and of the one behind it.
+    /// Of the request at `consumed`, and of the one behind it where that was looked for.
     arguments: &'a mut [Arguments; 2],
     limits: &'a Limits,
     consumed: usize,
@@ -20,7 +20,7 @@ pub(super) struct Pipeline<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    /// `arguments` carry on from what earlier bytes of the next two requests gave.
+    /// `arguments` carry on from what earlier bytes of the next request gave.
     pub fn new(
         input: &'a [u8],
         arguments: &'a mut [Arguments; 2],
@@ -39,7 +39,8 @@ impl<'a> Pipeline<'a> {
         Some(Args::new(rest.get(..*consumed).unwrap_or_default(), arguments))
     }
 
-    /// The request behind the one that `next` has answered; None: it is not whole.
+    /// The request behind the one that `next` has answered, which is to be `done` before the
+    /// pipeline goes; None: it is not whole.
     pub fn behind(&mut self) -> Option<Args<'_>> {
         let Some(Ok(Parsed::Complete { consumed })) = &self.found else { return None };
         let rest = self.input.get(self.consumed + consumed..).unwrap_or_default();

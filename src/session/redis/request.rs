@@ -47,7 +47,7 @@ impl<'a> Args<'a> {
         (first..self.len()).map(move |index| self.get(index))
     }
 
-    /// True where word `index` is `word`, in capitals or not; `word` itself has none.
+    /// True where word `index` is `word`, in capitals or not; `word` is in small letters.
     pub fn is(self, index: usize, word: &str) -> bool {
         debug_assert!(!word.bytes().any(|byte| byte.is_ascii_uppercase()), "{word} has capitals");
         self.get(index).iter().map(u8::to_ascii_lowercase).eq(word.bytes())
