@@ -39,8 +39,7 @@ impl<'a> Pipeline<'a> {
         Some(Args::new(rest.get(..*consumed).unwrap_or_default(), arguments))
     }
 
-    /// The request behind the one that `next` has answered, which is to be `done` before the
-    /// pipeline goes; None: it is not whole.
+    /// The request behind the one that `next` has answered; None: it is not whole.
     pub fn behind(&mut self) -> Option<Args<'_>> {
         let Some(Ok(Parsed::Complete { consumed })) = &self.found else { return None };
         let rest = self.input.get(self.consumed + consumed..).unwrap_or_default();
@@ -49,9 +48,10 @@ impl<'a> Pipeline<'a> {
         }
         let arguments = &mut self.arguments[1];
         if self.found_behind.is_none() {
+            // What an earlier look has left was found in other bytes.
+            arguments.clear();
             // An error is found again when the request is the next one.
-            self.found_behind =
-                parse(rest, arguments, self.limits).inspect_err(|_| arguments.clear()).ok();
+            self.found_behind = parse(rest, arguments, self.limits).ok();
         }
         let Some(Parsed::Complete { consumed }) = &self.found_behind else { return None };
         Some(Args::new(rest.get(..*consumed).unwrap_or_default(), arguments))
@@ -127,6 +127,20 @@ mod tests {
             pipeline.done();
             assert_eq!(words(pipeline.next()), Some(b"b".into()));
             assert_eq!(words(pipeline.behind()), None, "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_a_look_behind_has_left_is_not_taken_for_other_bytes() {
+        for left in ["*2\r\n$1\r\nx\r\n", "*1\r\n$x"] {
+            let input = format!("a\r\n{left}");
+            let mut arguments = Default::default();
+            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS);
+            assert_eq!(words(pipeline.next()), Some(b"a".into()));
+            assert_eq!(words(pipeline.behind()), None);
+            let mut pipeline = Pipeline::new(b"a\r\nb c\r\n", &mut arguments, &LIMITS);
+            assert_eq!(words(pipeline.next()), Some(b"a".into()));
+            assert_eq!(words(pipeline.behind()), Some(b"bc".into()), "after {left:?}");
         }
     }
 }
