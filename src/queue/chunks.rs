@@ -2,12 +2,15 @@
 //!
 //! A map of chunks, each with the bodies of its messages one behind the other. Numbers only grow,
 //! so a new message goes behind the last one and the oldest is the first: in a long queue neither
-//! takes a search nor, most often, a call of the allocator. One in the middle is searched for.
+//! is looked for among single messages nor, most often, asks the allocator for anything. What is
+//! taken out between others leaves chunks with little in them, which are put together.
 //!
 //! 1. A chunk has one message at least and `CHUNK` at the most, sorted by number.
 //! 2. The numbers of a chunk are not below its key in the map, and all below the next key.
-//! 3. Of the entries that a chunk keeps a quarter at least is in use, and of the bytes half; the
-//!    last one may have room for more.
+//! 3. Of the entries and of the bytes that a chunk keeps half at least are in use; the last one may
+//!    have room for more.
+//! 4. Two neighbours, the first chunk aside, have more than three quarters of the messages or of
+//!    the bytes that make a chunk full.
 
 use super::Message;
 use std::collections::{BTreeMap, VecDeque};
@@ -91,22 +94,39 @@ impl Chunks {
 
     /// Takes the message with this number out; false: there is none.
     pub(super) fn remove(&mut self, number: u64) -> bool {
-        let start = self.chunk_of(number).map(|(start, _)| start);
-        let Some((start, chunk)) =
-            start.and_then(|start| Some((start, self.chunks.get_mut(&start)?)))
-        else {
-            return false;
-        };
+        let Some((start, _)) = self.chunk_of(number) else { return false };
+        let Some(chunk) = self.chunks.get_mut(&start) else { return false };
         let place = chunk.place_of(number).ok();
         let Some(entry) = place.and_then(|place| chunk.entries.remove(place)) else { return false };
         self.len -= 1;
         chunk.live -= entry.length;
+        chunk.tidy();
         if chunk.entries.is_empty() {
             self.chunks.remove(&start);
-        } else {
-            chunk.tidy();
+            if self.chunks.len() == 1 {
+                self.rest();
+            }
+        }
+        // Each pop leaves less in the first one, which will soon be gone.
+        if let Some((&before, _)) = self.chunks.range(..start).next_back() {
+            self.join(start);
+            self.join(before);
         }
         true
+    }
+
+    /// Puts the chunk with this key and the one behind it into one, if that is far from full.
+    fn join(&mut self, start: u64) {
+        let Some(chunk) = self.chunks.get(&start) else { return };
+        let behind = self.chunks.range((Excluded(start), Unbounded)).next();
+        let Some((&next, _)) = behind.filter(|(_, behind)| chunk.has_room_for(behind)) else {
+            return;
+        };
+        if let Some(behind) = self.chunks.remove(&next)
+            && let Some(chunk) = self.chunks.get_mut(&start)
+        {
+            chunk.append(&behind);
+        }
     }
 
     /// Gives back the room that is kept for more messages.
@@ -115,6 +135,15 @@ impl Chunks {
             last.get_mut().bytes.shrink_to_fit();
             last.get_mut().entries.shrink_to_fit();
         }
+    }
+
+    /// Entries and bytes that there is room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> (usize, usize) {
+        let chunks = self.chunks.values();
+        chunks.fold((0, 0), |(entries, bytes), chunk| {
+            (entries + chunk.entries.capacity(), bytes + chunk.bytes.capacity())
+        })
     }
 
     /// The chunk where this number would be, which is most often the first, and its key.
@@ -129,7 +158,7 @@ impl Chunks {
 
 impl Chunk {
     fn is_full(&self) -> bool {
-        self.entries.len() >= CHUNK || self.bytes.len() >= CHUNK_BYTES
+        self.entries.len() >= CHUNK || self.live >= CHUNK_BYTES
     }
 
     fn push(&mut self, message: Message<'_>) {
@@ -138,6 +167,21 @@ impl Chunk {
         self.bytes.extend_from_slice(body);
         self.live += length;
         self.entries.push_back(Entry { number, pushed_ms, expires_ms, flags, offset, length });
+    }
+
+    /// Whether both together are three quarters of a chunk at the most, so that it takes more than
+    /// one push to make it full again.
+    fn has_room_for(&self, other: &Chunk) -> bool {
+        self.entries.len() + other.entries.len() <= CHUNK / 4 * 3
+            && self.live + other.live <= CHUNK_BYTES / 4 * 3
+    }
+
+    fn append(&mut self, other: &Chunk) {
+        self.bytes.reserve_exact(other.live);
+        self.entries.reserve_exact(other.entries.len());
+        (0..other.entries.len()).filter_map(|place| other.message(place)).for_each(|message| {
+            self.push(message);
+        });
     }
 
     fn message(&self, place: usize) -> Option<Message<'_>> {
@@ -156,9 +200,9 @@ impl Chunk {
         }
     }
 
-    /// Gives back what messages that are gone have left, once that is much.
+    /// Gives back what messages that are gone have left, once it is half.
     fn tidy(&mut self) {
-        if self.entries.len() * 4 < self.entries.capacity() {
+        if self.entries.len() * 2 < self.entries.capacity() {
             self.entries.shrink_to_fit();
         }
         if self.live * 2 < self.bytes.len() {
@@ -177,7 +221,6 @@ impl Chunk {
 mod tests {
     use super::*;
     use crate::random::Random;
-    use std::collections::BTreeMap;
 
     fn message(number: u64, body: &[u8]) -> Message<'_> {
         let (pushed_ms, expires_ms, flags) = (number + 1, number + 2, number as u32 + 3);
@@ -193,7 +236,8 @@ mod tests {
             let wants_more = step / 10_000 % 2 == 0;
             if random.below(10) < if wants_more { 7 } else { 3 } {
                 last += 1 + random.below(3);
-                let most = if random.below(50) == 0 { 3 * CHUNK_BYTES as u64 } else { 200 };
+                let usual = if step < 20_000 { 200 } else { 2000 };
+                let most = if random.below(50) == 0 { 3 * CHUNK_BYTES as u64 } else { usual };
                 let body = vec![last as u8; random.below(most) as usize];
                 messages.push(message(last, &body));
                 model.insert(last, body);
@@ -224,43 +268,73 @@ mod tests {
             let numbers = || chunk.entries.iter().map(|entry| entry.number);
             assert!((1..=CHUNK).contains(&chunk.entries.len()));
             assert!(numbers().is_sorted() && numbers().all(|it| (*start..end).contains(&it)));
-            let last = chunk.entries.back().map_or(0, |entry| entry.offset);
-            assert!(last < CHUNK_BYTES, "a message behind {last} bytes");
+            let last = chunk.entries.back().map_or(0, |entry| entry.length);
+            assert!(chunk.live - last < CHUNK_BYTES, "{last} bytes in a full chunk");
             assert!(chunk.live * 2 >= chunk.bytes.len());
             assert!(behind == 0 || chunk.bytes.capacity() == chunk.bytes.len());
-            assert!(behind == 0 || chunk.entries.len() * 4 >= chunk.entries.capacity());
+            assert!(behind == 0 || chunk.entries.len() * 2 >= chunk.entries.capacity());
             end = *start;
+        }
+        let chunks: Vec<&Chunk> = messages.chunks.values().skip(1).collect();
+        for pair in chunks.windows(2) {
+            let sum = |of: fn(&Chunk) -> usize| of(pair[0]) + of(pair[1]);
+            let (count, live) = (sum(|chunk| chunk.entries.len()), sum(|chunk| chunk.live));
+            assert!(
+                count > CHUNK / 4 * 3 || live > CHUNK_BYTES / 4 * 3,
+                "{count} messages, {live} bytes"
+            );
         }
     }
 
     #[test]
     fn what_is_gone_takes_little_room() {
-        let mut messages = Chunks::default();
-        let count = 100 * CHUNK as u64;
-        (0..count).for_each(|number| messages.push(message(number, &[7; 100])));
-        let room = |messages: &Chunks| -> (usize, usize) {
-            let chunks = messages.chunks.values();
-            chunks.fold((0, 0), |(entries, bytes), chunk| {
-                (entries + chunk.entries.capacity(), bytes + chunk.bytes.capacity())
-            })
-        };
-        let (entries, bytes) = room(&messages);
-        assert!(entries <= count as usize && bytes <= count as usize * 101, "{entries}, {bytes}");
-        for number in (0..count).filter(|number| number % CHUNK as u64 != 7) {
-            assert!(messages.remove(number));
+        for (kept, length) in [(1, 1), (16, 1), (25, 1), (40, 1), (1, 1000), (16, 1000)] {
+            // In each order the chunk that gets smaller has another neighbour with little in it.
+            for is_backward in [false, true] {
+                let mut messages = Chunks::default();
+                let (count, body) = (100 * CHUNK, vec![7; length]);
+                (0..count).for_each(|number| messages.push(message(number as u64, &body)));
+                messages.rest();
+                assert_eq!(messages.room(), (count, count * length));
+                let is_gone = |number: &usize| number * kept % CHUNK >= kept;
+                let mut gone: Vec<usize> = (0..count).filter(is_gone).collect();
+                if is_backward {
+                    gone.reverse();
+                }
+                assert!(gone.iter().all(|number| messages.remove(*number as u64)));
+                let left = messages.len();
+                assert_eq!(left, 100 * kept);
+                check(&messages);
+                let (entries, bytes) = messages.room();
+                // Room for 64 where 40 are left is the most of all these.
+                assert!(
+                    entries * 40 <= left * 64 && bytes <= left * length * 2,
+                    "{entries}, {bytes}"
+                );
+            }
         }
-        assert_eq!(messages.len(), 100);
-        let (entries, bytes) = room(&messages);
-        assert!(entries <= 400 && bytes <= 100 * 200, "{entries}, {bytes}");
     }
 
     #[test]
-    fn a_queue_at_rest_keeps_no_room_for_more() {
+    fn what_is_gone_does_not_make_a_chunk_full() {
         let mut messages = Chunks::default();
-        (0..2 * CHUNK as u64 + 1).for_each(|number| messages.push(message(number, &[7; 100])));
-        messages.rest();
-        let last = messages.chunks.values().last().unwrap();
-        assert_eq!((last.entries.capacity(), last.bytes.capacity()), (1, 100));
+        (0..CHUNK as u64).for_each(|number| messages.push(message(number, b"")));
+        (100..116).for_each(|number| messages.push(message(number, &[7; 1000])));
+        assert!((105..112).all(|number| messages.remove(number)));
+        (116..118).for_each(|number| messages.push(message(number, &[7; 1000])));
+        check(&messages);
+    }
+
+    #[test]
+    fn what_is_left_of_a_long_queue_keeps_no_room_for_more() {
+        for (count, length) in [(2 * CHUNK as u64 + 1, 100), (20, CHUNK_BYTES)] {
+            let mut messages = Chunks::default();
+            (0..count - 1).for_each(|number| messages.push(message(number, &vec![7; length])));
+            messages.push(message(count - 1, b"last"));
+            assert!((0..count - 1).all(|number| messages.remove(number)));
+            let (entries, bytes) = messages.room();
+            assert!(entries <= 2 && bytes <= 200, "{entries}, {bytes}");
+        }
     }
 
     #[test]
@@ -280,7 +354,7 @@ mod tests {
         let bodies = (0..20).map(|number| if number == 9 { vec![7; 1 << 20] } else { vec![7; 10] });
         bodies.enumerate().for_each(|(number, body)| messages.push(message(number as u64, &body)));
         assert!(messages.remove(9));
-        let bytes: usize = messages.chunks.values().map(|chunk| chunk.bytes.capacity()).sum();
+        let (_, bytes) = messages.room();
         assert!(bytes < 2 * CHUNK_BYTES, "{bytes}");
     }
 }

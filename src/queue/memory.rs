@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a message costs beside its body, in bytes: its entry here and in the index, and the
 /// allocator's own. Measured over ten million messages of 100 bytes. Not counted is what removed
-/// ones have left behind: at most as many bytes as those around them have.
+/// ones have left between others, and what a queue in use keeps for the next ones.
 const OVERHEAD: u64 = 80;
 
 /// Makes stores that share one limit of memory.
@@ -35,14 +35,7 @@ impl Backing for MemoryBacking {
     }
 
     fn create(&self, _name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
-        Ok(Box::new(MemoryStore {
-            messages: Chunks::default(),
-            index: Index::default(),
-            hash_key: random_hash_key(),
-            next_sequence: 1,
-            bytes: 0,
-            budget: Arc::clone(&self.budget),
-        }))
+        Ok(Box::new(MemoryStore::new(Arc::clone(&self.budget))))
     }
 
     fn statistics(&self) -> Vec<(&'static str, u64)> {
@@ -61,6 +54,19 @@ struct MemoryStore {
     next_sequence: u64,
     bytes: u64,
     budget: Arc<Budget>,
+}
+
+impl MemoryStore {
+    fn new(budget: Arc<Budget>) -> MemoryStore {
+        MemoryStore {
+            messages: Chunks::default(),
+            index: Index::default(),
+            hash_key: random_hash_key(),
+            next_sequence: 1,
+            bytes: 0,
+            budget,
+        }
+    }
 }
 
 fn placed(message: Message<'_>) -> (Place, Message<'_>) {
@@ -151,5 +157,25 @@ impl MessageStore for MemoryStore {
 impl Drop for MemoryStore {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.len() * OVERHEAD + self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_at_rest_keeps_no_room_for_more() {
+        let budget = Arc::new(Budget { used: AtomicU64::new(0), limit: 1 << 20 });
+        let mut store = MemoryStore::new(Arc::clone(&budget));
+        for number in 0..129_u32 {
+            let body = &[&number.to_le_bytes()[..], &[7; 96]].concat();
+            store.push(&NewMessage { body, flags: 0, expires_ms: 0 }, None, 1).unwrap();
+        }
+        assert!(store.messages.room() > (129, 129 * 100));
+        store.rest();
+        assert_eq!(store.messages.room(), (129, 129 * 100));
+        drop(store);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 }
