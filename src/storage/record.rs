@@ -6,6 +6,7 @@
 
 use super::layout::*;
 use super::message::Message;
+use std::sync::LazyLock;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,8 +169,14 @@ impl Fault {
     }
 }
 
+/// What no record starts with.
+const BLANK: [u8; RECORD_COMMON] = [0; RECORD_COMMON];
+
+/// One of nothing, to be cloned: to make one asks for the processor's features each time.
+static HASHER: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
+
 fn checksum(position: u64, record: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = HASHER.clone();
     hasher.update(&position.to_le_bytes());
     hasher.update(&record[RECORD_LENGTH..]);
     hasher.finalize()
@@ -196,11 +203,11 @@ pub fn reread(bytes: &[u8]) -> Verdict<'_> {
         let is_blank = bytes.iter().all(|byte| *byte == 0);
         return if is_blank { Verdict::Blank } else { Verdict::Bad(Fault::Length(0)) };
     };
-    if *common == [0; RECORD_COMMON] {
-        return Verdict::Blank;
-    }
     let Some(kind) = Kind::from_byte(common[RECORD_KIND]) else {
-        return Verdict::Bad(Fault::Kind(common[RECORD_KIND]));
+        return match *common {
+            BLANK => Verdict::Blank,
+            _ => Verdict::Bad(Fault::Kind(common[RECORD_KIND])),
+        };
     };
     let length = get_u32(common, RECORD_LENGTH);
     // Widened first: neither sum can overflow.
