@@ -8,7 +8,7 @@ use super::super::footer::{Footer, Sealed, Summary};
 use super::super::index::HashKey;
 use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
 use super::super::log::Log;
-use super::super::record::{Fault, Kind, Verdict, decode};
+use super::super::record::{Fault, Kind, Record, Verdict, decode};
 use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
 use super::super::walk::{Step, Walk};
@@ -16,8 +16,8 @@ use super::files::Files;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Records that are looked at between two changes of the log.
-const SLICE: usize = 4096;
+/// Bytes of records after which it is told how far the reading has come.
+const TOLD: u64 = 1 << 20;
 
 /// What counts of a record while the log is put together.
 #[derive(Clone, Copy)]
@@ -30,21 +30,19 @@ struct Seen {
     size: u64,
 }
 
+impl Seen {
+    fn of(position: u64, record: &Record<'_>) -> Seen {
+        let Record { kind, sequence, durable, origin, .. } = *record;
+        Seen { position, kind, sequence, durable, origin, size: record.size() as u64 }
+    }
+}
+
 /// Bytes that are no record.
 struct Damage {
     position: u64,
     fault: Fault,
     /// Where whole records go on.
     resumes: Option<u64>,
-}
-
-/// A slice of a segment's records.
-struct Slice {
-    seen: Vec<Seen>,
-    /// What is wrong behind them.
-    damage: Option<Damage>,
-    /// Where the next slice starts; None: the segment ends.
-    next: Option<u64>,
 }
 
 /// A log that is being put together.
@@ -60,6 +58,8 @@ pub(super) struct Recovery {
     pub(super) claims: Vec<u64>,
     /// For each segment, from where on the search for records was given up.
     given_up: Vec<u64>,
+    /// For each segment whose records have been read, from where on there are only zeros.
+    pub(super) zeros_from: Vec<Option<u64>>,
     /// The newest segment with a whole record.
     pub(super) with_records: Option<usize>,
     /// Segments whose predecessors have been read to their ends: those before this one.
@@ -94,14 +94,15 @@ pub fn recover(
     let (segments, bad_slots) =
         found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
     let log = Log::over(directory, settings, name, hash_key, segments);
-    let (claims, given_up) = (vec![0; log.segments.len()], vec![u64::MAX; log.segments.len()]);
+    let count = log.segments.len();
     let mut recovery = Recovery {
         log,
         has_key: newest_header.is_some(),
         with_cursor,
         durable: 0,
-        claims,
-        given_up,
+        claims: vec![0; count],
+        given_up: vec![u64::MAX; count],
+        zeros_from: vec![None; count],
         with_records: None,
         entered: 0,
         numbered_to: 0,
@@ -154,9 +155,6 @@ impl Recovery {
     /// Segment `index` has records, none of which counts yet. So the one before it is full, and a
     /// daemon at work may have filled it since it was read: what came is read first.
     fn enter(&mut self, index: usize) -> Result<(), StorageError> {
-        if index < self.entered {
-            return Ok(());
-        }
         if let Some(before) = index.checked_sub(1) {
             let end = self.log.segments[before].records_end;
             if self.is_whole(before, end)? {
@@ -186,31 +184,42 @@ impl Recovery {
 
     /// Reads the records of a segment from `start` on; false: the log was cut in it.
     fn read_records(&mut self, index: usize, start: u64) -> Result<bool, StorageError> {
-        let segment = &self.log.segments[index];
+        // Apart from the log, which changes while its records are read.
+        let segment = self.log.segments[index].sealed()?;
         let data_end = segment.base.saturating_add(segment.data_end());
-        let mut next = Some(start);
-        while let Some(position) = next {
-            let slice = self.slice(index, position, data_end)?;
-            if !slice.seen.is_empty() {
-                self.enter(index)?;
-            }
-            for seen in &slice.seen {
-                self.account(index, seen)?;
-            }
-            next = slice.next;
-            if let Some(damage) = slice.damage {
-                let is_rotten = self.is_rotten(index, &damage)?;
-                if self.is_whole(index, damage.position)? {
-                    // This log is only read: a daemon at work has written the record meanwhile.
-                    next = Some(damage.position);
-                    continue;
+        let walk_from = |position| -> Result<Walk<'_>, StorageError> {
+            Ok(Walk::new(segment.bytes_from(position)?, position).with_zeros_from(data_end))
+        };
+        let (mut walk, mut told) = (walk_from(start)?, start);
+        while let Some(step) = walk.next() {
+            match step {
+                Step::Whole(position, record) => {
+                    if index >= self.entered {
+                        self.enter(index)?;
+                    }
+                    self.account(index, &Seen::of(position, &record))?;
                 }
-                self.report(index, &damage, is_rotten)?;
-                if !is_rotten {
-                    return Ok(false);
+                Step::Damage { position, fault, resumes } => {
+                    let damage = Damage { position, fault, resumes };
+                    let is_rotten = self.is_rotten(index, &damage)?;
+                    if self.is_whole(index, position)? {
+                        // This log is only read: a daemon at work has written the record meanwhile.
+                        walk = walk_from(position)?;
+                        continue;
+                    }
+                    self.report(index, &damage, is_rotten)?;
+                    if !is_rotten {
+                        return Ok(false);
+                    }
                 }
+            }
+            if walk.position() - told >= TOLD {
+                add(&self.log.settings.counters.read_bytes, walk.position() - told);
+                told = walk.position();
             }
         }
+        add(&self.log.settings.counters.read_bytes, walk.position() - told);
+        self.zeros_from[index] = Some(walk.position());
         Ok(true)
     }
 
@@ -264,34 +273,6 @@ impl Recovery {
             self.log.segments[index].records_end = self.last_written(index)?;
         }
         Ok(())
-    }
-
-    fn slice(&self, index: usize, position: u64, data_end: u64) -> Result<Slice, StorageError> {
-        let bytes = self.log.segments[index].bytes_from(position)?;
-        let mut walk = Walk::new(bytes, position).with_zeros_from(data_end);
-        let mut slice = Slice { seen: Vec::new(), damage: None, next: None };
-        for step in walk.by_ref().take(SLICE) {
-            match step {
-                Step::Whole(position, record) => slice.seen.push(Seen {
-                    position,
-                    kind: record.kind,
-                    sequence: record.sequence,
-                    durable: record.durable,
-                    origin: record.origin,
-                    size: record.size() as u64,
-                }),
-                Step::Damage { position, fault, resumes } => {
-                    slice.damage = Some(Damage { position, fault, resumes });
-                    slice.next = resumes;
-                    break;
-                }
-            }
-        }
-        add(&self.log.settings.counters.read_bytes, walk.position() - position);
-        if slice.seen.len() == SLICE {
-            slice.next = Some(walk.position());
-        }
-        Ok(slice)
     }
 
     fn account(&mut self, index: usize, seen: &Seen) -> Result<(), StorageError> {

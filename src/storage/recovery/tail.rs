@@ -229,8 +229,11 @@ impl Recovery {
             let keep =
                 if index == tail { segment.records_end - segment.base } else { SECTOR as u64 };
             let keep = keep.min(segment.size) as usize;
-            let data_end = segment.data_end() as usize;
-            if is_zero(&segment.bytes()?[keep..data_end.max(keep)]) {
+            let zeros_from = match self.zeros_from[index] {
+                Some(position) => (position - segment.base).min(segment.size),
+                None => segment.data_end(),
+            };
+            if is_zero(&segment.bytes()?[keep..keep.max(zeros_from as usize)]) {
                 continue;
             }
             log::debug!("{}: cut at offset {keep}", segment.path.display());
