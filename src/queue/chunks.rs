@@ -2,13 +2,13 @@
 //!
 //! A map of chunks, each with the bodies of its messages one behind the other. Numbers only grow,
 //! so a new message goes behind the last one and the oldest is the first: in a long queue neither
-//! is looked for among single messages nor, most often, asks the allocator for anything. What is
-//! taken out between others leaves chunks with little in them, which are put together.
+//! takes a search among single messages nor, most often, a call of the allocator. What is taken out
+//! between others leaves chunks with little in them, which are put together.
 //!
 //! 1. A chunk has one message at least and `CHUNK` at the most, sorted by number.
 //! 2. The numbers of a chunk are not below its key in the map, and all below the next key.
-//! 3. Of the entries and of the bytes that a chunk keeps half at least are in use; the last one may
-//!    have room for more.
+//! 3. Of the entries and of the bytes that a chunk keeps half at least are in use, but for the room
+//!    of four entries; the last one may have room for more.
 //! 4. Two neighbours, the first chunk aside, have more than three quarters of the messages or of
 //!    the bytes that make a chunk full.
 
@@ -18,6 +18,9 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 /// The most messages of a chunk.
 const CHUNK: usize = 64;
+
+/// Entries that a chunk may keep room for, however few it has.
+const FEW: usize = 4;
 
 /// A chunk with so many bytes of bodies gets no further message.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -169,8 +172,8 @@ impl Chunk {
         self.entries.push_back(Entry { number, pushed_ms, expires_ms, flags, offset, length });
     }
 
-    /// Whether both together are three quarters of a chunk at the most, so that it takes more than
-    /// one push to make it full again.
+    /// Whether both together are three quarters of a chunk at the most, so that a small message
+    /// does not make it full again at once.
     fn has_room_for(&self, other: &Chunk) -> bool {
         self.entries.len() + other.entries.len() <= CHUNK / 4 * 3
             && self.live + other.live <= CHUNK_BYTES / 4 * 3
@@ -203,7 +206,8 @@ impl Chunk {
     /// Gives back what messages that are gone have left, once it is half.
     fn tidy(&mut self) {
         if self.entries.len() * 2 < self.entries.capacity() {
-            self.entries.shrink_to_fit();
+            // The least that it grows to: a queue of a message or two would grow again at once.
+            self.entries.shrink_to(FEW);
         }
         if self.live * 2 < self.bytes.len() {
             let mut bytes = Vec::with_capacity(self.live);
@@ -272,7 +276,8 @@ mod tests {
             assert!(chunk.live - last < CHUNK_BYTES, "{last} bytes in a full chunk");
             assert!(chunk.live * 2 >= chunk.bytes.len());
             assert!(behind == 0 || chunk.bytes.capacity() == chunk.bytes.len());
-            assert!(behind == 0 || chunk.entries.len() * 2 >= chunk.entries.capacity());
+            let most = FEW.max(chunk.entries.len() * 2);
+            assert!(behind == 0 || chunk.entries.capacity() <= most);
             end = *start;
         }
         let chunks: Vec<&Chunk> = messages.chunks.values().skip(1).collect();
@@ -334,6 +339,16 @@ mod tests {
             assert!((0..count - 1).all(|number| messages.remove(number)));
             let (entries, bytes) = messages.room();
             assert!(entries <= 2 && bytes <= 200, "{entries}, {bytes}");
+        }
+    }
+
+    #[test]
+    fn a_queue_of_a_message_or_two_keeps_its_entries() {
+        let mut messages = Chunks::default();
+        for number in 0..9 {
+            messages.push(message(number, b"one of two"));
+            assert!(number == 0 || messages.remove(number - 1));
+            assert_eq!(messages.room().0, FEW);
         }
     }
 
