@@ -126,9 +126,9 @@ impl Segment {
         Segment { is_read_only: true, map: OnceCell::new(), ..self }
     }
 
-    /// The same bytes for whoever only reads them, without the log's lock: nothing is written to
-    /// this segment any more, since it has a successor.
-    pub fn sealed(&self) -> Result<Segment, StorageError> {
+    /// The same bytes for whoever only reads them, without the log. While that is there nothing is
+    /// written to this segment: it has a successor, or the log is being put together.
+    pub fn apart(&self) -> Result<Segment, StorageError> {
         let map = OnceCell::from(self.mapping()?.clone());
         Ok(Segment { path: self.path.clone(), is_read_only: true, map, ..*self })
     }
@@ -321,17 +321,17 @@ impl Segment {
         let mapping = self.mapping()?;
         // SAFETY: the mapping covers `len` bytes and lives as long as `self.map` holds it, which
         // takes `&mut self` to change. In this process only `bytes_mut` writes to it, and
-        // `prepare_syncs` to the file under it. Both take `&mut self` too, and are not called any
-        // more when there is a `sealed` one beside it; `Mapping::sync` and `Mapping::release` only
-        // ask the kernel to write pages out, and to map them anew. The blocks are allocated, so no
-        // access meets a hole. What remains: another program that truncates the file makes an
-        // access past its new end fail with SIGBUS, and one that writes to it changes bytes under
-        // the slice. A segment that is written here has no such program: its directory belongs to
-        // the daemon that holds the lock. One that is only read may have a daemon at work on it,
-        // which never cuts off any of its bytes, but appends and writes the cursor. The language
-        // promises nothing then. What the machine does is to load the bytes of before or of after;
-        // no offset or length from them is used before it is compared with the slice, and a record
-        // counts only with a checksum that fits.
+        // `prepare_syncs` to the file under it. Both take `&mut self` too, and are not called while
+        // there is one `apart` from it; `Mapping::sync` and `Mapping::release` only ask the kernel
+        // to write pages out, and to map them anew. The blocks are allocated, so no access meets a
+        // hole. What remains: another program that truncates the file makes an access past its new
+        // end fail with SIGBUS, and one that writes to it changes bytes under the slice. A segment
+        // that is written here has no such program: its directory belongs to the daemon that holds
+        // the lock. One that is only read may have a daemon at work on it, which never cuts off any
+        // of its bytes, but appends and writes the cursor. The language promises nothing then. What
+        // the machine does is to load the bytes of before or of after; no offset or length from
+        // them is used before it is compared with the slice, and a record counts only with a
+        // checksum that fits.
         Ok(unsafe { std::slice::from_raw_parts(mapping.as_ptr(), mapping.len()) })
     }
 

@@ -36,7 +36,8 @@ pub enum Step<'a> {
 pub struct Walk<'a> {
     bytes: &'a [u8],
     position: u64,
-    /// The number of the last message that was pushed here, once one has been seen.
+    /// The number of the last message that was pushed here, once one has been seen behind the last
+    /// damage.
     last_sequence: Option<u64>,
     /// Records are known to reach to the end of the bytes: zeros before it are damage.
     is_bounded: bool,
@@ -121,6 +122,8 @@ impl<'a> Iterator for Walk<'a> {
         let resumes = self.behind_bad_record().or_else(|| search(self.bytes, position));
         let end = position.saturating_add(self.bytes.len() as u64);
         self.advance_to(resumes.unwrap_or(end));
+        // What was passed over may have held any number.
+        self.last_sequence = None;
         Some(Step::Damage { position, fault, resumes })
     }
 }
@@ -156,12 +159,18 @@ mod tests {
     use crate::storage::record::Kind;
 
     fn log_of(bodies: &[&[u8]], base: u64) -> (Vec<u8>, Vec<u64>) {
-        let (mut bytes, mut positions) = (Vec::new(), Vec::new());
-        for (index, body) in bodies.iter().enumerate() {
+        let records: Vec<_> = bodies.iter().map(|body| (Kind::Message, *body)).collect();
+        log_of_kinds(&records, base)
+    }
+
+    fn log_of_kinds(records: &[(Kind, &[u8])], base: u64) -> (Vec<u8>, Vec<u64>) {
+        let (mut bytes, mut positions, mut sequence) = (Vec::new(), Vec::new(), 0);
+        for (kind, body) in records.iter().copied() {
+            sequence += u64::from(kind == Kind::Message);
             let record = Record {
-                kind: Kind::Message,
+                kind,
                 flags: 0,
-                sequence: index as u64 + 1,
+                sequence,
                 durable: 0,
                 pushed_ms: 1,
                 expires_ms: 0,
@@ -250,6 +259,33 @@ mod tests {
         assert!(matches!(decode(&bytes[inside..], 2560 + inside as u64), Verdict::Whole(_)));
         bytes[64 + 20] ^= 1;
         assert_eq!(sequences(&bytes, 2560), [1, 3]);
+    }
+
+    #[test]
+    fn behind_damage_a_length_is_believed_only_after_another_message() {
+        let inside = 2560 + 64 + 2 * 40 + 56;
+        let (forged, _) = log_of(&[b"forged"], inside);
+        let records = [
+            (Kind::Message, &b"first"[..]),
+            (Kind::Removal, b""),
+            (Kind::Removal, b""),
+            (Kind::Message, &forged),
+            (Kind::Message, b"third"),
+        ];
+        let (mut bytes, positions) = log_of_kinds(&records, 2560);
+        assert_eq!(positions[3] + 56, inside);
+        for damaged in [positions[1], positions[3]] {
+            bytes[(damaged - 2560) as usize + 20] ^= 1;
+        }
+        // From the first message on, and like whoever begins behind the first damage.
+        for start in [positions[0], positions[2]] {
+            let walk = Walk::new(&bytes[(start - 2560) as usize..], start);
+            let resumes = |step| match step {
+                Step::Damage { resumes, .. } => resumes,
+                Step::Whole(..) => None,
+            };
+            assert_eq!(walk.filter_map(resumes).last(), Some(inside));
+        }
     }
 
     #[test]

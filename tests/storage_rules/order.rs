@@ -151,3 +151,23 @@ fn rule_04_bytes_far_behind_the_end_are_zeroed() {
         assert!(bytes[end..].iter().all(|byte| *byte == 0), "{offsets:?} of {size}");
     }
 }
+
+/// A segment that waits for its first record: what a crash has left in its slots, too.
+#[test]
+fn rule_04_bytes_in_a_segment_without_records_are_zeroed() {
+    for offset in [SECTOR + 9, RECORDS - 1, RECORDS + 9] {
+        let mut bench = Bench::new(16 * 1024);
+        bench.push("first");
+        while bench.log.segments().last().unwrap().record_bytes() > 0 {
+            bench.push("message");
+        }
+        let (count, path) =
+            (bench.bodies().len(), bench.log.segments().last().unwrap().path.clone());
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(b"x", offset as u64).unwrap();
+        let mut bench = bench.reopen();
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes[SECTOR..].iter().all(|byte| *byte == 0), "{offset}");
+        assert_eq!(bench.bodies().len(), count);
+    }
+}

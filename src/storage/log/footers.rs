@@ -25,7 +25,7 @@ impl Log {
         segment.footer = FooterState::Written;
         // Opened here: by the time of writing the path may lead to another queue's file.
         let file = OpenOptions::new().write(true).open(&segment.path);
-        let sealed = segment.sealed();
+        let sealed = segment.apart();
         Some(Box::new(move || {
             let (file, sealed) = (file?, sealed.map_err(io::Error::other)?);
             match Footer::of(&sealed, &hash_key).map_err(io::Error::other)? {

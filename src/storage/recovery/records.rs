@@ -58,7 +58,8 @@ pub(super) struct Recovery {
     pub(super) claims: Vec<u64>,
     /// For each segment, from where on the search for records was given up.
     given_up: Vec<u64>,
-    /// For each segment whose records have been read, from where on there are only zeros.
+    /// For each segment whose records have been read to its end, from where on there are only
+    /// zeros; None: it was cut, its footer was read, or nothing of it.
     pub(super) zeros_from: Vec<Option<u64>>,
     /// The newest segment with a whole record.
     pub(super) with_records: Option<usize>,
@@ -184,22 +185,27 @@ impl Recovery {
 
     /// Reads the records of a segment from `start` on; false: the log was cut in it.
     fn read_records(&mut self, index: usize, start: u64) -> Result<bool, StorageError> {
-        // Apart from the log, which changes while its records are read.
-        let segment = self.log.segments[index].sealed()?;
+        // The log changes while they are read.
+        let segment = self.log.segments[index].apart()?;
         let data_end = segment.base.saturating_add(segment.data_end());
         let walk_from = |position| -> Result<Walk<'_>, StorageError> {
             Ok(Walk::new(segment.bytes_from(position)?, position).with_zeros_from(data_end))
         };
         let (mut walk, mut told) = (walk_from(start)?, start);
-        while let Some(step) = walk.next() {
-            match step {
-                Step::Whole(position, record) => {
+        let is_to_end = loop {
+            if walk.position() - told >= TOLD {
+                add(&self.log.settings.counters.read_bytes, walk.position() - told);
+                told = walk.position();
+            }
+            match walk.next() {
+                None => break true,
+                Some(Step::Whole(position, record)) => {
                     if index >= self.entered {
                         self.enter(index)?;
                     }
                     self.account(index, &Seen::of(position, &record))?;
                 }
-                Step::Damage { position, fault, resumes } => {
+                Some(Step::Damage { position, fault, resumes }) => {
                     let damage = Damage { position, fault, resumes };
                     let is_rotten = self.is_rotten(index, &damage)?;
                     if self.is_whole(index, position)? {
@@ -209,18 +215,14 @@ impl Recovery {
                     }
                     self.report(index, &damage, is_rotten)?;
                     if !is_rotten {
-                        return Ok(false);
+                        break false;
                     }
                 }
             }
-            if walk.position() - told >= TOLD {
-                add(&self.log.settings.counters.read_bytes, walk.position() - told);
-                told = walk.position();
-            }
-        }
+        };
         add(&self.log.settings.counters.read_bytes, walk.position() - told);
-        self.zeros_from[index] = Some(walk.position());
-        Ok(true)
+        self.zeros_from[index] = is_to_end.then(|| walk.position());
+        Ok(is_to_end)
     }
 
     /// Reads a segment's footer in place of its records; false: there is none.
