@@ -25,11 +25,11 @@ impl Log {
         segment.footer = FooterState::Written;
         // Opened here: by the time of writing the path may lead to another queue's file.
         let file = OpenOptions::new().write(true).open(&segment.path);
-        let sealed = segment.apart();
+        let apart = segment.apart();
         Some(Box::new(move || {
-            let (file, sealed) = (file?, sealed.map_err(io::Error::other)?);
-            match Footer::of(&sealed, &hash_key).map_err(io::Error::other)? {
-                Some(footer) => footer.write(&file, sealed.base, sealed.size),
+            let (file, segment) = (file?, apart.map_err(io::Error::other)?);
+            match Footer::of(&segment, &hash_key).map_err(io::Error::other)? {
+                Some(footer) => footer.write(&file, segment.base, segment.size),
                 None => Ok(()),
             }
         }))
