@@ -8,6 +8,7 @@ use super::committer::Committer;
 use super::connection::{Connection, Ending};
 use super::daemon::Service;
 use super::outbox::{Broken, Outbox};
+use super::turns::Turns;
 use super::wire::{Socket, Wire};
 use crate::session::Close;
 use log::{debug, error, warn};
@@ -30,6 +31,7 @@ pub(super) struct Reception {
     pub(super) clients: Arc<Clients>,
     pub(super) committer: Arc<Committer>,
     pub(super) pool: ThreadPool,
+    pub(super) turns: Arc<Turns>,
     pub(super) idle_timeout: Option<Duration>,
     /// The last client's number.
     pub(super) last_id: Arc<AtomicU64>,
@@ -68,7 +70,8 @@ fn is_passing(kind: ErrorKind) -> bool {
 
 fn welcome(service: &Arc<Service>, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
     let id = reception.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-    let wire: Arc<dyn Wire> = match Socket::new(stream, reception.idle_timeout) {
+    let turns = Arc::clone(&reception.turns);
+    let wire: Arc<dyn Wire> = match Socket::new(stream, reception.idle_timeout, turns) {
         Ok(socket) => Arc::new(socket),
         Err(error) => return debug!("{}: {peer} is gone: {error}", service.protocol),
     };

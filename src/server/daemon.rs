@@ -3,6 +3,7 @@
 use super::acceptor::{self, Reception};
 use super::clients::Clients;
 use super::committer::Committer;
+use super::turns::Turns;
 use crate::queue::Durability;
 use crate::session::{Session, Statistics};
 use log::{error, info, warn};
@@ -71,6 +72,7 @@ impl Server {
             committer: Arc::clone(&committer),
             pool: pool(limits.max_clients)?,
             idle_timeout: limits.idle_timeout,
+            turns: Arc::new(Turns::new()),
             last_id: Arc::default(),
         };
         let run = Arc::clone(&committer);

@@ -26,6 +26,7 @@ mod outbox;
 pub mod signals;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod wire;
 
 pub use committer::NothingToSync;

@@ -3,12 +3,14 @@
 //! [`Wire`] is what the rest of the server sees of a socket, so that tests put byte vectors in its
 //! place. This file knows bytes and deadlines, and nothing of replies, tickets or sessions.
 
+use super::turns::Turns;
 use crate::session::OUTPUT_PIECE;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use rustix::thread::sched_yield;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// One client's byte stream, shared by the threads that read from it and write to it.
@@ -36,14 +38,21 @@ pub(super) trait Wire: Send + Sync {
 pub(super) struct Socket {
     stream: TcpStream,
     write_timeout: Option<Duration>,
+    turns: Arc<Turns>,
+    /// Reads so far; it may wrap.
+    reads: AtomicU32,
 }
 
 impl Socket {
     /// `write_timeout`: how long a piece of `OUTPUT_PIECE` bytes may take; None: for ever.
-    pub(super) fn new(stream: TcpStream, write_timeout: Option<Duration>) -> io::Result<Socket> {
+    pub(super) fn new(
+        stream: TcpStream,
+        write_timeout: Option<Duration>,
+        turns: Arc<Turns>,
+    ) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(write_timeout)?;
-        Ok(Socket { stream, write_timeout })
+        Ok(Socket { stream, write_timeout, turns, reads: AtomicU32::new(0) })
     }
 
     fn write_piece(&self, bytes: &[u8]) -> io::Result<()> {
@@ -78,13 +87,15 @@ impl Socket {
 
 impl Wire for Socket {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        // While many requests are on their way, the next one of this client is most often there
-        // when the other threads have run, the clients among them: to put a thread to sleep and to
-        // wake it costs more than one more look.
-        sched_yield();
-        match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => sched_yield(),
-            received => return Ok(received?.1),
+        // Only the handler reads.
+        let nth = self.reads.load(Ordering::Relaxed);
+        self.reads.store(nth.wrapping_add(1), Ordering::Relaxed);
+        let look = || match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => None,
+            received => Some(received),
+        };
+        if let Some(received) = self.turns.give(nth, look) {
+            return Ok(received?.1);
         }
         (&self.stream).read(buffer)
     }

@@ -9,6 +9,7 @@ use super::clients::Clients;
 use super::committer::Committer;
 use super::connection::{Connection, Ending};
 use super::outbox::{Condition, Outbox};
+use super::turns::Turns;
 use super::wire::Wire;
 use super::{NothingToSync, lock};
 use crate::queue::{Committed, Durability, Ticket};
@@ -272,6 +273,7 @@ fn reception(durability: Arc<dyn Durability>, idle_timeout: Option<Duration>) ->
         committer: Arc::new(Committer::new(durability)),
         pool: threadpool::ThreadPool::new(1),
         idle_timeout,
+        turns: Arc::new(Turns::new()),
         last_id: Arc::default(),
     }
 }
