@@ -51,6 +51,17 @@ fn timed_syncs() -> io::Result<Vec<Duration>> {
     Ok(times)
 }
 
+/// Keeps each processor busy until the process ends.
+pub fn keep_busy() {
+    for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+}
+
 /// A measurement of who uses the processors, from when it was started.
 pub struct Usage {
     start: Instant,

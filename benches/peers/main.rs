@@ -9,9 +9,9 @@
 //! A full run takes less than ten minutes and writes `benches/RESULTS.md`, unless the machine was
 //! busy with other things; `--short` takes less than one minute and writes nothing. Words after
 //! `--` choose the cases whose titles contain one of them; `--threads N` gives the generator more
-//! than one thread; with `--queue` the shape does the least that a queue must as well, and nothing
-//! is written. Servers are killed and directories removed at the end, also after a failure and
-//! after SIGINT or SIGTERM.
+//! than one thread; with `--queue` the shape does the least that a queue must as well, and with
+//! `--busy` a loop for each processor runs beside the servers; nothing is written then. Servers are
+//! killed and directories removed at the end, also after a failure and after SIGINT or SIGTERM.
 
 use cases::{CASES, Case};
 use getopts::Options;
@@ -45,6 +45,8 @@ struct Wanted {
     effort: Effort,
     /// Whether the shape does the least that a queue must as well.
     queue: bool,
+    /// Whether programs that never sleep run beside the servers.
+    busy: bool,
     /// Parts of titles; none: all cases.
     words: Vec<String>,
 }
@@ -55,13 +57,14 @@ impl Wanted {
         options.optflag("", "short", "");
         options.optopt("", "threads", "", "N");
         options.optflag("", "queue", "");
+        options.optflag("", "busy", "");
         // Cargo adds it.
         options.optflag("", "bench", "");
         let matches = options.parse(std::env::args().skip(1)).map_err(|error| error.to_string())?;
         let threads = matches.opt_get("threads").map_err(|_| "--threads: a number")?.unwrap_or(1);
         let effort = if matches.opt_present("short") { Effort::SHORT } else { Effort::FULL };
-        let queue = matches.opt_present("queue");
-        Ok(Wanted { effort: Effort { threads, ..effort }, queue, words: matches.free })
+        let (queue, busy) = (matches.opt_present("queue"), matches.opt_present("busy"));
+        Ok(Wanted { effort: Effort { threads, ..effort }, queue, busy, words: matches.free })
     }
 
     fn includes(&self, case: &Case) -> bool {
@@ -71,11 +74,14 @@ impl Wanted {
 
     /// Whether the run is one for the record.
     fn is_whole(&self) -> bool {
-        self.effort.tool && !self.queue && self.words.is_empty()
+        self.effort.tool && !self.queue && !self.busy && self.words.is_empty()
     }
 }
 
 fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
+    if wanted.busy {
+        machine::keep_busy();
+    }
     let (start, usage) = (Instant::now(), machine::Usage::start());
     let mut cases = Vec::new();
     for case in CASES.iter().filter(|case| wanted.includes(case)) {
@@ -107,6 +113,9 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
     ));
     if wanted.queue {
         text.push_str("The shape did the least that a queue must as well.\n");
+    }
+    if wanted.busy {
+        text.push_str("A loop for each processor ran beside the servers.\n");
     }
     println!("{text}");
     if !wanted.is_whole() {
