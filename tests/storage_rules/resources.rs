@@ -1,11 +1,13 @@
 //! Rules 7 and 14: what queues and messages cost in disk, memory and open files.
 
+use super::bench::Bench;
 use super::common::{Daemon, command};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
@@ -111,4 +113,25 @@ fn rule_14_memory_is_for_membership_only_and_at_most_24_bytes_a_message() {
     println!("{pushed} bytes after the pushes, {indexed} with the index");
     assert!(indexed > pushed + MESSAGES, "is the index elsewhere?");
     assert!(indexed < 24 * MESSAGES + 2 * MIB, "{indexed} bytes for {MESSAGES} messages");
+}
+
+/// Who waits for an opening is shown how far it is by this.
+#[test]
+fn an_opening_counts_the_bytes_of_all_records() {
+    const MESSAGES: u64 = 1000;
+    let mut bench = Bench::new(16 * 1024);
+    (0..MESSAGES).for_each(|number| bench.push(format!("{number:0100}")));
+    let places = bench.places();
+    let record = places[1].1 - places[0].1;
+    let segments = bench.log.segments().count();
+    bench.sync();
+    let mut footers = 0;
+    while let Some(work) = bench.log.write_footer() {
+        work().unwrap();
+        footers += 1;
+    }
+    assert!(0 < footers && footers < segments, "{footers} footers in {segments} segments");
+    let bench = bench.reopen();
+    let read = bench.directory.counters().read_bytes.load(Ordering::Relaxed);
+    assert_eq!(read, MESSAGES * record);
 }
