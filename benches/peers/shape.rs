@@ -239,7 +239,7 @@ fn make_log(path: &Path) -> io::Result<(File, Log)> {
     Ok((file, Log { bytes, end: RECORDS }))
 }
 
-/// As mqd's handlers read.
+/// As mqd's handlers read while they give their turns.
 fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     sched_yield();
     match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {

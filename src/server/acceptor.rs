@@ -71,7 +71,7 @@ fn is_passing(kind: ErrorKind) -> bool {
 fn welcome(service: &Arc<Service>, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
     let id = reception.last_id.fetch_add(1, Ordering::Relaxed) + 1;
     let turns = Arc::clone(&reception.turns);
-    let wire: Arc<dyn Wire> = match Socket::new(stream, reception.idle_timeout, turns) {
+    let wire: Arc<dyn Wire> = match Socket::new(stream, reception.idle_timeout, turns, id as u32) {
         Ok(socket) => Arc::new(socket),
         Err(error) => return debug!("{}: {peer} is gone: {error}", service.protocol),
     };

@@ -6,15 +6,15 @@
 //! round: a thread that gives its turn to that one has it back a millisecond or more later.
 //!
 //! The system does not say who had a turn, but it shows: where handlers had it, requests were read.
-//! So one read of some is measured, and where turns come back late while little is read, handlers
-//! wait for their clients at once for a while.
+//! So reads are measured now and then, and where turns come back late while little is read,
+//! handlers wait for their clients at once for a while.
 //!
 //! This file knows threads and times, and nothing of sockets.
 
-use super::lock;
 use rustix::thread::sched_yield;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// One of so many reads of a client is measured.
@@ -28,9 +28,10 @@ const JUDGED_FOR: Duration = Duration::from_millis(100);
 /// Turns that come back later than this, in the mean, are late.
 const LATE: Duration = Duration::from_micros(500);
 
-/// Two processors read a request each 5 to 15 us while handlers have them, and each 35 us or more
-/// beside two programs that never sleep.
-const READ_EACH: Duration = Duration::from_micros(25);
+/// Little is read where a processor has this time for each read of a few requests at the most: on
+/// two of them it was 10 to 30 us while handlers had their turns, with 16 requests at once up to
+/// 60, and 65 to 260 us beside two programs that never sleep.
+const READ_EACH: Duration = Duration::from_micros(50);
 
 /// How long handlers keep their turns before they try again.
 const REST: Duration = Duration::from_secs(3);
@@ -42,6 +43,8 @@ pub(super) struct Turns {
     /// Measured reads that have begun. The others are not counted, so that handlers on several
     /// processors do not write to one counter at every read.
     begun: AtomicU64,
+    /// `READ_EACH` for all processors together.
+    read_each: Duration,
     measured: Mutex<Measured>,
 }
 
@@ -60,20 +63,29 @@ impl Measured {
         Measured { since, reads: 0, waited: Duration::ZERO, others: 0 }
     }
 
-    /// None: there is not enough to judge by.
-    fn are_late(&self, now: Instant) -> Option<bool> {
-        if self.reads < JUDGED || now.duration_since(self.since) < JUDGED_FOR {
-            return None;
-        }
+    fn is_enough(&self, now: Instant) -> bool {
+        self.reads >= JUDGED && now.saturating_duration_since(self.since) >= JUDGED_FOR
+    }
+
+    /// Whether turns come back late while the server takes more than `read_each` for a read.
+    fn are_late(&self, read_each: Duration) -> bool {
         let others = u32::try_from(self.others).unwrap_or(u32::MAX).saturating_mul(MEASURED);
-        Some(self.waited / self.reads > LATE && self.waited > READ_EACH.saturating_mul(others))
+        self.waited > LATE * self.reads && self.waited > read_each.saturating_mul(others)
     }
 }
 
 impl Turns {
     pub(super) fn new() -> Turns {
-        let measured = Mutex::new(Measured::since(Instant::now()));
-        Turns { kept: AtomicBool::new(false), begun: AtomicU64::new(0), measured }
+        Turns::on(thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn on(processors: usize) -> Turns {
+        Turns {
+            kept: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            read_each: READ_EACH / u32::try_from(processors).unwrap_or(u32::MAX).max(1),
+            measured: Mutex::new(Measured::since(Instant::now())),
+        }
     }
 
     /// Before a client's `nth` read: lets others run if that is of use, and answers what `look`
@@ -96,23 +108,29 @@ impl Turns {
         found
     }
 
-    /// Adds what was measured from `start` until `now`.
+    /// Adds what was measured from `start` until `now`, unless another handler does that just now:
+    /// to wait for it would be one more turn.
     fn judge(&self, start: Instant, now: Instant, others: u64) {
-        let mut measured = lock(&self.measured);
+        let Ok(mut measured) = self.measured.try_lock() else { return };
+        if self.kept.load(Ordering::Relaxed) {
+            return;
+        }
+        if measured.reads == 0 {
+            measured.since = start;
+        }
         measured.reads += 1;
         measured.waited += now.saturating_duration_since(start);
         measured.others += others;
-        if let Some(are_late) = measured.are_late(now) {
-            self.kept.store(are_late, Ordering::Relaxed);
+        if measured.is_enough(now) {
+            self.kept.store(measured.are_late(self.read_each), Ordering::Relaxed);
             *measured = Measured::since(now);
         }
     }
 
     fn try_again(&self, now: Instant) {
-        let mut measured = lock(&self.measured);
+        let Ok(measured) = self.measured.try_lock() else { return };
         if now.saturating_duration_since(measured.since) > REST {
             self.kept.store(false, Ordering::Relaxed);
-            *measured = Measured::since(now);
         }
     }
 }
@@ -133,16 +151,20 @@ mod tests {
 
     const MILLISECOND: Duration = Duration::from_millis(1);
 
-    /// Whether turns are kept after `count` measured reads, one in 20 ms, each of which took
-    /// `waited` and saw `others` read meanwhile; and when that was.
-    fn after(count: u32, waited: Duration, others: u64) -> (Turns, Instant) {
-        let turns = Turns::new();
-        let mut now = lock(&turns.measured).since;
+    /// Turns after `count` measured reads, one in 20 ms, each of which took `waited` and saw
+    /// `others` measured ones begin; and when that was.
+    fn worked(turns: Turns, count: u32, waited: Duration, others: u64) -> (Turns, Instant) {
+        let mut now = turns.measured.lock().unwrap().since;
         for _ in 0..count {
             now += 20 * MILLISECOND;
             turns.judge(now - waited, now, others);
         }
         (turns, now)
+    }
+
+    /// The same on two processors.
+    fn after(count: u32, waited: Duration, others: u64) -> (Turns, Instant) {
+        worked(Turns::on(2), count, waited, others)
     }
 
     fn are_kept(turns: &Turns) -> bool {
@@ -174,10 +196,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_little_depends_on_how_many_processors_there_are() {
+        let on = |processors, others| {
+            are_kept(&worked(Turns::on(processors), JUDGED, 2 * MILLISECOND, others).0)
+        };
+        assert_eq!((on(1, 2), on(1, 3)), (true, false));
+        assert_eq!((on(8, 19), on(8, 21)), (true, false));
+    }
+
+    #[test]
     fn neither_few_reads_nor_a_short_time_are_judged() {
         assert!(!are_kept(&after(JUDGED - 1, 2 * MILLISECOND, 0).0));
-        let turns = Turns::new();
-        let now = lock(&turns.measured).since + JUDGED_FOR - MILLISECOND;
+        let turns = Turns::on(2);
+        let start = turns.measured.lock().unwrap().since;
+        let now = start + JUDGED_FOR - MILLISECOND;
+        (0..100).for_each(|_| turns.judge(start, now, 0));
+        assert!(!are_kept(&turns));
+    }
+
+    #[test]
+    fn the_time_in_which_nothing_is_read_does_not_count() {
+        let (turns, now) = after(0, MILLISECOND, 0);
+        let now = now + Duration::from_secs(3600);
         (0..100).for_each(|_| turns.judge(now - 2 * MILLISECOND, now, 0));
         assert!(!are_kept(&turns));
     }
@@ -185,11 +225,44 @@ mod tests {
     #[test]
     fn kept_turns_are_given_again_after_the_rest_and_judged_anew() {
         let (turns, now) = after(JUDGED, 2 * MILLISECOND, 0);
+        // These had begun before turns were kept.
+        (0..100).for_each(|_| turns.judge(now, now + REST, 0));
         turns.try_again(now + REST);
         assert!(are_kept(&turns));
-        turns.try_again(now + REST + MILLISECOND);
+        let now = now + REST + MILLISECOND;
+        turns.try_again(now);
         assert!(!are_kept(&turns));
-        turns.judge(now, now + REST + 2 * MILLISECOND, 0);
+        (1..JUDGED).for_each(|nth| turns.judge(now, now + nth * 20 * MILLISECOND, 0));
+        assert!(!are_kept(&turns));
+        turns.judge(now, now + JUDGED * 20 * MILLISECOND, 0);
+        assert!(are_kept(&turns));
+    }
+
+    #[test]
+    fn one_read_of_sixteen_is_measured_with_those_that_begin_meanwhile() {
+        let turns = Turns::on(2);
+        for nth in 0..=2 * MEASURED {
+            let found = turns.give(nth, || {
+                (0..3).for_each(|_| assert_eq!(turns.give(MEASURED, || Some(1)), Some(1)));
+                Some(2)
+            });
+            assert_eq!(found, Some(2));
+        }
+        let measured = turns.measured.lock().unwrap();
+        let outer = u64::from(2 * MEASURED + 1);
+        assert_eq!(u64::from(measured.reads), 3 + 3 * outer);
+        assert_eq!(measured.others, 3 * 3);
+        assert_eq!(turns.begun.load(Ordering::Relaxed), 3 + 3 * outer);
+    }
+
+    #[test]
+    fn only_a_measured_read_ends_the_rest() {
+        let (turns, _) = after(JUDGED, 2 * MILLISECOND, 0);
+        let long_ago = Instant::now().checked_sub(2 * REST).unwrap();
+        turns.measured.lock().unwrap().since = long_ago;
+        assert_eq!(turns.give(1, || Some(7)), None);
+        assert!(are_kept(&turns));
+        assert_eq!(turns.give(MEASURED, || Some(7)), None);
         assert!(!are_kept(&turns));
     }
 

@@ -39,20 +39,23 @@ pub(super) struct Socket {
     stream: TcpStream,
     write_timeout: Option<Duration>,
     turns: Arc<Turns>,
-    /// Reads so far; it may wrap.
-    reads: AtomicU32,
+    /// The number of the next read; it may wrap.
+    next_read: AtomicU32,
 }
 
 impl Socket {
-    /// `write_timeout`: how long a piece of `OUTPUT_PIECE` bytes may take; None: for ever.
+    /// `write_timeout`: how long a piece of `OUTPUT_PIECE` bytes may take; None: for ever. Reads
+    /// are numbered from `first_read` on, another number for each client: the same read of all of
+    /// them would be measured.
     pub(super) fn new(
         stream: TcpStream,
         write_timeout: Option<Duration>,
         turns: Arc<Turns>,
+        first_read: u32,
     ) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(write_timeout)?;
-        Ok(Socket { stream, write_timeout, turns, reads: AtomicU32::new(0) })
+        Ok(Socket { stream, write_timeout, turns, next_read: AtomicU32::new(first_read) })
     }
 
     fn write_piece(&self, bytes: &[u8]) -> io::Result<()> {
@@ -88,8 +91,8 @@ impl Socket {
 impl Wire for Socket {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         // Only the handler reads.
-        let nth = self.reads.load(Ordering::Relaxed);
-        self.reads.store(nth.wrapping_add(1), Ordering::Relaxed);
+        let nth = self.next_read.load(Ordering::Relaxed);
+        self.next_read.store(nth.wrapping_add(1), Ordering::Relaxed);
         let look = || match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN) => None,
             received => Some(received),
