@@ -53,7 +53,7 @@ fn timed_syncs() -> io::Result<Vec<Duration>> {
 
 /// Keeps each processor busy until the process ends.
 pub fn keep_busy() {
-    for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+    for _ in 0..cores() {
         thread::spawn(|| {
             loop {
                 std::hint::spin_loop();

@@ -115,7 +115,9 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
         text.push_str("The shape did the least that a queue must as well.\n");
     }
     if wanted.busy {
-        text.push_str("A loop for each processor ran beside the servers.\n");
+        text.push_str(
+            "A loop for each processor ran beside the servers; the shape yields there too.\n",
+        );
     }
     println!("{text}");
     if !wanted.is_whole() {
