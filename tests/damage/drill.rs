@@ -3,9 +3,9 @@
 
 use super::capture::captured;
 use super::oracle::Expected;
-use super::program;
 use super::random;
 use super::world::{Files, Queue, SEGMENT_SIZE, fast_directory, read_files};
+use super::{opening, program};
 use mq::storage::{DataDirectory, Inspection, Label, Log, NewMessage, StorageError, Weight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,7 +55,7 @@ impl<'a> Case<'a> {
             let start = Instant::now();
             while entry.path().is_dir() {
                 let removed = fs::remove_dir_all(entry.path());
-                assert!(removed.is_ok() || start.elapsed() < program::GUARD, "{removed:?}");
+                assert!(removed.is_ok() || start.elapsed() < opening::GUARD, "{removed:?}");
             }
         }
         for (folder, Folder { files, .. }) in &self.folders {
@@ -195,7 +195,7 @@ fn ensure(is_so: bool, what: impl FnOnce() -> String) -> Result<(), String> {
 }
 
 fn open(root: &Path, is_strict: bool) -> Result<(DataDirectory, Vec<Log>), StorageError> {
-    let directory = program::open(|| DataDirectory::open(root, SEGMENT_SIZE, is_strict))?;
+    let directory = opening::open(|| DataDirectory::open(root, SEGMENT_SIZE, is_strict))?;
     let logs = directory.open_logs()?;
     Ok((directory, logs))
 }

@@ -31,6 +31,8 @@ mod cuts;
 mod drill;
 mod image;
 mod moves;
+#[path = "../common/opening.rs"]
+mod opening;
 mod oracle;
 #[path = "../common/program.rs"]
 mod program;

@@ -1,5 +1,6 @@
 //! Directories to look into, and mq-dump as a process.
 
+use super::opening;
 use mq::storage::{DataDirectory, Log, NewMessage};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -27,7 +28,7 @@ pub const PUSHED_MS: u64 = 1_795_437_001_042;
 
 /// Opens a directory as a daemon does.
 pub fn open(path: &Path) -> DataDirectory {
-    DataDirectory::open(path, SEGMENT_SIZE, true).unwrap()
+    opening::open(|| DataDirectory::open(path, SEGMENT_SIZE, true)).unwrap()
 }
 
 pub fn push(log: &mut Log, body: &[u8], flags: u32) {

@@ -14,6 +14,8 @@ mod export;
 mod import;
 mod list;
 mod messages;
+#[path = "../common/opening.rs"]
+mod opening;
 #[path = "../common/random.rs"]
 mod random;
 mod repair;

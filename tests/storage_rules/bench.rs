@@ -3,7 +3,7 @@
 //! The few offsets that tests need are written here as `storage-format.md` gives them.
 
 pub use super::capture::captured;
-use super::program;
+use super::{opening, program};
 use mq::storage::{DataDirectory, Finding, Inspection, Log, NewMessage, StorageError, Weight};
 use std::collections::BTreeMap;
 use std::fs;
@@ -174,7 +174,7 @@ pub fn open_directory(
     segment_size: u64,
     strict: bool,
 ) -> Result<DataDirectory, StorageError> {
-    program::open(|| DataDirectory::open(root.as_ref(), segment_size, strict))
+    opening::open(|| DataDirectory::open(root.as_ref(), segment_size, strict))
 }
 
 /// Opens a data directory with one queue at the most.

@@ -15,6 +15,8 @@ mod common;
 mod cursor;
 mod damage;
 mod membership;
+#[path = "../common/opening.rs"]
+mod opening;
 mod order;
 #[path = "../common/program.rs"]
 mod program;
