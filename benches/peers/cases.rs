@@ -26,6 +26,17 @@ pub struct Case {
     pub rows: &'static [Row],
 }
 
+/// What is measured beside mqd and its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Third {
+    /// mqd's shape and nothing else.
+    Shape,
+    /// The same with the least that a queue must do.
+    Floor,
+    /// mqd's sessions and queues on one thread.
+    OneThread,
+}
+
 /// One line of the table.
 pub struct Row {
     /// What it is called.
@@ -49,12 +60,15 @@ impl Case {
         format!("{}, {} {clients}{pipeline}", self.name, self.clients)
     }
 
-    /// The server with mqd's shape that is measured beside it, with the work of a queue or without;
-    /// None with memcached's protocol.
-    pub fn shape(&self, queue: bool) -> Option<Program> {
+    /// The third server that is measured; None with memcached's protocol.
+    pub fn third(&self, third: Third) -> Option<Program> {
         let (sync, is_kept) = (self.is_synced(), self.ours != MEMORY);
-        let duties = Duties { file: sync || (queue && is_kept), sync, queue };
-        (self.mqd == Program::MqdRedis).then_some(Program::Shape(duties))
+        let program = match third {
+            Third::Shape => Program::Shape(Duties { file: sync, sync, queue: false }),
+            Third::Floor => Program::Shape(Duties { file: is_kept, sync, queue: true }),
+            Third::OneThread => Program::OneThread,
+        };
+        (self.mqd == Program::MqdRedis).then_some(program)
     }
 
     /// Whether a reply waits for a sync.

@@ -9,11 +9,12 @@
 //! A full run takes less than ten minutes and writes `benches/RESULTS.md`, unless the machine was
 //! busy with other things; `--short` takes less than one minute and writes nothing. Words after
 //! `--` choose the cases whose titles contain one of them; `--threads N` gives the generator more
-//! than one thread; with `--queue` the shape does the least that a queue must as well, and with
-//! `--busy` a loop for each processor runs beside the servers; nothing is written then. Servers are
-//! killed and directories removed at the end, also after a failure and after SIGINT or SIGTERM.
+//! than one thread; with `--queue` the shape does the least that a queue must as well, with
+//! `--one-thread` mqd's sessions and queues on one thread stand in its place, and with `--busy` a
+//! loop for each processor runs beside the servers; nothing is written then. Servers are killed and
+//! directories removed at the end, also after a failure and after SIGINT or SIGTERM.
 
-use cases::{CASES, Case};
+use cases::{CASES, Case, Third};
 use getopts::Options;
 use measure::{Effort, Samples};
 use server::Duties;
@@ -29,6 +30,7 @@ mod cases;
 mod generator;
 mod machine;
 mod measure;
+mod one_thread;
 mod report;
 mod server;
 mod shape;
@@ -43,8 +45,8 @@ const QUIET: f64 = 0.2;
 /// What was asked for.
 struct Wanted {
     effort: Effort,
-    /// Whether the shape does the least that a queue must as well.
-    queue: bool,
+    /// What is measured beside mqd and its peer.
+    third: Third,
     /// Whether programs that never sleep run beside the servers.
     busy: bool,
     /// Parts of titles; none: all cases.
@@ -57,14 +59,21 @@ impl Wanted {
         options.optflag("", "short", "");
         options.optopt("", "threads", "", "N");
         options.optflag("", "queue", "");
+        options.optflag("", "one-thread", "");
         options.optflag("", "busy", "");
         // Cargo adds it.
         options.optflag("", "bench", "");
         let matches = options.parse(std::env::args().skip(1)).map_err(|error| error.to_string())?;
         let threads = matches.opt_get("threads").map_err(|_| "--threads: a number")?.unwrap_or(1);
         let effort = if matches.opt_present("short") { Effort::SHORT } else { Effort::FULL };
-        let (queue, busy) = (matches.opt_present("queue"), matches.opt_present("busy"));
-        Ok(Wanted { effort: Effort { threads, ..effort }, queue, busy, words: matches.free })
+        let third = match (matches.opt_present("queue"), matches.opt_present("one-thread")) {
+            (false, false) => Third::Shape,
+            (true, false) => Third::Floor,
+            (false, true) => Third::OneThread,
+            (true, true) => return Err("--queue or --one-thread, not both".into()),
+        };
+        let (effort, busy) = (Effort { threads, ..effort }, matches.opt_present("busy"));
+        Ok(Wanted { effort, third, busy, words: matches.free })
     }
 
     fn includes(&self, case: &Case) -> bool {
@@ -74,7 +83,8 @@ impl Wanted {
 
     /// Whether the run is one for the record.
     fn is_whole(&self) -> bool {
-        self.effort.tool && !self.queue && !self.busy && self.words.is_empty()
+        let is_plain = self.third == Third::Shape && !self.busy;
+        self.effort.tool && is_plain && self.words.is_empty()
     }
 }
 
@@ -98,7 +108,7 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
             if interrupted.load(Ordering::Relaxed) {
                 return Err("interrupted".into());
             }
-            let measured = measure::round(case, &wanted.effort, wanted.queue, rounds);
+            let measured = measure::round(case, &wanted.effort, wanted.third, rounds);
             samples.push(measured.map_err(|error| format!("{}: {error}", case.title()))?);
         }
         rounds += 1;
@@ -111,9 +121,11 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
         start.elapsed(),
         others * 100.0
     ));
-    if wanted.queue {
-        text.push_str("The shape did the least that a queue must as well.\n");
-    }
+    text.push_str(match wanted.third {
+        Third::Shape => "",
+        Third::Floor => "The shape did the least that a queue must as well.\n",
+        Third::OneThread => "The shape was mqd's sessions and queues on one thread.\n",
+    });
     if wanted.busy {
         text.push_str(
             "A loop for each processor ran beside the servers; the shape yields there too.\n",
@@ -132,10 +144,16 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
     Ok(())
 }
 
-/// Serves as the shape where that is asked for; None: it is not.
-fn serve_as_shape() -> Option<Result<(), String>> {
+/// Serves as one of the servers of our own where that is asked for; None: it is not.
+fn serve() -> Option<Result<(), String>> {
     let mut arguments = std::env::args_os().skip(1);
-    arguments.next().filter(|first| first == server::AS_SHAPE)?;
+    let first = arguments.next()?;
+    if first == server::AS_ONE_THREAD {
+        return Some(one_thread::serve(arguments));
+    }
+    if first != server::AS_SHAPE {
+        return None;
+    }
     let address = arguments.next().unwrap_or_default();
     let path = PathBuf::from(arguments.next().unwrap_or_default());
     let duties: Vec<_> = arguments.map(|name| name.to_string_lossy().into_owned()).collect();
@@ -153,7 +171,7 @@ fn measure() -> Result<(), String> {
 }
 
 fn main() -> ExitCode {
-    match serve_as_shape().unwrap_or_else(measure) {
+    match serve().unwrap_or_else(measure) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("peers: {error}");

@@ -3,7 +3,7 @@
 //! A round fails when a reply is wrong, or when the messages that were popped are not the ones that
 //! were pushed: a server that answers quickly and wrongly is not quick.
 
-use crate::cases::{Case, Row};
+use crate::cases::{Case, Row, Third};
 use crate::generator::{self, Plan, Report, Workload};
 use crate::server::{Memory, Program, Server};
 use crate::tool;
@@ -66,23 +66,23 @@ pub struct Sample {
     pub tool_rate: Option<f64>,
 }
 
-/// mqd's sample, the peer's, and the shape's where there is one.
+/// mqd's sample, the peer's, and the third server's where there is one.
 pub type Trial = Vec<Sample>;
 
 /// For each round, for each row of a case, a trial.
 pub type Samples = Vec<Vec<Trial>>;
 
-/// Measures all rows of `case` once; `queue`: the shape does the least that a queue must. The order
-/// of the servers is another one from round to round, until all orders have been: what one leaves
-/// behind, files to be removed for one, is the next one's burden.
+/// Measures all rows of `case` once. The order of the servers is another one from round to round,
+/// until all orders have been: what one leaves behind, files to be removed for one, is the next
+/// one's burden.
 pub fn round(
     case: &Case,
     effort: &Effort,
-    queue: bool,
+    third: Third,
     number: usize,
 ) -> Result<Vec<Trial>, String> {
     let mut programs = vec![case.mqd, case.peer];
-    programs.extend(case.shape(queue));
+    programs.extend(case.third(third));
     let mut order: Vec<usize> = (0..programs.len()).collect();
     order.rotate_left(number / 2 % programs.len());
     if number % 2 == 1 {

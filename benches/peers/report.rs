@@ -4,7 +4,7 @@
 //! median and its smallest and largest value are shown. Everything else is a median over the
 //! rounds, but for processor time, which is a sum divided by a sum.
 
-use crate::cases::{Case, Row};
+use crate::cases::{Case, Row, Third};
 use crate::machine::SyncTime;
 use crate::measure::{Effort, Sample, Samples, Trial};
 
@@ -49,7 +49,7 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
             speed.push_str(&format!("{place}{line}"));
             let (line, cheap) = cost_line(case, &trials, sync);
             cost.push_str(&format!("{place}{line}"));
-            if case.shape(false).is_some() {
+            if case.third(Third::Shape).is_some() {
                 shape.push_str(&format!("{place}{}", shape_line(case, &trials, sync)));
             }
             met[0] += usize::from(fast);

@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(10);
 /// file, and the names of its duties.
 pub const AS_SHAPE: &str = "--shape";
 
+/// The first argument of this program where it is to be mqd on one thread; mqd's own follow.
+pub const AS_ONE_THREAD: &str = "--one-thread-server";
+
 /// What the shape does beside its threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Duties {
@@ -60,6 +63,8 @@ pub enum Program {
     Beanstalkd,
     /// The server with mqd's shape and nothing else but its duties.
     Shape(Duties),
+    /// mqd's sessions and queues on one thread.
+    OneThread,
 }
 
 impl Program {
@@ -74,6 +79,7 @@ impl Program {
             Program::Memcached => "memcached",
             Program::Beanstalkd => "beanstalkd",
             Program::Shape(_) => "the shape",
+            Program::OneThread => "one thread",
         }
     }
 
@@ -81,7 +87,7 @@ impl Program {
         match self {
             Program::MqdRedis | Program::MqdMemcached => env!("CARGO_BIN_EXE_mqd").into(),
             // Where the system does not tell, it cannot be started, and that is said.
-            Program::Shape(_) => std::env::current_exe().unwrap_or_default(),
+            Program::Shape(_) | Program::OneThread => std::env::current_exe().unwrap_or_default(),
             peer => peer.name().into(),
         }
     }
@@ -96,8 +102,13 @@ impl Program {
     fn command(self, port: u16, directory: &Path) -> Command {
         let mut command = Command::new(self.path());
         let (port, address) = (port.to_string(), format!("127.0.0.1:{port}"));
+        if self == Program::OneThread {
+            command.arg(AS_ONE_THREAD);
+        }
         match self {
-            Program::MqdRedis => command.args(["--redis", &address, "--memcached", "off"]),
+            Program::MqdRedis | Program::OneThread => {
+                command.args(["--redis", &address, "--memcached", "off"])
+            }
             Program::MqdMemcached => command.args(["--memcached", &address, "--redis", "off"]),
             Program::Redis => command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]),
             // As root it wants to be told whom to be.
@@ -106,7 +117,9 @@ impl Program {
             Program::Shape(_) => command.args([AS_SHAPE, &address]),
         };
         match self {
-            Program::MqdRedis | Program::MqdMemcached => command.arg("--dir").arg(directory),
+            Program::MqdRedis | Program::MqdMemcached | Program::OneThread => {
+                command.arg("--dir").arg(directory)
+            }
             Program::Redis => {
                 command.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(directory)
             }
