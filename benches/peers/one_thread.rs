@@ -4,8 +4,8 @@
 //! The thread asks the system which clients have sent something, executes all of that, syncs once
 //! where a reply has to wait for it, and sends the replies. Housekeeping and the syncs of each
 //! second have threads of their own, as in mqd. There is no idle timeout and no limit of clients,
-//! and a client that does not take its replies stops all others; a request longer than the buffer
-//! ends its connection. The protocol is Redis's.
+//! and a client that does not take its replies stops all others. A request longer than the buffer
+//! ends its connection, and one that is to end it is not answered. The protocol is Redis's.
 
 use mq::options::{self, Command, Options, StoreKind};
 use mq::queue::{Backing, DiskBacking, Durability, Limits, MemoryBacking, Policy, Queues, Ticket};
