@@ -37,6 +37,17 @@ pub enum Third {
     OneThread,
 }
 
+impl Third {
+    /// What it is called in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Third::Shape => "the shape",
+            Third::Floor => "the floor",
+            Third::OneThread => "one thread",
+        }
+    }
+}
+
 /// One line of the table.
 pub struct Row {
     /// What it is called.

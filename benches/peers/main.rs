@@ -114,7 +114,7 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
         rounds += 1;
     }
     let sync = machine::SyncTime::of(syncs);
-    let mut text = report::tables(&cases, &sync);
+    let mut text = report::tables(&cases, wanted.third, &sync);
     let others = usage.of_others();
     text.push_str(&format!(
         "{rounds} rounds took {:.0?}. Other programs used {:.0} % of the processors then.\n",
@@ -123,13 +123,14 @@ fn run(wanted: &Wanted, interrupted: &AtomicBool) -> Result<(), String> {
     ));
     text.push_str(match wanted.third {
         Third::Shape => "",
-        Third::Floor => "The shape did the least that a queue must as well.\n",
-        Third::OneThread => "The shape was mqd's sessions and queues on one thread.\n",
+        Third::Floor => "The floor is the shape with the least that a queue must do.\n",
+        Third::OneThread => "One thread served all clients with mqd's sessions and queues.\n",
     });
     if wanted.busy {
-        text.push_str(
-            "A loop for each processor ran beside the servers; the shape yields there too.\n",
-        );
+        text.push_str("A loop for each processor ran beside the servers.\n");
+        if wanted.third != Third::OneThread {
+            text.push_str("The shape yields to them all the same.\n");
+        }
     }
     println!("{text}");
     if !wanted.is_whole() {

@@ -5,15 +5,17 @@
 //! where a reply has to wait for it, and sends the replies. Housekeeping and the syncs of each
 //! second have threads of their own, as in mqd. There is no idle timeout and no limit of clients,
 //! and a client that does not take its replies stops all others. A request longer than the buffer
-//! ends its connection, and one that is to end it is not answered. The protocol is Redis's.
+//! ends its connection, and so do replies of `OUTPUT_PIECE` bytes at once; a request that is to end
+//! it is not answered. The protocol is Redis's.
 
 use mq::options::{self, Command, Options, StoreKind};
 use mq::queue::{Backing, DiskBacking, Durability, Limits, MemoryBacking, Policy, Queues, Ticket};
 use mq::session::redis::RedisSession;
-use mq::session::{Session, Settings, Shared, Statistics, Store};
+use mq::session::{OUTPUT_PIECE, Session, Settings, Shared, Statistics, Store};
 use mq::storage::DataDirectory;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::retry_on_intr;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -55,7 +57,7 @@ impl Client {
             let advance = self.session.advance(&self.input[start..self.end], &mut self.output);
             start += advance.consumed;
             ticket = ticket.max(advance.ticket);
-            if advance.close.is_some() {
+            if advance.close.is_some() || self.output.len() >= OUTPUT_PIECE {
                 return None;
             }
             if advance.need > 0 {
@@ -101,9 +103,11 @@ fn open(options: &Options) -> Result<Arc<Queues>, String> {
             let directory = directory.map_err(|error| error.to_string())?;
             (Box::new(DiskBacking::new(directory)), options.fsync)
         }
-        _ => (Box::new(MemoryBacking::new(options.max_memory)), Policy::Never),
+        StoreKind::Memory => (Box::new(MemoryBacking::new(options.max_memory)), Policy::Never),
+        StoreKind::Kv => return Err("a store of queues is wanted".into()),
     };
-    let limits = Limits { max_queues: options.max_queues, max_queue_len: u64::MAX };
+    let max_queue_len = options.max_queue_len.unwrap_or(u64::MAX);
+    let limits = Limits { max_queues: options.max_queues, max_queue_len };
     let queues = Queues::open(backing, limits, policy).map_err(|error| error.to_string())?;
     Ok(Arc::new(queues))
 }
@@ -135,7 +139,7 @@ fn converse(listener: &TcpListener, shared: &Arc<Shared>, queues: &Queues) -> io
     let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
     loop {
         events.clear();
-        epoll::wait(&poll, spare_capacity(&mut events), None)?;
+        retry_on_intr(|| epoll::wait(&poll, spare_capacity(&mut events), None))?;
         let mut ticket = Ticket::default();
         for id in events.iter().map(|event| event.data.u64()) {
             if id == LISTENER {

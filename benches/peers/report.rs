@@ -20,10 +20,10 @@ type Measured = (&'static Case, Samples);
 /// The sides of a trial.
 const MQD: usize = 0;
 const PEER: usize = 1;
-const SHAPE: usize = 2;
+const THIRD: usize = 2;
 
 /// The tables and what they come to.
-pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
+pub fn tables(cases: &[Measured], third: Third, sync: &SyncTime) -> String {
     let mut speed = String::from(
         "| case | | mqd/s | peer/s | ratio | best | target | met \
          | redis-benchmark: mqd/s | peer/s | ratio | met |\n\
@@ -34,10 +34,11 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
          | mqd: MiB anonymous, resident (messages) | peer |\n\
          | --- | --- | --- | --- | ---: | ---: | --- | --- | --- |\n",
     );
-    let mut shape = String::from(
-        "| case | | the shape/s | the shape by the peer | mqd by the shape \
-         | redis-benchmark: the shape by the peer | mqd by the shape \
-         | us of processor: the shape, mqd, peer | the shape: p50, p99, p99.9 us |\n\
+    let name = third.name();
+    let mut beside = format!(
+        "| case | | {name}/s | {name} by the peer | mqd by {name} \
+         | redis-benchmark: {name} by the peer | mqd by {name} \
+         | us of processor: {name}, mqd, peer | {name}: p50, p99, p99.9 us |\n\
          | --- | --- | ---: | --- | --- | --- | --- | --- | --- |\n",
     );
     let (mut met, mut count) = ([0, 0], 0);
@@ -49,8 +50,8 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
             speed.push_str(&format!("{place}{line}"));
             let (line, cheap) = cost_line(case, &trials, sync);
             cost.push_str(&format!("{place}{line}"));
-            if case.third(Third::Shape).is_some() {
-                shape.push_str(&format!("{place}{}", shape_line(case, &trials, sync)));
+            if case.third(third).is_some() {
+                beside.push_str(&format!("{place}{}", third_line(case, &trials, sync)));
             }
             met[0] += usize::from(fast);
             met[1] += usize::from(cheap);
@@ -58,7 +59,7 @@ pub fn tables(cases: &[Measured], sync: &SyncTime) -> String {
         }
     }
     format!(
-        "{speed}\n{cost}\n{shape}\nOf {count} rows, {} meet their ratio, and {} take no more \
+        "{speed}\n{cost}\n{beside}\nOf {count} rows, {} meet their ratio, and {} take no more \
          processor time than the peer.\nA sync of 100 bytes takes {:.0} us (p99: {:.0} us).\n",
         met[0], met[1], sync.p50_us, sync.p99_us
     )
@@ -109,22 +110,22 @@ fn cost_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> (String, bool) 
     (line, met)
 }
 
-fn shape_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> String {
-    let (_, shape, ratios) = compare(trials, [MQD, SHAPE], |sample| Some(sample.rate));
-    let (_, _, over_peer) = compare(trials, [SHAPE, PEER], |sample| Some(sample.rate));
+fn third_line(case: &Case, trials: &[&Trial], sync: &SyncTime) -> String {
+    let (_, third, ratios) = compare(trials, [MQD, THIRD], |sample| Some(sample.rate));
+    let (_, _, over_peer) = compare(trials, [THIRD, PEER], |sample| Some(sample.rate));
     let tool = |sides| match compare(trials, sides, |sample| sample.tool_rate) {
         (_, _, ratios) if ratios.is_empty() => String::new(),
         (_, _, ratios) => spread(&ratios),
     };
-    let [of_shape, ours, theirs] = [SHAPE, MQD, PEER].map(|side| processor_us(trials, side));
+    let [of_third, ours, theirs] = [THIRD, MQD, PEER].map(|side| processor_us(trials, side));
     format!(
-        "| {shape:.0} | {} | {} | {} | {} | {of_shape:.2}, {ours:.2}, {theirs:.2} \
+        "| {third:.0} | {} | {} | {} | {} | {of_third:.2}, {ours:.2}, {theirs:.2} \
          | {} |\n",
         spread(&over_peer),
         spread(&ratios),
-        tool([SHAPE, PEER]),
-        tool([MQD, SHAPE]),
-        latency(case, trials, SHAPE, sync)
+        tool([THIRD, PEER]),
+        tool([MQD, THIRD]),
+        latency(case, trials, THIRD, sync)
     )
 }
 
