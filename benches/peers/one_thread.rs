@@ -2,11 +2,12 @@
 //! another shape would come to.
 //!
 //! The thread asks the system which clients have sent something, executes all of that, syncs once
-//! where a reply has to wait for it, and sends the replies. Housekeeping and the syncs of each
-//! second have threads of their own, as in mqd. There is no idle timeout and no limit of clients,
-//! and a client that does not take its replies stops all others. A request longer than the buffer
-//! ends its connection, and so do replies of `OUTPUT_PIECE` bytes at once; a request that is to end
-//! it is not answered. The protocol is Redis's.
+//! where a reply has to wait for it, and sends the replies. Tidying and the syncs of each second
+//! have threads of their own; queues that nobody uses do not rest, and a client keeps its buffers.
+//! There is no idle timeout and no limit of clients, and a client that does not take its replies
+//! stops all others. A request longer than the buffer ends its connection, and so do replies of
+//! `OUTPUT_PIECE` bytes at once; a request that is to end it is not answered. The protocol is
+//! Redis's.
 
 use mq::options::{self, Command, Options, StoreKind};
 use mq::queue::{Backing, DiskBacking, Durability, Limits, MemoryBacking, Policy, Queues, Ticket};
