@@ -45,8 +45,8 @@ pub(super) struct Socket {
 
 impl Socket {
     /// `write_timeout`: how long a piece of `OUTPUT_PIECE` bytes may take; None: for ever. Reads
-    /// are numbered from `first_read` on, another number for each client: the same read of all of
-    /// them would be measured.
+    /// are numbered from `first_read` on, another number for each client: else the same read of all
+    /// of them would be measured.
     pub(super) fn new(
         stream: TcpStream,
         write_timeout: Option<Duration>,
