@@ -7,7 +7,8 @@
 //!
 //! The system does not say who had a turn, but it shows: where handlers had it, the daemon has used
 //! the processors. So reads are measured now and then, and where turns come back late while the
-//! daemon has little of the processors, handlers wait for their clients without it for a while.
+//! daemon has little of the processors, handlers keep their turns for a while: they wait for their
+//! clients at once.
 //!
 //! This file knows threads and times, and nothing of sockets.
 
@@ -149,7 +150,7 @@ impl Turns {
     }
 }
 
-/// Processor time of all threads since the start.
+/// Processor time of all threads since the start; it is never negative.
 fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
