@@ -142,6 +142,12 @@ impl Turns {
         }
     }
 
+    /// Reads that were measured since turns were last judged.
+    #[cfg(test)]
+    pub(super) fn measured_reads(&self) -> u32 {
+        super::lock(&self.measured).reads
+    }
+
     fn try_again(&self, now: Instant) {
         let Ok(measured) = self.measured.try_lock() else { return };
         if now.saturating_duration_since(measured.last) > REST {
@@ -222,7 +228,7 @@ mod tests {
         let (turns, now) = after(JUDGED - 1, MILLISECOND / 10, Duration::ZERO);
         turns.judge(now, now + hour, || Duration::ZERO);
         turns.judge(now + hour, now + hour + GAP, || Duration::ZERO);
-        assert_eq!(turns.measured.lock().unwrap().reads, 1, "it has been judged");
+        assert_eq!(turns.measured_reads(), 1, "it has been judged");
         assert!(!are_kept(&turns));
     }
 
@@ -285,7 +291,7 @@ mod tests {
         for nth in 0..=2 * MEASURED {
             assert_eq!(turns.give(nth, || Some(2)), Some(2));
         }
-        assert_eq!(turns.measured.lock().unwrap().reads, 3);
+        assert_eq!(turns.measured_reads(), 3);
     }
 
     #[test]

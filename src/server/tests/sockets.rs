@@ -1,6 +1,7 @@
 //! A whole server over real sockets, with a session of the tests' own.
 
 use super::*;
+use crate::server::wire::Socket;
 use crate::server::{Limits, Server, Service};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,6 +37,20 @@ fn ask(client: &mut BufReader<TcpStream>, text: &str) -> String {
     let mut line = String::new();
     client.read_line(&mut line).unwrap();
     line
+}
+
+#[test]
+fn a_socket_numbers_its_reads_from_the_first_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, turns) = (listener.accept().unwrap().0, Arc::new(Turns::new()));
+    let socket = Socket::new(stream, Some(GUARD), Arc::clone(&turns), 5).unwrap();
+    client.write_all(&[b'a'; 43]).unwrap();
+    for _ in 5..48 {
+        assert_eq!(socket.read(&mut [0]).unwrap(), 1);
+    }
+    // The 16th and the 32nd.
+    assert_eq!(turns.measured_reads(), 2);
 }
 
 #[test]
