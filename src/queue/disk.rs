@@ -102,13 +102,18 @@ impl MessageStore for DiskStore {
         Ok(self.log.remove(place)?)
     }
 
+    fn current(&self, place: Place) -> Place {
+        self.log.current(place)
+    }
+
     fn find(
         &mut self,
         body: &[u8],
         hash: BodyHash,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         match self.log.prepare_find()? {
-            true => Ok(self.log.find_hashed(body, hash)?),
+            true => Ok(self.log.find_hashed(body, hash, wanted)?),
             false => Err(QueueError::NotIndexed),
         }
     }

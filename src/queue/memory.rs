@@ -130,10 +130,12 @@ impl MessageStore for MemoryStore {
         &mut self,
         body: &[u8],
         hash: BodyHash,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         for sequence in self.index.candidates(hash, self.next_sequence) {
             if let Some(message) = self.messages.get(sequence)
                 && message.body == body
+                && wanted(sequence)
             {
                 return Ok(Some(placed(message)));
             }

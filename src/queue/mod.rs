@@ -11,6 +11,7 @@ mod commit;
 mod disk;
 mod error;
 mod held;
+mod hidden;
 mod housekeeping;
 mod memory;
 mod queues;

@@ -1,6 +1,7 @@
 //! One queue, under its lock: limits, uniqueness, expiry. Where the messages are is the store's
 //! affair.
 
+use super::hidden::Hidden;
 use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
 
 /// Expired messages that go at once.
@@ -24,6 +25,7 @@ impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
 /// One queue.
 pub struct Queue {
     store: Box<dyn MessageStore>,
+    hidden: Hidden,
     max_len: u64,
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
@@ -40,7 +42,14 @@ fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
 
 impl Queue {
     pub(super) fn new(store: Box<dyn MessageStore>, max_len: u64) -> Queue {
-        Queue { store, max_len, now_ms: 0, changed: false, head_expires_ms: None }
+        Queue {
+            store,
+            hidden: Hidden::default(),
+            max_len,
+            now_ms: 0,
+            changed: false,
+            head_expires_ms: None,
+        }
     }
 
     pub(super) fn store(&mut self) -> &mut dyn MessageStore {
@@ -50,17 +59,24 @@ impl Queue {
     /// Messages in the queue. One that has expired counts until it is asked for, or for a moment
     /// after it has come to the head.
     pub fn len(&self) -> u64 {
-        self.store.len()
+        // A store that lost messages to damage may have fewer than were hidden.
+        self.store.len().saturating_sub(self.hidden.len())
     }
 
     /// True without messages.
     pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// True when the store has no message either, hidden ones among them: nothing would be lost
+    /// with it.
+    pub(super) fn is_vacant(&self) -> bool {
         self.store.is_empty()
     }
 
     /// Bytes of the bodies of all messages.
     pub fn bytes(&self) -> u64 {
-        self.store.bytes()
+        self.store.bytes().saturating_sub(self.hidden.bytes())
     }
 
     /// Appends a message.
@@ -73,13 +89,13 @@ impl Queue {
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
     ) -> Result<(), QueueError> {
-        if self.store.len() >= self.max_len {
+        if self.len() >= self.max_len {
             self.drop_expired_head()?;
         }
-        if self.store.len() >= self.max_len {
+        if self.len() >= self.max_len {
             return Err(QueueError::QueueFull { limit: self.max_len });
         }
-        if self.store.is_empty() {
+        if self.is_empty() {
             self.head_expires_ms = None;
         }
         self.store.push(message, hash, self.now_ms)?;
@@ -90,20 +106,36 @@ impl Queue {
     /// Whether the message at the head may have expired at `now_ms`.
     pub(super) fn may_have_expired_head(&self, now_ms: u64) -> bool {
         let is_due = |expires_ms: u64| has_passed(expires_ms, now_ms);
-        !self.store.is_empty() && self.head_expires_ms.is_none_or(is_due)
+        !self.is_empty() && self.head_expires_ms.is_none_or(is_due)
     }
 
     /// Removes expired messages from the head, a bounded number of them.
     pub(super) fn drop_expired_head(&mut self) -> Result<(), QueueError> {
         for _ in 0..EXPIRED_AT_ONCE {
-            let Some((place, message)) = self.store.next(0)? else { break };
-            if !has_passed(message.expires_ms, self.now_ms) {
+            let now_ms = self.now_ms;
+            let Some((place, message)) = self.next(0)? else { break };
+            if !has_passed(message.expires_ms, now_ms) {
                 self.head_expires_ms = Some(message.expires_ms);
                 break;
             }
             self.take_out(place)?;
         }
         Ok(())
+    }
+
+    /// The oldest message whose number is `from` or more and that is not hidden.
+    fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        if self.hidden.is_empty() {
+            return self.store.next(from);
+        }
+        let mut from = self.hidden.skip(from);
+        while let Some((place, _)) = self.store.next(from)? {
+            if !self.hidden.contains(place.sequence) {
+                return self.store.next(place.sequence);
+            }
+            from = self.hidden.skip(place.sequence);
+        }
+        Ok(None)
     }
 
     fn take_out(&mut self, place: Place) -> Result<(), QueueError> {
@@ -134,8 +166,9 @@ impl Queue {
     /// Shows the oldest message to `take`, then removes it. When this answers an error after `take`
     /// ran, the message has stayed, and what `take` made of it is to be thrown away.
     pub fn pop<R>(&mut self, take: impl FnOnce(Message<'_>) -> R) -> Result<Option<R>, QueueError> {
-        while let Some((place, message)) = self.store.next(0)? {
-            let wanted = !has_passed(message.expires_ms, self.now_ms);
+        let now_ms = self.now_ms;
+        while let Some((place, message)) = self.next(0)? {
+            let wanted = !has_passed(message.expires_ms, now_ms);
             if !wanted {
                 self.take_out(place)?;
                 continue;
@@ -153,9 +186,9 @@ impl Queue {
         from: u64,
         mut show: impl FnMut(Message<'_>) -> bool,
     ) -> Result<(), QueueError> {
-        let mut from = from;
-        while let Some((place, message)) = self.store.next(from)? {
-            if !has_passed(message.expires_ms, self.now_ms) && !show(message) {
+        let (mut from, now_ms) = (from, self.now_ms);
+        while let Some((place, message)) = self.next(from)? {
+            if !has_passed(message.expires_ms, now_ms) && !show(message) {
                 break;
             }
             from = place.sequence + 1;
@@ -169,7 +202,8 @@ impl Queue {
     fn look_up(&mut self, wanted: Wanted<'_>) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         while self.changed && !self.store.prepare_find()? {}
         let hash = self.hash(wanted);
-        self.store.find(wanted.body, hash)
+        let Queue { store, hidden, .. } = self;
+        store.find(wanted.body, hash, &|number| !hidden.contains(number))
     }
 
     /// The same, with its hash.
@@ -226,5 +260,48 @@ impl Queue {
             }
         }
         Ok(false)
+    }
+
+    /// Hides one such message and shows it to `look`: it is in the store still, and nobody sees it.
+    /// Answers its number too.
+    pub fn hide<R>(
+        &mut self,
+        wanted: Wanted<'_>,
+        look: impl FnOnce(Message<'_>) -> R,
+    ) -> Result<Option<(u64, R)>, QueueError> {
+        let now_ms = self.now_ms;
+        let wanted = self.hashed(wanted);
+        while let Some((place, message)) = self.look_up(wanted)? {
+            if has_passed(message.expires_ms, now_ms) {
+                self.take_out(place)?;
+                continue;
+            }
+            let shown = look(message);
+            self.hidden.insert(place, wanted.body.len());
+            self.changed = true;
+            self.head_expires_ms = None;
+            return Ok(Some((place.sequence, shown)));
+        }
+        Ok(None)
+    }
+
+    /// Shows a hidden message again, at its place in the order; false: there is none.
+    pub fn unhide(&mut self, number: u64) -> bool {
+        let was_hidden = self.hidden.remove(number).is_some();
+        if was_hidden {
+            self.changed = true;
+            self.head_expires_ms = None;
+        }
+        was_hidden
+    }
+
+    /// Removes a hidden message from the store; false: there is none. Nobody sees a difference, so
+    /// this is no change of the queue. After an error the message is hidden still.
+    pub fn remove_hidden(&mut self, number: u64) -> Result<bool, QueueError> {
+        let Some(place) = self.hidden.place(number) else { return Ok(false) };
+        let place = self.store.current(place);
+        self.store.remove(place)?;
+        self.hidden.remove(number);
+        Ok(true)
     }
 }

@@ -121,7 +121,7 @@ impl Slot {
         let Some(_no_sync) = self.no_sync_now() else { return false };
         let Ok(mut state) = self.state.try_lock() else { return false };
         if let Some(queue) = &mut state.queue {
-            if !queue.is_empty() {
+            if !queue.is_vacant() {
                 return false;
             }
             if let Err(error) = queue.store().discard() {

@@ -53,12 +53,18 @@ pub trait MessageStore: Send {
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;
 
-    /// A message with these bytes, which have this hash, whichever of them there are;
-    /// [`QueueError::NotIndexed`] while `prepare_find` is not done.
+    /// Where a live message lies now that lay at `place`.
+    fn current(&self, place: Place) -> Place {
+        place
+    }
+
+    /// A message with these bytes, which have this hash, whichever of them there are whose number
+    /// is `wanted`; [`QueueError::NotIndexed`] while `prepare_find` is not done.
     fn find(
         &mut self,
         body: &[u8],
         hash: BodyHash,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
     /// A message with this hash will be asked for soon: a hint, which changes nothing.

@@ -336,8 +336,9 @@ impl MessageStore for MeetingLog {
         &mut self,
         body: &[u8],
         hash: BodyHash,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        Ok(self.log.find_hashed(body, hash)?)
+        Ok(self.log.find_hashed(body, hash, wanted)?)
     }
 
     fn is_dirty(&self) -> bool {

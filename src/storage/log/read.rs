@@ -220,14 +220,21 @@ impl Log {
 
     /// A live message with these bytes. Builds the rest of the index first.
     pub fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, StorageError> {
-        self.find_hashed(body, self.hash(body))
+        self.find_hashed(body, self.hash(body), &|_| true)
     }
 
-    /// As `find`, of a body whose hash is known.
+    /// Where a live message lies now that lay at `place`: it may have been copied forward since.
+    pub fn current(&self, place: Place) -> Place {
+        let position = self.relocated.get(place.sequence).unwrap_or(place.position);
+        Place { position, ..place }
+    }
+
+    /// As `find`, of a body whose hash is known, among the messages whose numbers are `wanted`.
     pub fn find_hashed(
         &mut self,
         body: &[u8],
         hash: BodyHash,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, StorageError> {
         while !self.prepare_find()? {}
         let mut found = None;
@@ -236,6 +243,7 @@ impl Log {
                 let position = ordinal * ALIGNMENT as u64;
                 if let Verdict::Whole(record) = decode(self.bytes_from(position)?, position)
                     && record.body == body
+                    && wanted(record.sequence)
                     && self.is_live(position, record.kind, record.sequence)
                 {
                     found = Some((Place { sequence: record.sequence, position }, record.message()));

@@ -226,8 +226,9 @@ impl MessageStore for Stuck {
         &mut self,
         body: &[u8],
         hash: BodyHash,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        self.0.find(body, hash)
+        self.0.find(body, hash, wanted)
     }
 
     fn discard(&mut self) -> Result<(), QueueError> {
