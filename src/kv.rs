@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
@@ -79,7 +80,7 @@ impl std::error::Error for OutOfMemory {}
 
 /// The key/value store.
 pub struct Kv {
-    max_memory: u64,
+    max_memory: AtomicU64,
     clock: Clock,
     map: Mutex<Map>,
 }
@@ -87,7 +88,7 @@ pub struct Kv {
 impl Kv {
     /// An empty store; `max_memory` is for keys, values and bookkeeping, in bytes.
     pub fn new(max_memory: u64) -> Kv {
-        Kv { max_memory, clock: Clock::default(), map: Mutex::default() }
+        Kv { max_memory: max_memory.into(), clock: Clock::default(), map: Mutex::default() }
     }
 
     /// Entries expire by `clock` from now on, in place of the system's.
@@ -98,6 +99,16 @@ impl Kv {
     /// The clock that entries expire by.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Bytes that keys, values and bookkeeping may take.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory.load(Ordering::Relaxed)
+    }
+
+    /// Another limit from now on. Nothing is removed where there is more already.
+    pub fn set_max_memory(&self, bytes: u64) {
+        self.max_memory.store(bytes, Ordering::Relaxed);
     }
 
     /// Shows the entry of `key` to `read`; None where there is none.
@@ -118,7 +129,7 @@ impl Kv {
         let now_ms = self.clock.now_ms();
         let mut map = self.lock();
         let (change, answer) = decide(map.entry(key, now_ms));
-        map.apply(key, change, now_ms, self.max_memory)?;
+        map.apply(key, change, now_ms, self.max_memory())?;
         Ok(answer)
     }
 

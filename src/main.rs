@@ -10,14 +10,14 @@ use mq::server::signals::StopSignals;
 use mq::server::{Limits, NothingToSync, Server, Service, limits};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
-use mq::session::{Settings, Shared, Statistics, Store};
+use mq::session::{ClientLimits, Settings, Shared, Store};
 use mq::storage::DataDirectory;
 use mq::{logging, options};
 use std::io::Write;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,14 +76,9 @@ fn serve(options: &Options) -> Result<(), String> {
     let memcached = bind(options.memcached.as_deref())?;
     let (store, durability) = open_store(options)?;
     keep_house(&store)?;
-    let statistics = Arc::new(Statistics::default());
-    let shared = Arc::new(Shared {
-        store,
-        gate: RwLock::new(()),
-        max_message: options.max_message,
-        settings: settings(options, port(redis.as_ref()), port(memcached.as_ref())),
-        statistics: Arc::clone(&statistics),
-    });
+    let settings = settings(options, port(redis.as_ref()), port(memcached.as_ref()));
+    let shared = Arc::new(Shared::new(store, settings, Arc::new(client_limits(options))));
+    let statistics = Arc::clone(&shared.statistics);
     let mut services = Vec::new();
     services.extend(redis.map(|listener| redis_service(listener, &shared)));
     services.extend(memcached.map(|listener| memcached_service(listener, &shared)));
@@ -191,9 +186,7 @@ fn redis_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
         protocol: "redis",
         listener,
         refusal: b"-ERR max number of clients reached\r\n",
-        sessions: Box::new(move |id, peer| {
-            Box::new(RedisSession::new(Arc::clone(&shared), id, peer.to_string()))
-        }),
+        sessions: Box::new(move |client| Box::new(RedisSession::new(Arc::clone(&shared), client))),
     }
 }
 
@@ -203,7 +196,9 @@ fn memcached_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
         protocol: "memcached",
         listener,
         refusal: b"SERVER_ERROR too many open connections\r\n",
-        sessions: Box::new(move |_, _| Box::new(MemcachedSession::new(Arc::clone(&shared)))),
+        sessions: Box::new(move |client| {
+            Box::new(MemcachedSession::new(Arc::clone(&shared), client))
+        }),
     }
 }
 
@@ -219,14 +214,20 @@ fn announcement(services: &[Service]) -> Result<String, String> {
 
 fn settings(options: &Options, redis_port: u16, memcached_port: u16) -> Settings {
     Settings {
-        max_clients: options.max_clients,
-        idle_timeout_s: options.idle_timeout.map_or(0, |timeout| timeout.as_secs()),
-        max_memory: options.max_memory,
         store: options.store_name(),
         fsync: options.fsync_name(),
         directory: options.directory.display().to_string(),
         redis_port,
         memcached_port,
+    }
+}
+
+fn client_limits(options: &Options) -> ClientLimits {
+    let idle_timeout_s = options.idle_timeout.map_or(0, |timeout| timeout.as_secs());
+    ClientLimits {
+        max_clients: options.max_clients.into(),
+        idle_timeout_s: idle_timeout_s.into(),
+        max_message: options.max_message.into(),
     }
 }
 

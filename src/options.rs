@@ -4,6 +4,7 @@
 //! the parser uses. Nothing here prints, opens or binds anything.
 
 use crate::queue::Policy;
+use crate::session::settings::{CLIENTS, IDLE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, QUEUES};
 use getopts::Matches;
 use log::LevelFilter;
 use std::ffi::OsString;
@@ -92,12 +93,6 @@ const LEVELS: [(&str, LevelFilter); 4] = [
 ];
 
 const SEGMENT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
-/// Queue names and the words of commands are under this limit too.
-const MESSAGE_SIZES: RangeInclusive<u64> = 1 << 10..=512 << 20;
-const CLIENTS: RangeInclusive<u64> = 1..=100_000;
-const IDLE_SECONDS: RangeInclusive<u64> = 0..=100 * 365 * 86_400;
-const QUEUES: RangeInclusive<u64> = 1..=1 << 32;
-const MEMORY_SIZES: RangeInclusive<u64> = 1 << 20..=1 << 50;
 
 /// Parses the arguments after the program's name. An error is one line for standard error.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {

@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("kv", &["clock"]),
     ("protocol", &[]),
     ("storage", &["clock"]),
-    ("options", &["queue"]),
+    ("options", &["queue", "session"]),
     ("logging", &["clock"]),
     ("clock", &[]),
 ];

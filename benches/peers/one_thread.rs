@@ -12,7 +12,7 @@
 use mq::options::{self, Command, Options, StoreKind};
 use mq::queue::{Backing, DiskBacking, Durability, Limits, MemoryBacking, Policy, Queues, Ticket};
 use mq::session::redis::RedisSession;
-use mq::session::{OUTPUT_PIECE, Session, Settings, Shared, Statistics, Store};
+use mq::session::{ClientLimits, NewClient, OUTPUT_PIECE, Session, Settings, Shared, Store};
 use mq::storage::DataDirectory;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -86,13 +86,10 @@ pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String
     let listener = listener.map_err(|error| error.to_string())?;
     let queues = open(&options)?;
     start_threads(&queues);
-    let shared = Shared {
-        store: Store::Queues(Arc::clone(&queues)),
-        gate: RwLock::new(()),
-        max_message: options.max_message,
-        settings: Settings::default(),
-        statistics: Arc::new(Statistics::default()),
-    };
+    let limits =
+        ClientLimits { max_message: options.max_message.into(), ..ClientLimits::default() };
+    let store = Store::Queues(Arc::clone(&queues));
+    let shared = Shared::new(store, Settings::default(), Arc::new(limits));
     converse(&listener, &Arc::new(shared), &queues).map_err(|error| error.to_string())
 }
 
@@ -170,9 +167,9 @@ fn welcome(
     shared: &Arc<Shared>,
     id: u64,
 ) -> io::Result<Client> {
-    let (stream, peer) = listener.accept()?;
+    let (stream, _) = listener.accept()?;
     stream.set_nodelay(true)?;
     epoll::add(poll, &stream, EventData::new_u64(id), EventFlags::IN)?;
-    let session = RedisSession::new(Arc::clone(shared), id, peer.to_string());
+    let session = RedisSession::new(Arc::clone(shared), NewClient::detached(id));
     Ok(Client { stream, session, input: vec![0; INPUT_SIZE], end: 0, output: Vec::new() })
 }

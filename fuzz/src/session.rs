@@ -12,8 +12,8 @@ use super::cuts::cuts;
 use mq::clock::Clock;
 use mq::kv::Kv;
 use mq::queue::{Limits, MemoryBacking, Policy, Queues};
-use mq::session::{Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
-use std::sync::{Arc, RwLock};
+use mq::session::{ClientLimits, Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest message in bytes: small, so that short inputs reach it.
@@ -50,13 +50,9 @@ fn standing() -> Clock {
 }
 
 fn share(store: Store) -> Arc<Shared> {
-    Arc::new(Shared {
-        store,
-        gate: RwLock::new(()),
-        max_message: MAX_MESSAGE,
-        settings: Settings { store: "memory", fsync: "always", ..Settings::default() },
-        statistics: Arc::default(),
-    })
+    let settings = Settings { store: "memory", fsync: "always", ..Settings::default() };
+    let limits = ClientLimits { max_message: MAX_MESSAGE.into(), ..ClientLimits::default() };
+    Arc::new(Shared::new(store, settings, Arc::new(limits)))
 }
 
 /// Holds a conversation over each store, whole and cut into reads. `piece` bounds the bytes of one

@@ -4,6 +4,7 @@
 use super::session;
 use super::session::MAX_MESSAGE;
 use mq::protocol::memcached::{Command, Fatal, Found, Limits, Progress, parse};
+use mq::session::NewClient;
 use mq::session::memcached::MemcachedSession;
 
 /// The largest value with its line, and all lines of statistics.
@@ -11,7 +12,8 @@ const REPLY: usize = MAX_MESSAGE + 4096;
 
 /// Holds for every input, or panics.
 pub fn check(input: &[u8]) {
-    session::check(input, REPLY, MemcachedSession::new, |outcome| {
+    let start = |shared| MemcachedSession::new(shared, NewClient::detached(7));
+    session::check(input, REPLY, start, |outcome| {
         let found = replies(&outcome.output);
         assert_eq!(found, Some(requests(input)), "{}", outcome.output.escape_ascii());
     });

@@ -4,8 +4,8 @@ use super::session;
 use super::session::{MAX_MESSAGE, Outcome};
 use mq::protocol::Parsed;
 use mq::protocol::resp::{Arguments, Limits, parse};
-use mq::session::Close;
 use mq::session::redis::RedisSession;
+use mq::session::{Close, NewClient};
 
 /// The largest reply to one request: 32 MiB, and one message.
 const REPLY: usize = (32 << 20) + MAX_MESSAGE + 64;
@@ -20,7 +20,7 @@ const LIMITS: Limits = Limits {
 
 /// Holds for every input, or panics.
 pub fn check(input: &[u8]) {
-    let start = |shared| RedisSession::new(shared, 7, "127.0.0.1:9".into());
+    let start = |shared| RedisSession::new(shared, NewClient::detached(7));
     session::check(input, REPLY, start, |outcome| {
         let expected = requests(&input[..outcome.consumed]) + closing_replies(outcome);
         let found = replies(&outcome.output);

@@ -38,6 +38,22 @@ pub fn parse_i64_canonical(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// Reads a number of bytes: digits, then perhaps `k`, `m` or `g`, which are powers of 1024, with or
+/// without a `b` behind, in capitals or not. Returns `None` for anything else, or if it is too
+/// large.
+pub fn parse_size(text: &[u8]) -> Option<u64> {
+    let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, unit) = text.split_at(count);
+    let shift = match unit.to_ascii_lowercase().as_slice() {
+        b"" | b"b" => 0,
+        b"k" | b"kb" => 10,
+        b"m" | b"mb" => 20,
+        b"g" | b"gb" => 30,
+        _ => return None,
+    };
+    parse_u64(digits)?.checked_mul(1 << shift)
+}
+
 /// Appends a number in decimal.
 pub fn append_u64(out: &mut Vec<u8>, mut number: u64) {
     // Nearly every reply to a push or a removal: it needs no room for more digits.
@@ -97,6 +113,13 @@ mod tests {
         }
         for text in ["", "-", "--1", "+1", "1 ", "9223372036854775808", "-9223372036854775809"] {
             assert_eq!(parse_i64(text.as_bytes()), None, "{text}");
+        }
+        for text in ["", "k", "mb", "1t", "1 k", "-1k", "1kk", "17179869184g"] {
+            assert_eq!(parse_size(text.as_bytes()), None, "{text}");
+        }
+        let sizes = [("7", 7), ("7b", 7), ("1k", 1024), ("2KB", 2048), ("16m", 16 << 20)];
+        for (text, bytes) in sizes {
+            assert_eq!(parse_size(text.as_bytes()), Some(bytes), "{text}");
         }
         assert_eq!(parse_u64(b"007"), Some(7));
         assert_eq!((parse_i64(b"-07"), parse_i64(b"-0")), (Some(-7), Some(0)));

@@ -74,6 +74,7 @@ mod tests {
     use crate::queue::{Backing, DiskBacking, MemoryBacking, Message, NewMessage, Queue};
     use crate::random::Random;
     use crate::storage::DataDirectory;
+    use std::sync::Arc;
 
     /// A queue and what is in it by number; true: it is hidden.
     struct Run {
@@ -85,7 +86,7 @@ mod tests {
 
     impl Run {
         fn new(backing: &dyn Backing) -> Run {
-            let queue = Queue::new(backing.create(b"q").unwrap(), u64::MAX);
+            let queue = Queue::new(backing.create(b"q").unwrap(), Arc::new(u64::MAX.into()));
             Run { queue, model: BTreeMap::new(), last: 0, random: Random::seeded() }
         }
 

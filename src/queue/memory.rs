@@ -19,13 +19,19 @@ pub struct MemoryBacking {
 
 struct Budget {
     used: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
+}
+
+impl Budget {
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
 }
 
 impl MemoryBacking {
     /// `limit`: bytes of messages and their bookkeeping, over all queues.
     pub fn new(limit: u64) -> MemoryBacking {
-        MemoryBacking { budget: Arc::new(Budget { used: AtomicU64::new(0), limit }) }
+        MemoryBacking { budget: Arc::new(Budget { used: 0.into(), limit: limit.into() }) }
     }
 }
 
@@ -38,10 +44,18 @@ impl Backing for MemoryBacking {
         Ok(Box::new(MemoryStore::new(Arc::clone(&self.budget))))
     }
 
+    fn memory_limit(&self) -> Option<u64> {
+        Some(self.budget.limit())
+    }
+
+    fn set_memory_limit(&self, bytes: u64) {
+        self.budget.limit.store(bytes, Ordering::Relaxed);
+    }
+
     fn statistics(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("memory_used_bytes", self.budget.used.load(Ordering::Relaxed)),
-            ("memory_limit_bytes", self.budget.limit),
+            ("memory_limit_bytes", self.budget.limit()),
         ]
     }
 }
@@ -98,9 +112,10 @@ impl MessageStore for MemoryStore {
     ) -> Result<(), QueueError> {
         let cost = cost(message.body.len());
         let used = self.budget.used.fetch_add(cost, Ordering::Relaxed);
-        if used.saturating_add(cost) > self.budget.limit {
+        let limit = self.budget.limit();
+        if used.saturating_add(cost) > limit {
             self.budget.used.fetch_sub(cost, Ordering::Relaxed);
-            return Err(QueueError::OutOfMemory { limit: self.budget.limit });
+            return Err(QueueError::OutOfMemory { limit });
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -168,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_store_at_rest_keeps_no_room_for_more() {
-        let budget = Arc::new(Budget { used: AtomicU64::new(0), limit: 1 << 20 });
+        let budget = Arc::new(Budget { used: 0.into(), limit: (1 << 20).into() });
         let mut store = MemoryStore::new(Arc::clone(&budget));
         for number in 0..129_u32 {
             let body = &[&number.to_le_bytes()[..], &[7; 96]].concat();

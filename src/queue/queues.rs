@@ -14,7 +14,7 @@ use super::slot::{Slot, State};
 use super::{Backing, Committed, Durability, Message, NewMessage, Policy, QueueError, Ticket};
 use crate::clock::Clock;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::Duration;
@@ -32,7 +32,9 @@ pub struct Limits {
 pub struct Queues {
     slots: RwLock<Slots>,
     pub(super) backing: Box<dyn Backing>,
-    limits: Limits,
+    max_queues: AtomicUsize,
+    /// Every queue reads it.
+    max_queue_len: Arc<AtomicU64>,
     commit: Commit,
     pub(super) chores: Chores,
     pub(super) clock: Clock,
@@ -61,15 +63,17 @@ impl Queues {
         policy: Policy,
     ) -> Result<Queues, QueueError> {
         let mut slots = Slots::default();
+        let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             slots.last_id += 1;
-            let queue = Queue::new(store, limits.max_queue_len);
+            let queue = Queue::new(store, Arc::clone(&max_queue_len));
             let slot = Slot::new(slots.last_id, &name, Some(queue));
             slots.by_name.insert(name, Arc::new(slot));
         }
         let (slots, commit) = (RwLock::new(slots), Commit::new(policy));
         let (chores, clock) = (Chores::default(), Clock::default());
-        Ok(Queues { slots, backing, limits, commit, chores, clock })
+        let max_queues = limits.max_queues.into();
+        Ok(Queues { slots, backing, max_queues, max_queue_len, commit, chores, clock })
     }
 
     /// Messages expire by `clock` from now on, in place of the system's.
@@ -80,6 +84,30 @@ impl Queues {
     /// The clock that messages expire by.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The limits that hold now.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_queues: self.max_queues.load(Ordering::Relaxed),
+            max_queue_len: self.max_queue_len.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Other limits from now on. Nothing is removed where there is more already.
+    pub fn set_limits(&self, limits: Limits) {
+        self.max_queues.store(limits.max_queues, Ordering::Relaxed);
+        self.max_queue_len.store(limits.max_queue_len, Ordering::Relaxed);
+    }
+
+    /// Bytes that the messages of all queues may take; `None` where they take no memory.
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.backing.memory_limit()
+    }
+
+    /// Another such limit from now on, where there is one.
+    pub fn set_memory_limit(&self, bytes: u64) {
+        self.backing.set_memory_limit(bytes);
     }
 
     // The map is changed by single insertions and removals: what a panic left is good.
@@ -106,19 +134,20 @@ impl Queues {
         if name.len() > NAME_MAX {
             return Err(QueueError::NameTooLong { limit: NAME_MAX });
         }
+        let max_queues = self.limits().max_queues;
         let mut slots = self.slots_mut();
         if let Some(slot) = slots.by_name.get(name) {
             return Ok(Arc::clone(slot));
         }
-        if slots.by_name.len() >= self.limits.max_queues && !self.backing.is_closed() {
+        if slots.by_name.len() >= max_queues && !self.backing.is_closed() {
             // A few at a time: each takes a sync of the directory, and everybody waits for the map.
             let empty: Vec<Arc<Slot>> = slots.by_name.values().cloned().collect();
             for slot in empty.iter().filter(|slot| slot.retire()).take(RETIRED_AT_ONCE) {
                 slots.by_name.remove(&slot.name);
             }
         }
-        if slots.by_name.len() >= self.limits.max_queues {
-            return Err(QueueError::TooManyQueues { limit: self.limits.max_queues });
+        if slots.by_name.len() >= max_queues {
+            return Err(QueueError::TooManyQueues { limit: max_queues });
         }
         slots.last_id += 1;
         let slot = Arc::new(Slot::new(slots.last_id, name, None));
@@ -193,7 +222,7 @@ impl Queues {
     fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
         if state.queue.is_none() {
             let store = self.backing.create(&slot.name)?;
-            state.queue = Some(Queue::new(store, self.limits.max_queue_len));
+            state.queue = Some(Queue::new(store, Arc::clone(&self.max_queue_len)));
         }
         Ok(())
     }

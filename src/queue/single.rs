@@ -3,6 +3,8 @@
 
 use super::hidden::Hidden;
 use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Expired messages that go at once.
 const EXPIRED_AT_ONCE: usize = 1000;
@@ -26,7 +28,8 @@ impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
 pub struct Queue {
     store: Box<dyn MessageStore>,
     hidden: Hidden,
-    max_len: u64,
+    /// The limit of all queues (`--max-queue-len`).
+    max_len: Arc<AtomicU64>,
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     pub(super) now_ms: u64,
@@ -41,7 +44,7 @@ fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
 }
 
 impl Queue {
-    pub(super) fn new(store: Box<dyn MessageStore>, max_len: u64) -> Queue {
+    pub(super) fn new(store: Box<dyn MessageStore>, max_len: Arc<AtomicU64>) -> Queue {
         Queue {
             store,
             hidden: Hidden::default(),
@@ -89,11 +92,12 @@ impl Queue {
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
     ) -> Result<(), QueueError> {
-        if self.len() >= self.max_len {
+        let limit = self.max_len.load(Ordering::Relaxed);
+        if self.len() >= limit {
             self.drop_expired_head()?;
         }
-        if self.len() >= self.max_len {
-            return Err(QueueError::QueueFull { limit: self.max_len });
+        if self.len() >= limit {
+            return Err(QueueError::QueueFull { limit });
         }
         if self.is_empty() {
             self.head_expires_ms = None;

@@ -136,6 +136,14 @@ pub trait Backing: Send + Sync {
     /// Forgets stores that have been discarded, and not durably; everybody has been told.
     fn give_up(&self) {}
 
+    /// Bytes that the messages of all queues may take; `None` where they take no memory.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
+
+    /// Another such limit from now on, where there is one.
+    fn set_memory_limit(&self, _bytes: u64) {}
+
     /// True when a sync has failed since the start.
     fn has_failed(&self) -> bool {
         false

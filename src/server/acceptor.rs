@@ -10,7 +10,7 @@ use super::daemon::Service;
 use super::outbox::{Broken, Outbox};
 use super::turns::Turns;
 use super::wire::{Socket, Wire};
-use crate::session::Close;
+use crate::session::{ClientHandle, Close, NewClient};
 use log::{debug, error, warn};
 use rustix::net::Shutdown as ListenerShutdown;
 use std::io::ErrorKind;
@@ -105,7 +105,8 @@ fn handle(
     debug!("{name}: connected");
     let outbox = Arc::new(Outbox::new(Arc::clone(&wire), Arc::clone(&reception.committer)));
     let served = catch_unwind(AssertUnwindSafe(|| {
-        let session = (service.sessions)(id, peer);
+        let handle = Arc::new(Handle(Arc::clone(&wire)));
+        let session = (service.sessions)(NewClient { id, peer: peer.to_string(), handle });
         Connection::new(wire, session, Arc::clone(&outbox), reception).serve()
     }));
     match served {
@@ -114,6 +115,16 @@ fn handle(
             error!("{name}: disconnected after a panic");
             outbox.abandon();
         }
+    }
+}
+
+/// What other sessions may do to a connection.
+struct Handle(Arc<dyn Wire>);
+
+impl ClientHandle for Handle {
+    fn close(&self) {
+        // Whoever waits for input, or for room to send, comes back.
+        self.0.shutdown(Shutdown::Both);
     }
 }
 

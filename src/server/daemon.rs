@@ -5,10 +5,10 @@ use super::clients::Clients;
 use super::committer::Committer;
 use super::turns::Turns;
 use crate::queue::Durability;
-use crate::session::{Session, Statistics};
+use crate::session::{NewClient, Session, Statistics};
 use log::{error, info, warn};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -24,8 +24,8 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long handlers may take to notice that their connections have been cut.
 const STOP_CUT: Duration = Duration::from_secs(1);
 
-/// Makes the session of a new client from its number and address.
-pub type SessionFactory = Box<dyn Fn(u64, SocketAddr) -> Box<dyn Session> + Send + Sync>;
+/// Makes the session of a new client.
+pub type SessionFactory = Box<dyn Fn(NewClient) -> Box<dyn Session> + Send + Sync>;
 
 /// One listener and what is spoken there.
 pub struct Service {

@@ -4,8 +4,13 @@
 //! same code. It says with a ticket what its replies have to wait for; waiting is the caller's
 //! affair.
 
+mod clients;
 pub mod memcached;
 pub mod redis;
+pub mod settings;
+
+pub use clients::{Activity, ClientEntry, ClientHandle, ClientTable, Membership, Names, NewClient};
+pub use settings::{ClientLimits, Settings};
 
 use crate::clock::Clock;
 use crate::kv::Kv;
@@ -58,12 +63,22 @@ pub struct Shared {
     /// Every command runs under the read lock, a transaction under the write lock: between its
     /// commands no other client's command runs.
     pub gate: RwLock<()>,
-    /// The longest message or value in bytes (`--max-message`).
-    pub max_message: usize,
     /// What the daemon was started with.
     pub settings: Settings,
+    /// What clients may do.
+    pub limits: Arc<ClientLimits>,
+    /// Who is connected.
+    pub clients: Arc<ClientTable>,
     /// Counters of the daemon.
     pub statistics: Arc<Statistics>,
+}
+
+impl Shared {
+    /// A daemon that has done nothing yet.
+    pub fn new(store: Store, settings: Settings, limits: Arc<ClientLimits>) -> Shared {
+        let (gate, clients, statistics) = (RwLock::default(), Arc::default(), Arc::default());
+        Shared { store, gate, settings, limits, clients, statistics }
+    }
 }
 
 /// The store of a daemon.
@@ -82,27 +97,22 @@ impl Store {
             Store::Kv(kv) => kv.clock(),
         }
     }
-}
 
-/// What the daemon was started with, as CONFIG GET, INFO and stats show it.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Clients at once.
-    pub max_clients: usize,
-    /// Seconds after which an idle client is closed; 0 = never.
-    pub idle_timeout_s: u64,
-    /// Bytes for the memory and kv stores.
-    pub max_memory: u64,
-    /// `disk`, `memory` or `kv`.
-    pub store: &'static str,
-    /// `always`, `everysec` or `never`.
-    pub fsync: &'static str,
-    /// The disk store's directory.
-    pub directory: String,
-    /// The port of the Redis listener; 0 without one.
-    pub redis_port: u16,
-    /// The port of the memcached listener; 0 without one.
-    pub memcached_port: u16,
+    /// Bytes that what is in the store may take, 0 for no limit: the disk store has none.
+    pub fn max_memory(&self) -> u64 {
+        match self {
+            Store::Queues(queues) => queues.memory_limit().unwrap_or(0),
+            Store::Kv(kv) => kv.max_memory(),
+        }
+    }
+
+    /// Another such limit from now on, where there is one.
+    pub fn set_max_memory(&self, bytes: u64) {
+        match self {
+            Store::Queues(queues) => queues.set_memory_limit(bytes),
+            Store::Kv(kv) => kv.set_max_memory(bytes),
+        }
+    }
 }
 
 /// Counters of the daemon: the server counts connections, sessions count commands.

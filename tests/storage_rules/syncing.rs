@@ -10,11 +10,11 @@ use mq::queue::{
 };
 use mq::server::{Limits, Server, Service};
 use mq::session::redis::RedisSession;
-use mq::session::{Settings, Shared, Statistics, Store};
+use mq::session::{Settings, Shared, Store};
 use mq::storage::{DataDirectory, Inspection, StorageError, SyncPoint, SyncWork};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 use tempfile::TempDir;
@@ -205,23 +205,16 @@ fn serve() -> (Server, SocketAddr, Arc<Counting>, TempDir) {
         commits: AtomicU64::new(0),
         hold: Mutex::new(()),
     });
-    let statistics = Arc::new(Statistics::default());
-    let shared = Arc::new(Shared {
-        store: Store::Queues(queues),
-        gate: RwLock::new(()),
-        max_message: 1 << 20,
-        settings: Settings::default(),
-        statistics: Arc::clone(&statistics),
-    });
+    let shared = Shared::new(Store::Queues(queues), Settings::default(), Arc::default());
+    let shared = Arc::new(shared);
+    let statistics = Arc::clone(&shared.statistics);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let service = Service {
         protocol: "redis",
         listener,
         refusal: b"",
-        sessions: Box::new(move |id, peer| {
-            Box::new(RedisSession::new(Arc::clone(&shared), id, peer.to_string()))
-        }),
+        sessions: Box::new(move |client| Box::new(RedisSession::new(Arc::clone(&shared), client))),
     };
     let limits = Limits { max_clients: 100, idle_timeout: None };
     let committing: Arc<dyn Durability> = Arc::<Counting>::clone(&durability);

@@ -88,14 +88,14 @@ impl Reply<'_> {
     }
 
     /// Text for people: a bulk string, or `=length`, `txt:` and the text in RESP3.
-    pub fn verbatim(&mut self, text: &str) {
+    pub fn verbatim(&mut self, text: &[u8]) {
         const FORMAT: &[u8] = b"txt:";
         match self.version {
-            Version::Resp2 => self.bulk(text.as_bytes()),
+            Version::Resp2 => self.bulk(text),
             Version::Resp3 => {
                 self.head(b'=', FORMAT.len() + text.len());
                 self.out.extend_from_slice(FORMAT);
-                self.out.extend_from_slice(text.as_bytes());
+                self.out.extend_from_slice(text);
                 self.end_line();
             }
         }
@@ -165,7 +165,7 @@ mod tests {
             (|reply| reply.null_array(), "*-1\r\n", "_\r\n"),
             (|reply| reply.set(3), "*3\r\n", "~3\r\n"),
             (|reply| reply.map(3), "*6\r\n", "%3\r\n"),
-            (|reply| reply.verbatim("abc"), "$3\r\nabc\r\n", "=7\r\ntxt:abc\r\n"),
+            (|reply| reply.verbatim(b"abc"), "$3\r\nabc\r\n", "=7\r\ntxt:abc\r\n"),
         ];
         for (write, resp2, resp3) in cases {
             assert_eq!(both(write), (resp2.to_owned(), resp3.to_owned()));

@@ -14,7 +14,7 @@ fn start(disk: Option<Arc<SlowDisk>>, max_clients: usize) -> (Server, SocketAddr
         protocol: "lines",
         listener,
         refusal: b"too many\n",
-        sessions: Box::new(move |_, _| Box::new(Lines { disk: session_disk.clone() })),
+        sessions: Box::new(move |_| Box::new(Lines { disk: session_disk.clone() })),
     };
     let limits = Limits { max_clients, idle_timeout: Some(GUARD) };
     let durability: Arc<dyn Durability> = match disk {

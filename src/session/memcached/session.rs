@@ -5,7 +5,9 @@ use crate::protocol::memcached::{
     Command, Fatal, Found, Keys, Limits, Progress, Request, Retrieval, parse, reply,
 };
 use crate::queue::{QueueError, Queues, Ticket};
-use crate::session::{Advance, Close, OUTPUT_PIECE, Session, Shared, Store};
+use crate::session::{
+    Activity, Advance, Close, Membership, NewClient, OUTPUT_PIECE, Session, Shared, Store,
+};
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -16,7 +18,10 @@ pub(super) type Line = Cow<'static, str>;
 /// A memcached client's session.
 pub struct MemcachedSession {
     shared: Arc<Shared>,
+    entry: Membership,
     progress: Progress,
+    /// The last command.
+    last_verb: &'static str,
     /// A `get` whose reply grew over a piece: the input starts with the rest of its keys. So a
     /// reply takes a piece and one value of memory, however many keys there are.
     unfinished: Option<Retrieval>,
@@ -24,8 +29,10 @@ pub struct MemcachedSession {
 
 impl MemcachedSession {
     /// A session for a new connection.
-    pub fn new(shared: Arc<Shared>) -> MemcachedSession {
-        MemcachedSession { shared, progress: Progress::default(), unfinished: None }
+    pub fn new(shared: Arc<Shared>, client: NewClient) -> MemcachedSession {
+        let entry = shared.clients.enter(client, 0, shared.store.clock().uptime());
+        let progress = Progress::default();
+        MemcachedSession { shared, entry, progress, last_verb: "NULL", unfinished: None }
     }
 }
 
@@ -36,6 +43,8 @@ impl Session for MemcachedSession {
             self.step(input.get(advance.consumed..).unwrap_or_default(), output, &mut advance);
         }
         advance.midway = self.progress.is_skipping();
+        let (at, command) = (self.shared.store.clock().uptime(), self.last_verb);
+        self.entry.note(Activity { at, command, queued: None, version: 0 });
         advance
     }
 }
@@ -46,7 +55,7 @@ impl MemcachedSession {
         if let Some(retrieval) = self.unfinished.take() {
             return self.retrieve(Keys::resume(input), retrieval, output, advance);
         }
-        let limits = Limits { max_data: self.shared.max_message };
+        let limits = Limits { max_data: self.shared.limits.max_message() };
         match parse(input, &mut self.progress, &limits) {
             Ok(Found::Partial { need }) => advance.need = need,
             Ok(Found::Skipped { consumed }) => advance.consumed += consumed,
@@ -75,6 +84,7 @@ impl MemcachedSession {
     }
 
     fn execute(&mut self, request: &Request<'_>, output: &mut Vec<u8>, advance: &mut Advance) {
+        self.last_verb = request.command.verb();
         let reply = match &request.command {
             Command::Get { keys, retrieval } => {
                 advance.consumed -= keys.unread();
@@ -102,7 +112,7 @@ impl MemcachedSession {
             }
             Store::Kv(kv) => {
                 let _gate = enter(&self.shared.gate);
-                kv_store::execute(kv, request, self.shared.max_message)
+                kv_store::execute(kv, request, self.shared.limits.max_message())
             }
         }
     }

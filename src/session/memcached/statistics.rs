@@ -19,18 +19,18 @@ pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'st
 }
 
 fn general(shared: &Shared, output: &mut Vec<u8>) {
-    let (settings, counters) = (&shared.settings, &shared.statistics);
+    let (limits, counters) = (&shared.limits, &shared.statistics);
     let numbers = [
         ("pid", u64::from(std::process::id())),
         ("uptime", shared.store.clock().uptime().as_secs()),
         ("time", shared.store.clock().now().as_secs()),
         ("pointer_size", u64::from(usize::BITS)),
-        ("max_connections", settings.max_clients as u64),
+        ("max_connections", limits.max_clients.load(Ordering::Relaxed) as u64),
         ("curr_connections", counters.connections_now.load(Ordering::Relaxed)),
         ("total_connections", counters.connections_total.load(Ordering::Relaxed)),
         ("rejected_connections", counters.connections_refused.load(Ordering::Relaxed)),
         ("cmd_total", counters.commands.load(Ordering::Relaxed)),
-        ("limit_maxbytes", settings.max_memory),
+        ("limit_maxbytes", shared.store.max_memory()),
     ];
     reply::statistic(output, "version", env!("CARGO_PKG_VERSION"));
     for (name, value) in numbers {
@@ -50,12 +50,12 @@ fn general(shared: &Shared, output: &mut Vec<u8>) {
 }
 
 fn settings(shared: &Shared, output: &mut Vec<u8>) {
-    let settings = &shared.settings;
-    reply::statistic(output, "maxbytes", settings.max_memory);
-    reply::statistic(output, "maxconns", settings.max_clients);
+    let (settings, limits) = (&shared.settings, &shared.limits);
+    reply::statistic(output, "maxbytes", shared.store.max_memory());
+    reply::statistic(output, "maxconns", limits.max_clients.load(Ordering::Relaxed));
     reply::statistic(output, "tcpport", settings.memcached_port);
-    reply::statistic(output, "item_size_max", shared.max_message);
-    reply::statistic(output, "idle_timeout", settings.idle_timeout_s);
+    reply::statistic(output, "item_size_max", limits.max_message());
+    reply::statistic(output, "idle_timeout", limits.idle_timeout_s.load(Ordering::Relaxed));
     reply::statistic(output, "evictions", "off");
     reply::statistic(output, "cas_enabled", "yes");
     reply::statistic(output, "flush_enabled", "yes");

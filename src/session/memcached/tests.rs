@@ -4,9 +4,11 @@ use super::MemcachedSession;
 use crate::clock::set_by_hand;
 use crate::kv::Kv;
 use crate::queue::{Limits, MemoryBacking, Policy, Queues};
-use crate::session::{Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
+use crate::session::{
+    ClientLimits, Close, NewClient, OUTPUT_PIECE, Session, Settings, Shared, Store,
+};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, RwLock};
 
 mod kv;
 mod queue;
@@ -14,13 +16,8 @@ mod queue;
 const MAX_MESSAGE: usize = 100;
 
 fn shared(store: Store) -> Arc<Shared> {
-    Arc::new(Shared {
-        store,
-        gate: RwLock::new(()),
-        max_message: MAX_MESSAGE,
-        settings: Settings { max_clients: 256, max_memory: 1 << 20, ..Settings::default() },
-        statistics: Default::default(),
-    })
+    let limits = ClientLimits { max_message: MAX_MESSAGE.into(), ..ClientLimits::default() };
+    Arc::new(Shared::new(store, Settings::default(), Arc::new(limits)))
 }
 
 fn kv() -> Arc<Shared> {
@@ -43,7 +40,7 @@ struct Client {
 
 impl Client {
     fn new(shared: &Arc<Shared>) -> Client {
-        let session = MemcachedSession::new(Arc::clone(shared));
+        let session = MemcachedSession::new(Arc::clone(shared), NewClient::detached(7));
         Client { session, input: Vec::new(), need: 0, closed: None }
     }
 

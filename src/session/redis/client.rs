@@ -8,6 +8,7 @@ use super::table::{Command, Subcommand, run_subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
 use crate::queue::Handle;
+use crate::session::{Activity, ClientEntry, Membership};
 use std::time::Duration;
 
 /// Bytes of a name that a client may give itself or its library: they are kept while it stays.
@@ -15,79 +16,84 @@ const MAX_NAME: usize = 1024;
 
 /// One client's state between requests.
 pub(super) struct Client {
-    pub id: u64,
-    /// The client's address.
-    pub peer: String,
-    /// When it connected, by the uptime.
-    connected: Duration,
+    /// Its place among all clients, with its names.
+    pub entry: Membership,
     pub version: Version,
     pub last_command: Option<&'static Command>,
     /// The queue of the last row of commands, if it was of use then.
     pub last_queue: Option<Handle>,
-    pub name: Vec<u8>,
-    library_name: Vec<u8>,
-    library_version: Vec<u8>,
     /// The requests queued since MULTI.
     pub transaction: Option<Transaction>,
     pub watched: Watched,
 }
 
 impl Client {
-    pub fn new(id: u64, peer: String, connected: Duration) -> Client {
+    pub fn new(entry: Membership) -> Client {
         Client {
-            id,
-            peer,
-            connected,
+            entry,
             version: Version::default(),
             last_command: None,
             last_queue: None,
-            name: Vec::new(),
-            library_name: Vec::new(),
-            library_version: Vec::new(),
             transaction: None,
             watched: Watched::default(),
         }
     }
 
+    /// The client's number, as replies write it.
+    pub fn id(&self) -> i64 {
+        i64::try_from(self.entry.id).unwrap_or(i64::MAX)
+    }
+
     /// Names the client; an empty name takes the name away.
     pub fn set_name(&mut self, name: &[u8]) -> Outcome {
         check_name("Client names", name)?;
-        self.name = name.to_vec();
+        self.entry.names().name = name.to_vec();
         Ok(())
     }
 
     /// Back to the state of a new connection, as RESET does.
     pub fn reset(&mut self) {
         self.version = Version::default();
-        self.name.clear();
+        self.entry.names().name.clear();
         self.transaction = None;
         self.watched = Watched::default();
     }
 
-    fn describe(&self, uptime: Duration) -> Vec<u8> {
-        let resp = protocol_number(self.version);
-        let (flags, multi) = match &self.transaction {
-            Some(transaction) => ("x", transaction.len().to_string()),
-            None => ("N", "-1".to_owned()),
-        };
-        let age = uptime.saturating_sub(self.connected).as_secs();
-        let (id, peer) = (self.id, &self.peer);
-        [
-            format!("id={id} addr={peer} name=").as_bytes(),
-            &self.name,
-            format!(" age={age} idle=0 flags={flags} db=0 sub=0 psub=0 multi={multi}").as_bytes(),
-            format!(" events=r cmd=client|info user=default resp={resp} lib-name=").as_bytes(),
-            &self.library_name,
-            b" lib-ver=",
-            &self.library_version,
-            b"\n",
-        ]
-        .concat()
+    /// Notes for others what the client does at `uptime`.
+    pub fn note(&self, uptime: Duration) {
+        self.entry.note(Activity {
+            at: uptime,
+            command: self.last_command.map_or("NULL", |command| command.name),
+            queued: self.transaction.as_ref().map(Transaction::len),
+            version: protocol_number(self.version),
+        });
     }
 }
 
+/// A client's line of CLIENT LIST, with its end.
+fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
+    let Activity { at, command, queued, version } = entry.activity();
+    let (id, peer) = (entry.id, &entry.peer);
+    let since = |then: Duration| uptime.saturating_sub(then).as_secs();
+    let (age, idle) = (since(entry.connected), since(at));
+    let flags = if queued.is_some() { "x" } else { "N" };
+    let multi = queued.map_or("-1".to_owned(), |queued| queued.to_string());
+    let names = entry.names();
+    [
+        format!("id={id} addr={peer} name=").as_bytes(),
+        &names.name,
+        format!(" age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 multi={multi}").as_bytes(),
+        format!(" events=r cmd={command} user=default resp={version} lib-name=").as_bytes(),
+        &names.library,
+        b" lib-ver=",
+        &names.library_version,
+        b"\n",
+    ]
+    .concat()
+}
+
 /// The protocol's version as HELLO writes it.
-pub(super) fn protocol_number(version: Version) -> i64 {
+pub(super) fn protocol_number(version: Version) -> u8 {
     match version {
         Version::Resp2 => 2,
         Version::Resp3 => 3,
@@ -121,12 +127,12 @@ pub(super) fn client(context: &mut Context<'_>, args: Args<'_>, reply: &mut Repl
 }
 
 fn id(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(i64::try_from(context.client.id).unwrap_or(i64::MAX));
+    reply.integer(context.client.id());
     Ok(())
 }
 
 fn getname(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    match context.client.name.as_slice() {
+    match context.client.entry.names().name.as_slice() {
         [] => reply.null(),
         name => reply.bulk(name),
     }
@@ -140,10 +146,11 @@ fn setname(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn setinfo(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let mut names = context.client.entry.names();
     let (what, field) = if args.is(2, "lib-name") {
-        ("lib-name", &mut context.client.library_name)
+        ("lib-name", &mut names.library)
     } else if args.is(2, "lib-ver") {
-        ("lib-ver", &mut context.client.library_version)
+        ("lib-ver", &mut names.library_version)
     } else {
         return Err(Refusal::quoting("ERR Unrecognized option '", args.get(2), "'"));
     };
@@ -155,7 +162,8 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> 
 
 fn info(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let uptime = context.shared.store.clock().uptime();
-    reply.bulk(&context.client.describe(uptime));
+    context.client.note(uptime);
+    reply.verbatim(&describe(&context.client.entry, uptime));
     Ok(())
 }
 

@@ -1,13 +1,21 @@
-//! CONFIG: what the daemon was started with, under the names that Redis's clients ask for.
+//! CONFIG: what the daemon was started with, and what of it may change while it runs, under the
+//! names that Redis's clients know where Redis has the setting.
 //!
-//! Nothing can be changed while it runs.
+//! What is set holds until the next start. Sizes take `k`, `m` and `g` as on the command line:
+//! powers of 1024, with or without a `b` behind.
 
 use super::dispatch::Context;
 use super::glob::Glob;
 use super::request::{Args, Outcome, Refusal};
 use super::table::{Subcommand, run_subcommand};
+use crate::protocol::number::{parse_size, parse_u64};
 use crate::protocol::resp::Reply;
-use crate::session::Shared;
+use crate::queue::Limits;
+use crate::session::settings::{MEMORY_SIZES, MESSAGE_SIZES, QUEUES};
+use crate::session::{Shared, Store};
+use log::LevelFilter;
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "get", arity: -3, run: get },
@@ -20,55 +28,191 @@ pub(super) fn config(context: &mut Context<'_>, args: Args<'_>, reply: &mut Repl
     run_subcommand(SUBCOMMANDS, context, args, reply)
 }
 
-/// Name and value of each setting, in the order of names.
-fn settings(shared: &Shared) -> Vec<(&'static str, String)> {
-    let settings = &shared.settings;
-    let is_disk = settings.store == "disk";
-    let fsync = if settings.fsync == "never" { "no" } else { settings.fsync };
-    vec![
-        ("appendfsync", fsync.into()),
-        ("appendonly", if is_disk { "yes" } else { "no" }.into()),
-        ("databases", "1".into()),
-        ("dir", settings.directory.clone()),
-        ("maxclients", settings.max_clients.to_string()),
-        ("maxmemory", settings.max_memory.to_string()),
-        ("maxmemory-policy", "noeviction".into()),
-        ("port", settings.redis_port.to_string()),
-        ("proto-max-bulk-len", shared.max_message.to_string()),
-        ("save", String::new()),
-        ("timeout", settings.idle_timeout_s.to_string()),
-    ]
+/// One setting.
+struct Setting {
+    /// In small letters.
+    name: &'static str,
+    show: fn(&Shared) -> String,
+    /// Whether and how it changes.
+    change: Change,
+}
+
+/// How a setting changes while the daemon runs.
+enum Change {
+    /// It does not.
+    Never,
+    /// To a number of this range.
+    Number(RangeInclusive<u64>, fn(&Shared, u64)),
+    /// To a number of bytes of this range.
+    Size(RangeInclusive<u64>, fn(&Shared, u64)),
+    /// To a level of log lines.
+    Level,
+}
+
+/// A change that has been found right, to be made when all of a command's have been.
+type Ready = Box<dyn FnOnce(&Shared)>;
+
+impl Change {
+    /// The change to `value`, or why there is none.
+    fn to(&self, value: &[u8]) -> Result<Ready, String> {
+        let (number, range, apply) = match self {
+            Change::Never => return Err("can't set immutable config".into()),
+            Change::Level => {
+                let level = level(value).ok_or(UNKNOWN_LEVEL)?;
+                return Ok(Box::new(move |_| log::set_max_level(level)));
+            }
+            Change::Number(range, apply) => (parse_u64(value), range, *apply),
+            Change::Size(range, apply) => (parse_size(value), range, *apply),
+        };
+        let number = number.filter(|number| range.contains(number)).ok_or_else(|| {
+            format!("argument must be between {} and {} inclusive", range.start(), range.end())
+        })?;
+        Ok(Box::new(move |shared| apply(shared, number)))
+    }
+}
+
+const UNKNOWN_LEVEL: &str = "argument(s) must be one of the following: error, warn, info, debug";
+
+/// A level of log lines under the daemon's names or Redis's.
+fn level(name: &[u8]) -> Option<LevelFilter> {
+    Some(match name.to_ascii_lowercase().as_slice() {
+        b"error" => LevelFilter::Error,
+        b"warn" | b"warning" => LevelFilter::Warn,
+        b"info" | b"notice" => LevelFilter::Info,
+        b"debug" | b"verbose" => LevelFilter::Debug,
+        _ => return None,
+    })
+}
+
+const fn fixed(name: &'static str, show: fn(&Shared) -> String) -> Setting {
+    Setting { name, show, change: Change::Never }
+}
+
+/// The settings of every store.
+static SETTINGS: &[Setting] = &[
+    fixed("appendfsync", |shared| match shared.settings.fsync {
+        "never" => "no".into(),
+        policy => policy.into(),
+    }),
+    fixed("appendonly", |shared| if shared.settings.store == "disk" { "yes" } else { "no" }.into()),
+    fixed("databases", |_| "1".into()),
+    fixed("dir", |shared| shared.settings.directory.clone()),
+    Setting {
+        name: "loglevel",
+        show: |_| log::max_level().as_str().to_ascii_lowercase(),
+        change: Change::Level,
+    },
+    fixed("maxclients", |shared| shared.limits.max_clients.load(Ordering::Relaxed).to_string()),
+    fixed("maxmemory-policy", |_| "noeviction".into()),
+    fixed("port", |shared| shared.settings.redis_port.to_string()),
+    Setting {
+        name: "proto-max-bulk-len",
+        show: |shared| shared.limits.max_message().to_string(),
+        change: Change::Size(MESSAGE_SIZES, |shared, bytes| {
+            shared.limits.max_message.store(bytes as usize, Ordering::Relaxed);
+        }),
+    },
+    fixed("save", |_| String::new()),
+    fixed("timeout", |shared| shared.limits.idle_timeout_s.load(Ordering::Relaxed).to_string()),
+];
+
+/// The settings of a store in memory, and of one that is not, beside these.
+static MEMORY_SETTINGS: [&[Setting]; 2] = [
+    &[Setting {
+        name: "maxmemory",
+        show: |shared| shared.store.max_memory().to_string(),
+        change: Change::Size(MEMORY_SIZES, |shared, bytes| shared.store.set_max_memory(bytes)),
+    }],
+    &[fixed("maxmemory", |_| "0".into())],
+];
+
+/// The settings of the queue stores beside these.
+static QUEUE_SETTINGS: &[Setting] = &[
+    Setting {
+        name: "max-queue-len",
+        show: |shared| queue_limits(shared).map_or(0, |limits| limits.max_queue_len).to_string(),
+        change: Change::Number(0..=u64::MAX, |shared, count| {
+            let max_queue_len = if count == 0 { u64::MAX } else { count };
+            change_queue_limits(shared, |limits| Limits { max_queue_len, ..limits });
+        }),
+    },
+    Setting {
+        name: "max-queues",
+        show: |shared| queue_limits(shared).map_or(0, |limits| limits.max_queues).to_string(),
+        change: Change::Number(QUEUES, |shared, count| {
+            change_queue_limits(shared, |limits| Limits { max_queues: count as usize, ..limits });
+        }),
+    },
+];
+
+fn queue_limits(shared: &Shared) -> Option<Limits> {
+    let Store::Queues(queues) = &shared.store else { return None };
+    let limits = queues.limits();
+    // No limit is written 0, as on the command line.
+    let max_queue_len = if limits.max_queue_len == u64::MAX { 0 } else { limits.max_queue_len };
+    Some(Limits { max_queue_len, ..limits })
+}
+
+fn change_queue_limits(shared: &Shared, change: impl FnOnce(Limits) -> Limits) {
+    if let Store::Queues(queues) = &shared.store {
+        queues.set_limits(change(queues.limits()));
+    }
+}
+
+/// The settings of this daemon's store, in the order of names.
+fn settings(shared: &Shared) -> Vec<&'static Setting> {
+    let of_queues = match shared.store {
+        Store::Queues(_) => QUEUE_SETTINGS,
+        Store::Kv(_) => &[],
+    };
+    let of_memory = MEMORY_SETTINGS[usize::from(shared.store.max_memory() == 0)];
+    let mut settings: Vec<_> = SETTINGS.iter().chain(of_memory).chain(of_queues).collect();
+    settings.sort_unstable_by_key(|setting| setting.name);
+    settings
 }
 
 /// CONFIG GET pattern [pattern ...]: each setting once, whichever patterns match it.
 fn get(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let mut chosen = settings(context.shared);
     let patterns: Vec<Vec<u8>> = args.from(2).map(<[u8]>::to_ascii_lowercase).collect();
-    let mut kept = Vec::new();
-    for (name, value) in chosen.drain(..) {
+    let mut chosen = Vec::new();
+    for setting in settings(context.shared) {
         for pattern in &patterns {
-            if Glob::new(pattern).matches(name.as_bytes())? {
-                kept.push((name, value));
+            if Glob::new(pattern).matches(setting.name.as_bytes())? {
+                chosen.push(setting);
                 break;
             }
         }
     }
-    reply.map(kept.len());
-    for (name, value) in kept {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+    reply.map(chosen.len());
+    for setting in chosen {
+        reply.bulk(setting.name.as_bytes());
+        reply.bulk((setting.show)(context.shared).as_bytes());
     }
     Ok(())
 }
 
-fn set(context: &mut Context<'_>, args: Args<'_>, _reply: &mut Reply<'_>) -> Outcome {
-    let name = args.get(2).to_ascii_lowercase();
-    if !settings(context.shared).iter().any(|(known, _)| known.as_bytes() == name) {
-        let text = "ERR Unknown option or number of arguments for CONFIG SET - '";
-        return Err(Refusal::quoting(text, args.get(2), "'"));
+/// CONFIG SET name value [name value ...]: all of them, or none where one is wrong.
+fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if !args.len().is_multiple_of(2) {
+        return Err(Refusal::arity("config|set"));
     }
-    let text = "ERR CONFIG SET failed (possibly related to argument '";
-    Err(Refusal::quoting(text, args.get(2), "') - can't set immutable config"))
+    let (settings, mut changes) = (settings(context.shared), Vec::new());
+    for index in (2..args.len()).step_by(2) {
+        let word = args.get(index);
+        let setting = settings.iter().find(|setting| args.is(index, setting.name));
+        let setting = setting.ok_or_else(|| {
+            let text = "ERR Unknown option or number of arguments for CONFIG SET - '";
+            Refusal::quoting(text, word, "'")
+        })?;
+        let change = setting.change.to(args.get(index + 1)).map_err(|reason| {
+            let text = "ERR CONFIG SET failed (possibly related to argument '";
+            Refusal::quoting(text, word, &format!("') - {reason}"))
+        })?;
+        changes.push(change);
+    }
+    changes.into_iter().for_each(|change| change(context.shared));
+    reply.simple("OK");
+    Ok(())
 }
 
 /// The counters count from the start of the daemon, whoever asks; clients that reset them are told

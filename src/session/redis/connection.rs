@@ -103,9 +103,9 @@ fn greet(context: &Context<'_>, reply: &mut Reply<'_>) {
         reply.bulk(text.as_bytes());
     }
     reply.bulk(b"proto");
-    reply.integer(protocol_number(context.client.version));
+    reply.integer(protocol_number(context.client.version).into());
     reply.bulk(b"id");
-    reply.integer(i64::try_from(context.client.id).unwrap_or(i64::MAX));
+    reply.integer(context.client.id());
     reply.bulk(b"modules");
     reply.array(0);
 }

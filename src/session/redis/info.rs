@@ -48,7 +48,7 @@ pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
             text.push_str(&format!("{name}:{value}\r\n"));
         }
     }
-    reply.verbatim(&text);
+    reply.verbatim(text.as_bytes());
     Ok(())
 }
 
@@ -81,7 +81,7 @@ fn server(shared: &Shared) -> Lines {
 fn clients(shared: &Shared) -> Lines {
     vec![
         count("connected_clients", &shared.statistics.connections_now),
-        line("maxclients", shared.settings.max_clients),
+        line("maxclients", shared.limits.max_clients.load(Ordering::Relaxed)),
         line("blocked_clients", 0),
     ]
 }
@@ -98,7 +98,7 @@ fn memory(shared: &Shared) -> Lines {
     };
     vec![
         line("used_memory", used),
-        line("maxmemory", shared.settings.max_memory),
+        line("maxmemory", shared.store.max_memory()),
         line("maxmemory_policy", "noeviction"),
     ]
 }

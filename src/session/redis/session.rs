@@ -9,7 +9,7 @@ use super::pipeline::Pipeline;
 use crate::protocol::resp::{Arguments, FramingError, Limits, Reply};
 use crate::protocol::{Parsed, is_http};
 use crate::queue::Ticket;
-use crate::session::{Advance, Close, OUTPUT_PIECE, Session, Shared};
+use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
 
 /// The largest reply that one request may build, in bytes, EXEC with all its commands among them;
@@ -28,19 +28,17 @@ const REQUEST_BYTES: usize = 64 << 20;
 /// One Redis client's conversation.
 pub struct RedisSession {
     shared: Arc<Shared>,
-    limits: Limits,
     arguments: [Arguments; 2],
     pub(super) client: Client,
     pub(super) reply_limit: usize,
 }
 
 impl RedisSession {
-    /// `id` is unique among the daemon's connections, `peer` the client's address; CLIENT shows
-    /// them.
-    pub fn new(shared: Arc<Shared>, id: u64, peer: String) -> RedisSession {
+    /// A session for a new connection.
+    pub fn new(shared: Arc<Shared>, client: NewClient) -> RedisSession {
+        let uptime = shared.store.clock().uptime();
         RedisSession {
-            limits: limits(&shared),
-            client: Client::new(id, peer, shared.store.clock().uptime()),
+            client: Client::new(shared.clients.enter(client, 2, uptime)),
             shared,
             arguments: Default::default(),
             reply_limit: REPLY_LIMIT,
@@ -50,7 +48,8 @@ impl RedisSession {
 
 impl Session for RedisSession {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
-        let mut pipeline = Pipeline::new(input, &mut self.arguments, &self.limits);
+        let limits = limits(&self.shared);
+        let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits);
         let version = self.client.version;
         let mut reply = Reply { out: output, version };
         let mut context = Context {
@@ -86,6 +85,7 @@ impl Session for RedisSession {
             }
             _ => {}
         }
+        self.client.note(self.shared.store.clock().uptime());
         advance
     }
 }
@@ -94,7 +94,7 @@ impl Session for RedisSession {
 pub(super) fn limits(shared: &Shared) -> Limits {
     Limits {
         max_arguments: MAX_ARGUMENTS,
-        max_bulk: shared.max_message,
+        max_bulk: shared.limits.max_message(),
         max_inline: MAX_INLINE,
         max_request: request_limit(shared),
     }
@@ -102,5 +102,5 @@ pub(super) fn limits(shared: &Shared) -> Limits {
 
 /// Bytes of one request, and of all requests that a transaction may queue.
 pub(super) fn request_limit(shared: &Shared) -> usize {
-    shared.max_message.saturating_mul(4).saturating_add(REQUEST_BYTES)
+    shared.limits.max_message().saturating_mul(4).saturating_add(REQUEST_BYTES)
 }

@@ -115,7 +115,7 @@ pub(super) fn append(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let (added, limit) = (args.get(2), context.shared.max_message);
+    let (added, limit) = (args.get(2), context.shared.limits.max_message());
     let len = kv.update(args.get(1), |old| {
         let before = old.map_or(&[][..], |entry| entry.value);
         let len = before.len() + added.len();

@@ -2,6 +2,7 @@
 //!
 //! A reply is written with `|` for each line end: `*2|$1|a|$1|b|`.
 
+mod config;
 mod connection;
 mod isolation;
 mod keyspace;
@@ -16,8 +17,8 @@ use super::RedisSession;
 use crate::clock::Clock;
 use crate::kv::Kv;
 use crate::queue::{Limits, MemoryBacking, Policy, Queues};
-use crate::session::{Advance, Session, Settings, Shared, Store};
-use std::sync::{Arc, RwLock};
+use crate::session::{Advance, ClientLimits, NewClient, Session, Settings, Shared, Store};
+use std::sync::Arc;
 
 fn queues_in_memory(max_memory: u64, max_queue_len: u64) -> Queues {
     let backing = Box::new(MemoryBacking::new(max_memory));
@@ -53,25 +54,13 @@ impl Daemon {
     }
 
     fn new(store: Store, name: &'static str) -> Daemon {
-        let settings = Settings {
-            store: name,
-            fsync: "always",
-            max_clients: 256,
-            idle_timeout_s: 300,
-            ..Settings::default()
-        };
-        let shared = Shared {
-            store,
-            gate: RwLock::new(()),
-            max_message: 1 << 20,
-            settings,
-            statistics: Default::default(),
-        };
-        Daemon { shared: Arc::new(shared) }
+        let settings = Settings { store: name, fsync: "always", ..Settings::default() };
+        let limits = ClientLimits { idle_timeout_s: 300.into(), ..ClientLimits::default() };
+        Daemon { shared: Arc::new(Shared::new(store, settings, Arc::new(limits))) }
     }
 
     pub fn client(&self) -> Conversation {
-        let session = RedisSession::new(Arc::clone(&self.shared), 7, "127.0.0.1:9".into());
+        let session = RedisSession::new(Arc::clone(&self.shared), NewClient::detached(7));
         Conversation { session, last: Advance::default(), log: String::new() }
     }
 }

@@ -10,7 +10,7 @@ use super::request::{Args, Outcome};
 use super::session::{limits, request_limit};
 use super::table;
 use crate::protocol::Parsed;
-use crate::protocol::resp::{Arguments, Reply, parse};
+use crate::protocol::resp::{Arguments, Limits, Reply, parse};
 use crate::session::{Shared, Store};
 use std::collections::HashMap;
 
@@ -38,7 +38,9 @@ impl Transaction {
     }
 
     fn each(&self, shared: &Shared, mut visit: impl FnMut(Args<'_>)) {
-        let (mut arguments, limits) = (Arguments::default(), limits(shared));
+        let mut arguments = Arguments::default();
+        // They were within the limits when they were queued; these may be lower by now.
+        let limits = Limits { max_bulk: usize::MAX, max_request: usize::MAX, ..limits(shared) };
         let mut rest = self.requests.as_slice();
         // They were whole requests when they were queued, so the loop ends with the last of them.
         while let Ok(Parsed::Complete { consumed }) = parse(rest, &mut arguments, &limits) {

@@ -1,0 +1,150 @@
+//! Who is connected: one entry for each client, which CLIENT LIST shows and CLIENT KILL ends.
+//!
+//! A session enters itself when it begins and leaves when it is dropped. An entry is small, and its
+//! lock is held for a few moves of words, by the session after each turn and by whoever lists.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What one session may do to another's connection; the server makes it.
+pub trait ClientHandle: Send + Sync {
+    /// Ends the connection soon, from any thread: a wait for its input ends, no further request of
+    /// it is executed, and its session is dropped. Never blocks.
+    fn close(&self);
+}
+
+/// No connection: for sessions that a test or a fuzzer drives.
+impl ClientHandle for () {
+    fn close(&self) {}
+}
+
+/// A connection as the server hands it to its session.
+pub struct NewClient {
+    /// Unique among all connections since the start.
+    pub id: u64,
+    /// The client's address.
+    pub peer: String,
+    /// How others end it.
+    pub handle: Arc<dyn ClientHandle>,
+}
+
+impl NewClient {
+    /// A client without a connection.
+    pub fn detached(id: u64) -> NewClient {
+        NewClient { id, peer: "127.0.0.1:9".into(), handle: Arc::new(()) }
+    }
+}
+
+/// What a client was last seen doing.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    /// When, by the uptime.
+    pub at: Duration,
+    /// The last command, in the protocol's spelling.
+    pub command: &'static str,
+    /// Requests queued since MULTI; `None` outside of a transaction.
+    pub queued: Option<usize>,
+    /// The protocol's version: 2 or 3 for Redis, 0 for memcached.
+    pub version: u8,
+}
+
+/// The names that a client gives itself and its library.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: Vec<u8>,
+}
+
+/// One client of the table.
+pub struct ClientEntry {
+    /// Unique among all connections since the start.
+    pub id: u64,
+    /// The client's address.
+    pub peer: String,
+    /// When it connected, by the uptime.
+    pub connected: Duration,
+    handle: Arc<dyn ClientHandle>,
+    activity: Mutex<Activity>,
+    names: Mutex<Names>,
+}
+
+impl ClientEntry {
+    /// Notes what the client has just done.
+    pub fn note(&self, activity: Activity) {
+        *lock(&self.activity) = activity;
+    }
+
+    /// What the client was last seen doing.
+    pub fn activity(&self) -> Activity {
+        lock(&self.activity).clone()
+    }
+
+    /// The client's names, to be read or changed.
+    pub fn names(&self) -> MutexGuard<'_, Names> {
+        lock(&self.names)
+    }
+
+    /// Ends the client's connection.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+}
+
+/// All clients, by number.
+#[derive(Default)]
+pub struct ClientTable {
+    entries: Mutex<BTreeMap<u64, Arc<ClientEntry>>>,
+}
+
+impl ClientTable {
+    /// Enters a client that has connected at `uptime`. It leaves when the answer is dropped.
+    pub fn enter(self: &Arc<Self>, client: NewClient, version: u8, uptime: Duration) -> Membership {
+        let NewClient { id, peer, handle } = client;
+        let activity = Activity { at: uptime, command: "NULL", queued: None, version };
+        let entry = Arc::new(ClientEntry {
+            id,
+            peer,
+            connected: uptime,
+            handle,
+            activity: Mutex::new(activity),
+            names: Mutex::default(),
+        });
+        lock(&self.entries).insert(id, Arc::clone(&entry));
+        Membership { entry, table: Arc::clone(self) }
+    }
+
+    /// All clients, the oldest first.
+    pub fn all(&self) -> Vec<Arc<ClientEntry>> {
+        lock(&self.entries).values().cloned().collect()
+    }
+}
+
+/// A session's place in the table.
+pub struct Membership {
+    entry: Arc<ClientEntry>,
+    table: Arc<ClientTable>,
+}
+
+impl std::ops::Deref for Membership {
+    type Target = ClientEntry;
+
+    fn deref(&self) -> &ClientEntry {
+        &self.entry
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        lock(&self.table.entries).remove(&self.entry.id);
+    }
+}
+
+/// What these locks guard is changed in single steps: what a panic left behind is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
