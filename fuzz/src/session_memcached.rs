@@ -28,7 +28,7 @@ fn requests(mut input: &[u8]) -> usize {
             Ok(Found::Complete { request, consumed }) => (!request.noreply, consumed),
             Ok(Found::Refused { noreply, consumed, .. }) => (!noreply, consumed),
             Ok(Found::Skipped { consumed }) => (false, consumed),
-            Ok(Found::Partial { .. }) | Err(Fatal::Http) => break count,
+            Ok(Found::Partial { .. }) | Err(Fatal::Foreign(_)) => break count,
             Err(Fatal::LineTooLong) => break count + 1,
         };
         count += usize::from(answers);

@@ -28,12 +28,11 @@ pub fn check(input: &[u8]) {
     });
 }
 
-/// An error of framing has a reply, and HTTP is a request that has none.
+/// An error of framing has a reply; another protocol has none, and its request is not consumed.
 fn closing_replies(outcome: &Outcome) -> i64 {
     match outcome.close {
         Some(Close::Framing) => 1,
-        Some(Close::Http) => -1,
-        Some(Close::Quit) | None => 0,
+        Some(Close::Foreign(_) | Close::Quit) | None => 0,
     }
 }
 

@@ -5,9 +5,12 @@
 //! that arrives in many pieces is never scanned again and again. This module knows no queue and no
 //! store.
 
+mod foreign;
 pub mod memcached;
 pub mod number;
 pub mod resp;
+
+pub use foreign::{Foreign, is_http};
 
 /// What a parser found at the start of a byte string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +25,4 @@ pub enum Parsed {
         /// Total bytes wanted, more than the length of the input.
         need: usize,
     },
-}
-
-/// Whether a line with these first and last words is HTTP. A web page can make a browser send
-/// requests to any port, and some of their lines would run as commands; no client of ours starts a
-/// line like this.
-pub fn is_http(first: &[u8], last: &[u8]) -> bool {
-    const METHODS: [&[u8]; 9] =
-        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"];
-    first.eq_ignore_ascii_case(b"POST")
-        || first.eq_ignore_ascii_case(b"Host:")
-        || (METHODS.contains(&first) && last.starts_with(b"HTTP/"))
 }

@@ -133,7 +133,9 @@ fn report(name: &str, ending: &Ending) {
         Ending::Closed => debug!("{name}: closed by the client"),
         Ending::Session(Close::Quit) => debug!("{name}: quit"),
         Ending::Session(Close::Framing) => warn!("{name}: closed, not the protocol"),
-        Ending::Session(Close::Http) => warn!("{name}: closed, it speaks HTTP"),
+        Ending::Session(Close::Foreign(protocol)) => {
+            warn!("{name}: closed, it speaks {protocol}");
+        }
         Ending::Idle => debug!("{name}: closed, idle"),
         Ending::Slow => debug!("{name}: closed, its request was not whole in time"),
         Ending::Stopping => debug!("{name}: closed, the daemon stops"),

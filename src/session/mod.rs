@@ -9,6 +9,7 @@ pub mod memcached;
 pub mod redis;
 pub mod settings;
 
+pub use crate::protocol::Foreign;
 pub use clients::{Activity, ClientEntry, ClientHandle, ClientTable, Membership, Names, NewClient};
 pub use settings::{ClientLimits, Settings};
 
@@ -52,8 +53,8 @@ pub enum Close {
     Quit,
     /// The input is not the protocol; nothing after it can be understood.
     Framing,
-    /// A browser, or something that was made to speak HTTP here.
-    Http,
+    /// The client speaks another protocol; it gets no answer.
+    Foreign(Foreign),
 }
 
 /// What all sessions of a daemon share.

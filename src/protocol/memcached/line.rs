@@ -5,12 +5,16 @@
 //! bits, a key has no control characters (memcached takes some), `gat` needs a key, and `version`
 //! and `quit` stand alone.
 
+use super::block;
 use super::parse::Limits;
 use super::request::{Command, Keys, Refusal, Retrieval, StoreMode};
 use crate::protocol::number::{parse_i64, parse_u64};
 
 /// The longest key, in bytes.
 const MAX_KEY: usize = 250;
+
+/// The longest data block that a line can announce, as in memcached.
+pub(super) const MAX_BLOCK: u64 = i32::MAX as u64;
 
 /// More words than any command takes behind its verb, `get` aside.
 const MAX_WORDS: usize = 7;
@@ -43,6 +47,14 @@ impl BadLine {
 pub(super) fn read<'a>(line: &'a [u8], limits: &Limits) -> Result<Line<'a>, BadLine> {
     let mut rest = Words(line);
     let verb = rest.next().unwrap_or_default();
+    command(verb, rest, limits).map_err(|bad| match bad.refusal {
+        // With any number of words it may be a storage command to the client.
+        Refusal::Unknown => BadLine { block: block::announced(verb, rest), ..bad },
+        _ => bad,
+    })
+}
+
+fn command<'a>(verb: &[u8], rest: Words<'a>, limits: &Limits) -> Result<Line<'a>, BadLine> {
     let get = |with_cas| retrieve(rest, Retrieval { with_cas, exptime: None });
     match verb {
         b"get" => return get(false),
@@ -156,14 +168,23 @@ impl<'w, 'a> Arguments<'w, 'a> {
         self.words.first_chunk().copied().ok_or(BadLine::new(Refusal::Unknown, false))
     }
 
+    /// As `exactly`, for a command with a data block. One word more that is a number is none of
+    /// memcached's: a space in the key has moved the others, and the length with them.
+    fn storage<const N: usize>(&self) -> Result<[&'a [u8]; N], BadLine> {
+        match self.words.get(N) {
+            Some(word) if parse_i64(word).is_some() => Err(self.refuse(Refusal::Unknown)),
+            _ => self.exactly().map_err(|_| self.refuse(Refusal::Unknown)),
+        }
+    }
+
     fn store(&self, mode: StoreMode, limits: &Limits) -> Result<Line<'a>, BadLine> {
-        self.block(self.exactly()?, limits, |key, flags, exptime| {
+        self.block(self.storage()?, limits, |key, flags, exptime| {
             Some(Command::Store { mode, key, flags, exptime })
         })
     }
 
     fn compare_and_store(&self, limits: &Limits) -> Result<Line<'a>, BadLine> {
-        let [key, flags, exptime, bytes, cas] = self.exactly()?;
+        let [key, flags, exptime, bytes, cas] = self.storage()?;
         self.block([key, flags, exptime, bytes], limits, |key, flags, exptime| {
             let mode = StoreMode::Cas(parse_u64(cas)?);
             Some(Command::Store { mode, key, flags, exptime })
@@ -171,7 +192,7 @@ impl<'w, 'a> Arguments<'w, 'a> {
     }
 
     fn contains(&self, limits: &Limits) -> Result<Line<'a>, BadLine> {
-        self.block(self.exactly()?, limits, |key, _, _| Some(Command::Contains { key }))
+        self.block(self.storage()?, limits, |key, _, _| Some(Command::Contains { key }))
     }
 
     /// A line that announces a data block: its length is read first, so that the block can be
@@ -182,7 +203,8 @@ impl<'w, 'a> Arguments<'w, 'a> {
         limits: &Limits,
         command: impl FnOnce(&'a [u8], u32, i64) -> Option<Command<'a>>,
     ) -> Result<Line<'a>, BadLine> {
-        let bytes = parse_u64(bytes).ok_or(self.refuse(Refusal::BadFormat))?;
+        let bytes = parse_u64(bytes).filter(|bytes| *bytes <= MAX_BLOCK);
+        let bytes = bytes.ok_or(self.refuse(Refusal::BadFormat))?;
         let refuse = |refusal| BadLine { refusal, noreply: self.noreply, block: Some(bytes) };
         check_key(key, self.noreply).map_err(|bad| refuse(bad.refusal))?;
         let flags = parse_u64(flags).and_then(|flags| u32::try_from(flags).ok());
@@ -254,7 +276,7 @@ impl<'w, 'a> Arguments<'w, 'a> {
 
 /// The words of a line that ends in LF or CRLF; what is left of it is field 0.
 #[derive(Clone, Copy)]
-struct Words<'a>(&'a [u8]);
+pub(super) struct Words<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];

@@ -5,10 +5,12 @@
 //! line that announced one, is never taken for a command by mistake. This module knows the wire
 //! format and no store.
 
+mod block;
 mod line;
 mod parse;
 pub mod reply;
 mod request;
 
+pub use block::is_storage;
 pub use parse::{Fatal, Found, Limits, Progress, parse};
 pub use request::{Command, Keys, Refusal, Request, Retrieval, StoreMode};

@@ -6,6 +6,7 @@
 
 use super::line::{self, BadLine, Line};
 use super::request::{Refusal, Request};
+use crate::protocol::Foreign;
 
 /// The longest line, in bytes before its line feed.
 const MAX_LINE: usize = 2048;
@@ -65,8 +66,8 @@ pub enum Found<'a> {
 pub enum Fatal {
     /// No line ends like this; to be answered with `CLIENT_ERROR line too long`.
     LineTooLong,
-    /// A browser speaks; it gets no answer.
-    Http,
+    /// It speaks another protocol; it gets no answer.
+    Foreign(Foreign),
 }
 
 /// Looks for one request at the start of `input`. `progress` carries on from the last `Partial` of
@@ -82,11 +83,14 @@ pub fn parse<'a>(
     if let Some(bytes) = progress.skip {
         return Ok(progress.skip(input, bytes));
     }
+    if let Some(foreign) = foreign(input) {
+        return Err(Fatal::Foreign(foreign));
+    }
     let Some(line) = progress.line(input)? else {
         return Ok(Found::Partial { need: input.len() + 1 });
     };
     if line::is_http(line) {
-        return Err(Fatal::Http);
+        return Err(Fatal::Foreign(Foreign::Http));
     }
     Ok(match line::read(line, limits) {
         Ok(Line { command, noreply, block }) => {
@@ -98,6 +102,15 @@ pub fn parse<'a>(
         }
         Err(bad) => progress.refuse(bad, line.len()),
     })
+}
+
+/// Judges by the first two bytes of a line.
+fn foreign(input: &[u8]) -> Option<Foreign> {
+    match input {
+        [b'*', b'0'..=b'9', ..] => Some(Foreign::Redis),
+        [first, ..] => Foreign::of_first_byte(*first),
+        [] => None,
+    }
 }
 
 impl Progress {

@@ -13,7 +13,7 @@ use super::turns::Turns;
 use super::wire::Wire;
 use super::{NothingToSync, lock};
 use crate::queue::{Committed, Durability, Ticket};
-use crate::session::{Advance, Close, Session, Statistics};
+use crate::session::{Advance, Close, Foreign, Session, Statistics};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -255,7 +255,7 @@ impl Session for Lines {
                     output.extend_from_slice(b"error\n");
                     advance.close = Some(Close::Framing);
                 }
-                "http" => advance.close = Some(Close::Http),
+                "http" => advance.close = Some(Close::Foreign(Foreign::Http)),
                 _ => panic!("the session panics on purpose"),
             }
             if advance.close.is_some() {

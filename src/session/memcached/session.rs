@@ -75,7 +75,7 @@ impl MemcachedSession {
                 reply::line(output, "CLIENT_ERROR line too long");
                 advance.close = Some(Close::Framing);
             }
-            Err(Fatal::Http) => advance.close = Some(Close::Http),
+            Err(Fatal::Foreign(protocol)) => advance.close = Some(Close::Foreign(protocol)),
         }
     }
 

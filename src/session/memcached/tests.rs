@@ -3,6 +3,7 @@
 use super::MemcachedSession;
 use crate::clock::set_by_hand;
 use crate::kv::Kv;
+use crate::protocol::Foreign;
 use crate::queue::{Limits, MemoryBacking, Policy, Queues};
 use crate::session::{
     ClientLimits, Close, NewClient, OUTPUT_PIECE, Session, Settings, Shared, Store,
@@ -155,8 +156,8 @@ fn quit_long_lines_and_browsers_end_the_connection() {
         ("quit\r\nversion\r\n", "", Close::Quit),
         ("quit now\r\nquit\n", "ERROR\r\n", Close::Quit),
         (&long, "CLIENT_ERROR line too long\r\n", Close::Framing),
-        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "", Close::Http),
-        ("POST /x HTTP/1.1\r\n", "", Close::Http),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "", Close::Foreign(Foreign::Http)),
+        ("POST /x HTTP/1.1\r\n", "", Close::Foreign(Foreign::Http)),
     ];
     for (sent, expected, close) in cases {
         let mut client = Client::new(&kv());

@@ -29,6 +29,11 @@ impl<'a> Pipeline<'a> {
         Pipeline { input, arguments, limits, consumed: 0, found: None, found_behind: None }
     }
 
+    /// The first byte of the next request.
+    pub fn first_byte(&self) -> Option<u8> {
+        self.input.get(self.consumed).copied()
+    }
+
     /// The next request, again and again until it is `done`; None: there is no whole one, and
     /// `rest` says why.
     pub fn next(&mut self) -> Option<Args<'_>> {

@@ -6,8 +6,10 @@
 use super::client::Client;
 use super::dispatch::{self, Context};
 use super::pipeline::Pipeline;
+use super::request::Args;
+use crate::protocol::memcached::is_storage;
 use crate::protocol::resp::{Arguments, FramingError, Limits, Reply};
-use crate::protocol::{Parsed, is_http};
+use crate::protocol::{Foreign, Parsed, is_http};
 use crate::queue::Ticket;
 use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
@@ -61,12 +63,15 @@ impl Session for RedisSession {
             client: &mut self.client,
         };
         while reply.out.len() < OUTPUT_PIECE && context.close.is_none() {
+            if let Some(protocol) = pipeline.first_byte().and_then(Foreign::of_first_byte) {
+                context.close = Some(Close::Foreign(protocol));
+                break;
+            }
             let Some(args) = pipeline.next() else { break };
             if args.is_empty() {
                 pipeline.done();
-            } else if args.is_inline() && is_http(args.get(0), args.get(args.len() - 1)) {
-                context.close = Some(Close::Http);
-                pipeline.done();
+            } else if let Some(protocol) = foreign(args) {
+                context.close = Some(Close::Foreign(protocol));
             } else {
                 dispatch::handle(&mut context, &mut pipeline, &mut reply);
             }
@@ -88,6 +93,17 @@ impl Session for RedisSession {
         self.client.note(self.shared.store.clock().uptime());
         advance
     }
+}
+
+/// The protocol that a line is of, if it is another's.
+fn foreign(args: Args<'_>) -> Option<Foreign> {
+    if !args.is_inline() {
+        return None;
+    }
+    if is_http(args.get(0), args.get(args.len() - 1)) {
+        return Some(Foreign::Http);
+    }
+    is_storage(args.request()).then_some(Foreign::MemcachedText)
 }
 
 /// What a request may ask for; the requests of a transaction are parsed under the same limits.

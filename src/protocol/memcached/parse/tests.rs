@@ -119,6 +119,34 @@ fn the_data_block_of_a_bad_line_is_skipped() {
     assert_eq!(event(b"set k x 0 9 noreply\r\nflush_all\r\n"), "BadFormat (silent)");
 }
 
+/// A client that sends a command which is not known sends its data all the same.
+#[test]
+fn the_data_block_of_an_unknown_storage_command_is_skipped() {
+    for line in [
+        "ms k 9",
+        "ms k 9 T0 I q",
+        "Set k 0 0 9",
+        "swap k 0 0 9 noreply",
+        "set k 0 0 9 noreply x",
+        "set a key 0 0 9",
+        "cas k 0 0 9",
+        "cas a key 0 0 9 5",
+        "set 1 2 3 4 5 6 7 8 9",
+    ] {
+        let input = format!("{line}\r\nflush_all\r\n");
+        assert_eq!(event(input.as_bytes()), "Unknown", "{line}");
+    }
+    assert_eq!(event(b"set a key 0 0 9 noreply\r\nflush_all\r\n"), "Unknown (silent)");
+}
+
+/// The line is refused, and what follows it is a command, as in memcached.
+#[test]
+fn a_length_that_memcached_does_not_take_announces_no_block() {
+    for length in ["2147483648", "4294967295", "18446744073709551615", "-1", "x"] {
+        assert_eq!(event(format!("set k 0 0 {length}\r\n").as_bytes()), "BadFormat", "{length}");
+    }
+}
+
 #[test]
 fn a_data_block_that_is_too_large_is_skipped_without_being_kept() {
     let block = "version\r\n".repeat(4);
@@ -127,11 +155,11 @@ fn a_data_block_that_is_too_large_is_skipped_without_being_kept() {
     let input = format!("set k 0 0 36 noreply\r\n{block}\r\n");
     assert_eq!(event(input.as_bytes()), "TooLarge (silent)");
     let mut progress = Progress::default();
-    let line = b"set k 0 0 18446744073709551615\r\n";
-    assert!(matches!(parse(line, &mut progress, &LIMITS), Ok(Found::Refused { consumed: 32, .. })));
+    let line = b"set k 0 0 2147483647\r\n";
+    assert!(matches!(parse(line, &mut progress, &LIMITS), Ok(Found::Refused { consumed: 22, .. })));
     let skipped = parse(&[b'x'; 100], &mut progress, &LIMITS);
     assert_eq!(skipped, Ok(Found::Skipped { consumed: 100 }));
-    assert_eq!(progress.skip, Some(u64::MAX - 100));
+    assert_eq!(progress.skip, Some(2_147_483_547));
 }
 
 #[test]
@@ -178,10 +206,37 @@ fn a_line_is_too_long_at_2048_bytes_but_for_get() {
 }
 
 #[test]
+fn another_protocol_is_told_by_its_first_bytes() {
+    let cases: [(&[u8], Foreign); 6] = [
+        (b"\x80\x01\0\x01\x08\0\0\0\r\nflush_all\r\n", Foreign::MemcachedBinary),
+        (b"\x16\x03\x01\x02\0\x01", Foreign::Tls),
+        (b"*3\r\n$4\r\nSADD\r\n$4\r\njobs\r\n$9\r\nflush_all\r\n", Foreign::Redis),
+        (b"*0", Foreign::Redis),
+        (b"\x80", Foreign::MemcachedBinary),
+        (b"\x16", Foreign::Tls),
+    ];
+    for (input, foreign) in cases {
+        let found = check_cuts(input);
+        assert_eq!((found.events.len(), found.fatal), (0, Some(Fatal::Foreign(foreign))));
+        let found = converse([b"version\r\n", input]);
+        assert_eq!(found.fatal, Some(Fatal::Foreign(foreign)), "behind another request");
+    }
+    for input in [&b"*\r\n"[..], b"*x\r\n", b"x\x80\r\n", b"\xff\r\n", b" *1\r\n"] {
+        assert_eq!(event(input), "Unknown");
+    }
+    let data = b"set k 0 0 2\r\n\x80\x16\r\n";
+    assert_eq!(event(data), r"set Set k 0 0 = \x80\x16", "data may be anything");
+}
+
+#[test]
 fn browsers_are_recognised() {
     for line in ["GET / HTTP/1.1", "POST / HTTP/1.0", "POST x", "Host: a", "OPTIONS * HTTP/1.1"] {
         let input = format!("{line}\r\nX: y\r\n\r\n");
-        assert_eq!(check_cuts(input.as_bytes()).fatal, Some(Fatal::Http), "{line}");
+        assert_eq!(
+            check_cuts(input.as_bytes()).fatal,
+            Some(Fatal::Foreign(Foreign::Http)),
+            "{line}"
+        );
     }
     assert_eq!(event(b"get / HTTP/1.1\r\n"), "get /,HTTP/1.1 None");
 }

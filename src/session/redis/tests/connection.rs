@@ -1,7 +1,8 @@
 //! Commands about the connection, the daemon and the commands themselves; bad requests.
 
-use super::{Daemon, kv_client, queue_client};
+use super::{Daemon, kv_client, queue_client, request};
 use crate::clock::set_by_hand;
+use crate::protocol::Foreign;
 use crate::session::Close;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -251,7 +252,7 @@ fn http_is_not_answered_and_nothing_of_it_is_executed() {
         let mut client = kv_client();
         let request = format!("{line}\r\nSET k v\r\n");
         assert_eq!(client.raw(request.as_bytes()), b"", "{line}");
-        assert_eq!(client.last.close, Some(Close::Http), "{line}");
+        assert_eq!(client.last.close, Some(Close::Foreign(Foreign::Http)), "{line}");
         assert_eq!(client.ask("GET k"), "$-1|", "{line}");
     }
     let mut client = kv_client();
@@ -279,4 +280,32 @@ fn uptime_and_age_are_of_the_clock_that_the_store_has() {
     assert!(second.ask("CLIENT INFO").contains(" age=1 "));
     time_ms.store(0, Relaxed);
     assert!(first.ask("CLIENT INFO").contains(" age=0 "));
+}
+
+#[test]
+fn another_protocol_is_not_answered_and_nothing_of_it_is_executed() {
+    let cases: [(&[u8], Foreign); 8] = [
+        (b"\x16\x03\x01\x02\0\x01\0\r\nFLUSHALL\r\n", Foreign::Tls),
+        (b"\x80\x01\0\x01\x08\0\0\0\r\nFLUSHALL\r\n", Foreign::MemcachedBinary),
+        (b"\x80", Foreign::MemcachedBinary),
+        (b"set k 0 0 8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+        (b"add k 0 0 8 noreply\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+        (b"cas k 0 0 8 5\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+        (b"sismember q 0 0 8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+        (b"ms k 8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+    ];
+    for mut client in [kv_client(), queue_client()] {
+        client.ask("SET k v");
+        client.ask("SADD k v");
+        for (input, foreign) in cases {
+            assert_eq!(client.raw(input), b"", "{}", input.escape_ascii());
+            assert_eq!(client.last.close, Some(Close::Foreign(foreign)));
+            let pipelined = [&request(&[b"EXISTS", b"k"]), input].concat();
+            assert_eq!(client.raw(&pipelined), b":1\r\n", "{}", input.escape_ascii());
+            assert_eq!(client.last.close, Some(Close::Foreign(foreign)));
+        }
+    }
+    let mut client = queue_client();
+    client.raw(b"SADD q 1 2 3\r\nsmismember q 1 2 3\r\n");
+    assert_eq!(client.last.close, None, "words of Redis's own");
 }
