@@ -10,6 +10,9 @@ use crate::protocol::number::{parse_i64, parse_u64};
 const STORAGE: [&[u8]; 7] =
     [b"set", b"add", b"replace", b"append", b"prepend", b"cas", b"sismember"];
 
+/// The meta command: its length stands behind the key, then flags that begin with a letter.
+const META_SET: &[u8] = b"ms";
+
 /// The commands without a data block; all others may be storage commands of a newer memcached.
 const BLOCKLESS: [&[u8]; 13] = [
     b"get",
@@ -37,10 +40,8 @@ pub fn is_storage(line: &[u8]) -> bool {
     let verb = words.next().unwrap_or_default();
     let has_key = words.next().is_some();
     let numbers = words.by_ref().take_while(|word| is_number(word)).count();
-    match verb {
-        b"ms" => has_key && numbers > 0,
-        _ => has_key && numbers >= NUMBERS && STORAGE.contains(&verb),
-    }
+    let enough = if verb == META_SET { 1 } else { NUMBERS };
+    has_key && numbers >= enough && (verb == META_SET || STORAGE.contains(&verb))
 }
 
 /// Bytes of the data block that a refused line announces, `rest` being its words behind `verb`.
@@ -51,10 +52,10 @@ pub(super) fn announced(verb: &[u8], rest: Words<'_>) -> Option<u64> {
     }
     let mut behind_key = rest;
     behind_key.next()?;
-    let length = match verb {
-        // The meta command has its length behind the key, then flags that begin with a letter.
-        b"ms" => behind_key.find_map(parse_u64),
-        _ => length_of(behind_key, verb == b"cas"),
+    let length = if verb == META_SET {
+        behind_key.find_map(parse_u64)
+    } else {
+        length_of(behind_key, verb == b"cas")
     };
     length.filter(|length| *length <= MAX_BLOCK)
 }
