@@ -90,7 +90,7 @@ impl MessageStore for DiskStore {
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
         pushed_ms: u64,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Place, QueueError> {
         Ok(self.log.push_hashed(message, hash, pushed_ms)?)
     }
 
@@ -106,11 +106,15 @@ impl MessageStore for DiskStore {
         self.log.current(place)
     }
 
+    fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.log.at(place)?)
+    }
+
     fn find(
         &mut self,
         body: &[u8],
         hash: BodyHash,
-        wanted: &dyn Fn(u64) -> bool,
+        wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         match self.log.prepare_find()? {
             true => Ok(self.log.find_hashed(body, hash, wanted)?),

@@ -9,10 +9,18 @@ use std::collections::BTreeMap;
 /// The hidden messages of one queue.
 #[derive(Default)]
 pub(super) struct Hidden {
-    /// By number: where the message lay when it was hidden, and the length of its body.
-    messages: BTreeMap<u64, (Place, u64)>,
+    /// By number.
+    messages: BTreeMap<u64, HiddenMessage>,
     /// The sum of these lengths.
     bytes: u64,
+}
+
+struct HiddenMessage {
+    /// Where it lay when it was hidden.
+    place: Place,
+    /// Bytes of its body.
+    length: u64,
+    expires_ms: u64,
 }
 
 impl Hidden {
@@ -48,23 +56,24 @@ impl Hidden {
     }
 
     /// Hides the message at `place`, whose body has `length` bytes.
-    pub(super) fn insert(&mut self, place: Place, length: usize) {
+    pub(super) fn insert(&mut self, place: Place, length: usize, expires_ms: u64) {
         let length = length as u64;
-        if self.messages.insert(place.sequence, (place, length)).is_none() {
+        let hidden = HiddenMessage { place, length, expires_ms };
+        if self.messages.insert(place.sequence, hidden).is_none() {
             self.bytes += length;
         }
     }
 
-    /// Forgets a message; answers where it lay when it was hidden.
-    pub(super) fn remove(&mut self, number: u64) -> Option<Place> {
-        let (place, length) = self.messages.remove(&number)?;
+    /// Forgets a message; answers where it lay when it was hidden, and its time of expiry.
+    pub(super) fn remove(&mut self, number: u64) -> Option<(Place, u64)> {
+        let HiddenMessage { place, length, expires_ms } = self.messages.remove(&number)?;
         self.bytes -= length;
-        Some(place)
+        Some((place, expires_ms))
     }
 
     /// Where a message lay when it was hidden.
     pub(super) fn place(&self, number: u64) -> Option<Place> {
-        self.messages.get(&number).map(|(place, _)| *place)
+        self.messages.get(&number).map(|message| message.place)
     }
 }
 

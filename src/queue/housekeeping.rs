@@ -5,12 +5,16 @@
 use super::queues::Queues;
 use super::single::Queue;
 use super::slot::Slot;
-use super::{Ticket, Tidied};
+use super::{QueueError, Ticket, Tidied};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The most syncs of idle queues at once: other queues wait for their housekeeping meanwhile.
 const IDLE_SYNCS: usize = 64;
+
+/// Slices of a log from before the start that are looked at in each round: nobody waits for it, and
+/// others want the disk and the queue.
+const LEARNING_SLICES: usize = 8;
 
 impl Queues {
     /// Housekeeping, a slice for each queue: gives space back, syncs what fills. True when there is
@@ -18,6 +22,10 @@ impl Queues {
     pub fn tidy(&self) -> bool {
         let mut more = false;
         for slot in self.all_slots() {
+            more |= self.bury_dead(&slot).unwrap_or_else(|error| {
+                log::warn!("queue {}: {error}", slot.name.escape_ascii());
+                false
+            });
             let Some(tidied) = self.tidy_locked(&slot) else { continue };
             more |= tidied.more;
             if let Some(Err(error)) = tidied.work.map(|work| work()) {
@@ -33,16 +41,34 @@ impl Queues {
 
     fn tidy_locked(&self, slot: &Arc<Slot>) -> Option<Tidied> {
         let mut state = slot.lock().ok()?;
-        let now_ms = self.clock.now_ms();
-        if state.queue.as_ref()?.may_have_expired_head(now_ms) {
-            let mut nobody_waits = Ticket::default();
-            let drop_expired = Queue::drop_expired_head;
-            let dropped = self.run(slot, &mut state, now_ms, &mut nobody_waits, drop_expired);
-            if let Err(error) = dropped {
-                log::warn!("queue {}: {error}", slot.name.escape_ascii());
+        Some(state.queue.as_mut()?.store().tidy())
+    }
+
+    /// Finds the dead messages of a log from before the start, by and by, and removes a slice of
+    /// all that are known; true: there are more of these.
+    fn bury_dead(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
+        for _ in 0..LEARNING_SLICES {
+            let mut state = slot.lock()?;
+            if !state.queue.as_mut().map_or(Ok(false), Queue::learn)? {
+                break;
             }
         }
-        Some(state.queue.as_mut()?.store().tidy())
+        let mut state = slot.lock()?;
+        let now_ms = self.clock.now_ms();
+        let Some(queue) = &mut state.queue else { return Ok(false) };
+        queue.set_time(now_ms);
+        if !queue.has_dead() {
+            return Ok(false);
+        }
+        // Where nothing can be written any more, that has been said.
+        if queue.store().check_writable().is_err() {
+            slot.note_len(queue);
+            return Ok(false);
+        }
+        let mut nobody_waits = Ticket::default();
+        let bury = Queue::bury_some;
+        let (more, _) = self.run(slot, &mut state, now_ms, &mut nobody_waits, bury)?;
+        Ok(more)
     }
 
     /// Lets the queues rest that nobody has used since the last call, and forgets the empty ones.
@@ -74,7 +100,7 @@ impl Queues {
             drop((state, no_sync));
             if !slot.has_messages() && !self.backing.is_closed() {
                 let mut slots = self.slots_mut();
-                if slot.retire() {
+                if slot.retire(self.clock.now_ms()) {
                     slots.by_name.remove(&slot.name);
                 }
             }

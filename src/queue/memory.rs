@@ -109,7 +109,7 @@ impl MessageStore for MemoryStore {
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
         pushed_ms: u64,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Place, QueueError> {
         let cost = cost(message.body.len());
         let used = self.budget.used.fetch_add(cost, Ordering::Relaxed);
         let limit = self.budget.limit();
@@ -123,7 +123,7 @@ impl MessageStore for MemoryStore {
         self.bytes += body.len() as u64;
         self.messages.push(Message { sequence, pushed_ms, expires_ms, flags, body });
         self.index.insert(hash.unwrap_or_else(|| self.hash(body)), sequence);
-        Ok(())
+        Ok(Place { sequence, position: 0 })
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
@@ -141,16 +141,20 @@ impl MessageStore for MemoryStore {
         Ok(())
     }
 
+    fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.messages.get(place.sequence).map(placed))
+    }
+
     fn find(
         &mut self,
         body: &[u8],
         hash: BodyHash,
-        wanted: &dyn Fn(u64) -> bool,
+        wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         for sequence in self.index.candidates(hash, self.next_sequence) {
             if let Some(message) = self.messages.get(sequence)
                 && message.body == body
-                && wanted(sequence)
+                && wanted(&message)
             {
                 return Ok(Some(placed(message)));
             }

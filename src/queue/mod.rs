@@ -10,6 +10,7 @@ mod chunks;
 mod commit;
 mod disk;
 mod error;
+mod expiring;
 mod held;
 mod hidden;
 mod housekeeping;

@@ -141,8 +141,9 @@ impl Queues {
         }
         if slots.by_name.len() >= max_queues && !self.backing.is_closed() {
             // A few at a time: each takes a sync of the directory, and everybody waits for the map.
+            let now_ms = self.clock.now_ms();
             let empty: Vec<Arc<Slot>> = slots.by_name.values().cloned().collect();
-            for slot in empty.iter().filter(|slot| slot.retire()).take(RETIRED_AT_ONCE) {
+            for slot in empty.iter().filter(|slot| slot.retire(now_ms)).take(RETIRED_AT_ONCE) {
                 slots.by_name.remove(&slot.name);
             }
         }
@@ -213,6 +214,10 @@ impl Queues {
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
         *ticket = (*ticket).max(Ticket(state.epoch));
+        match &mut state.queue {
+            Some(queue) => queue.set_time(now_ms),
+            None => return Ok(None),
+        }
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
             return Ok(None);
         }
@@ -239,7 +244,7 @@ impl Queues {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
-        queue.now_ms = now_ms;
+        queue.set_time(now_ms);
         let result = work(queue);
         // Also after an error: what was done before it counts.
         let changed = slot.note(queue);
@@ -359,6 +364,7 @@ impl Queues {
         let Some(queue) = &mut state.queue else {
             return Ok(false);
         };
+        queue.set_time(self.clock.now_ms());
         let existed = !queue.is_empty();
         queue.store().discard()?;
         state.queue = None;

@@ -1,13 +1,24 @@
 //! One queue, under its lock: limits, uniqueness, expiry. Where the messages are is the store's
 //! affair.
+//!
+//! A message whose time of expiry has passed is dead: no client sees it, and it is counted nowhere,
+//! also while it is still in the store. In a log from before the start the dead are found by and
+//! by; until then each counts, unless somebody has met it.
 
+use super::expiring::Expiring;
 use super::hidden::Hidden;
 use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Expired messages that go at once.
-const EXPIRED_AT_ONCE: usize = 1000;
+/// Dead messages that leave with each push: more than one, so that they leave as fast as they come.
+const DEAD_AT_PUSH: usize = 2;
+
+/// Dead messages that leave in one slice of housekeeping.
+const DEAD_AT_ONCE: usize = 1000;
+
+/// Messages of a log from before the start that one slice of housekeeping looks at.
+const LEARNED_AT_ONCE: usize = 4000;
 
 /// The bytes of a message that is looked for.
 #[derive(Clone, Copy)]
@@ -28,15 +39,17 @@ impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
 pub struct Queue {
     store: Box<dyn MessageStore>,
     hidden: Hidden,
+    expiring: Expiring,
+    /// What is in the store from this number on has not been looked at yet; `None` if all that
+    /// expires is in `expiring`.
+    unread_from: Option<u64>,
     /// The limit of all queues (`--max-queue-len`).
     max_len: Arc<AtomicU64>,
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
-    pub(super) now_ms: u64,
+    now_ms: u64,
     /// Whether messages came or went since the last look.
     pub(super) changed: bool,
-    /// When the message at the head expires, 0 = never; None: not looked at yet.
-    head_expires_ms: Option<u64>,
 }
 
 fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
@@ -46,12 +59,13 @@ fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
 impl Queue {
     pub(super) fn new(store: Box<dyn MessageStore>, max_len: Arc<AtomicU64>) -> Queue {
         Queue {
+            unread_from: (!store.is_empty()).then_some(0),
             store,
             hidden: Hidden::default(),
+            expiring: Expiring::default(),
             max_len,
             now_ms: 0,
             changed: false,
-            head_expires_ms: None,
         }
     }
 
@@ -59,11 +73,16 @@ impl Queue {
         &mut *self.store
     }
 
-    /// Messages in the queue. One that has expired counts until it is asked for, or for a moment
-    /// after it has come to the head.
+    /// It is `now_ms`, Unix time in milliseconds, for all that follows.
+    pub(super) fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.expiring.set_time(now_ms);
+    }
+
+    /// Messages in the queue.
     pub fn len(&self) -> u64 {
-        // A store that lost messages to damage may have fewer than were hidden.
-        self.store.len().saturating_sub(self.hidden.len())
+        // A store that lost messages to damage may have fewer than were hidden or are dead.
+        self.store.len().saturating_sub(self.hidden.len() + self.expiring.dead())
     }
 
     /// True without messages.
@@ -71,13 +90,17 @@ impl Queue {
         self.len() == 0
     }
 
-    /// True when the store has no message either, hidden ones among them: nothing would be lost
-    /// with it.
-    pub(super) fn is_vacant(&self) -> bool {
+    /// True when the store has no message either, after a slice of the dead has gone: nothing would
+    /// be lost with it.
+    pub(super) fn is_vacant(&mut self) -> bool {
+        if self.is_empty() {
+            // What fails here fails again in housekeeping, which says so.
+            let _is_left = self.bury_some();
+        }
         self.store.is_empty()
     }
 
-    /// Bytes of the bodies of all messages.
+    /// Bytes of the bodies of all messages, dead ones that are still there among them.
     pub fn bytes(&self) -> u64 {
         self.store.bytes().saturating_sub(self.hidden.bytes())
     }
@@ -94,37 +117,61 @@ impl Queue {
     ) -> Result<(), QueueError> {
         let limit = self.max_len.load(Ordering::Relaxed);
         if self.len() >= limit {
-            self.drop_expired_head()?;
-        }
-        if self.len() >= limit {
             return Err(QueueError::QueueFull { limit });
         }
-        if self.is_empty() {
-            self.head_expires_ms = None;
-        }
-        self.store.push(message, hash, self.now_ms)?;
-        self.changed = true;
-        Ok(())
-    }
-
-    /// Whether the message at the head may have expired at `now_ms`.
-    pub(super) fn may_have_expired_head(&self, now_ms: u64) -> bool {
-        let is_due = |expires_ms: u64| has_passed(expires_ms, now_ms);
-        !self.is_empty() && self.head_expires_ms.is_none_or(is_due)
-    }
-
-    /// Removes expired messages from the head, a bounded number of them.
-    pub(super) fn drop_expired_head(&mut self) -> Result<(), QueueError> {
-        for _ in 0..EXPIRED_AT_ONCE {
-            let now_ms = self.now_ms;
-            let Some((place, message)) = self.next(0)? else { break };
-            if !has_passed(message.expires_ms, now_ms) {
-                self.head_expires_ms = Some(message.expires_ms);
-                break;
+        let place = match self.store.push(message, hash, self.now_ms) {
+            // The dead are in the way of nobody.
+            Err(QueueError::OutOfMemory { .. }) if self.expiring.dead() > 0 => {
+                self.bury(DEAD_AT_ONCE)?;
+                self.store.push(message, hash, self.now_ms)?
             }
-            self.take_out(place)?;
-        }
+            pushed => pushed?,
+        };
+        self.changed = true;
+        self.expiring.insert(place, message.expires_ms);
+        // The message is there. What fails here fails again in housekeeping, which says so.
+        let _is_left = self.bury(DEAD_AT_PUSH);
         Ok(())
+    }
+
+    /// Removes a slice of the dead messages; true: there are more.
+    pub(super) fn bury_some(&mut self) -> Result<bool, QueueError> {
+        self.bury(DEAD_AT_ONCE)
+    }
+
+    /// Whether there are dead messages.
+    pub(super) fn has_dead(&self) -> bool {
+        self.expiring.dead() > 0
+    }
+
+    /// Removes dead messages, `most` of them at most, wherever they stand; true: there are more.
+    fn bury(&mut self, most: usize) -> Result<bool, QueueError> {
+        for _ in 0..most {
+            let Some((place, expires_ms)) = self.expiring.first_dead() else { return Ok(false) };
+            let found = self.store.at(place)?.map(|(place, _)| place);
+            if let Some(place) = found {
+                self.store.remove(place)?;
+                self.changed = true;
+            }
+            self.expiring.remove(place.sequence, expires_ms);
+        }
+        Ok(self.expiring.dead() > 0)
+    }
+
+    /// Looks at a slice of what was in the store at the start, for times of expiry; true: there is
+    /// more.
+    pub(super) fn learn(&mut self) -> Result<bool, QueueError> {
+        for _ in 0..LEARNED_AT_ONCE {
+            let Some(from) = self.unread_from else { break };
+            let next = self.store.next(from)?;
+            self.unread_from = next.map(|(place, _)| place.sequence + 1);
+            if let Some((place, Message { expires_ms, .. })) = next
+                && !self.hidden.contains(place.sequence)
+            {
+                self.expiring.insert(place, expires_ms);
+            }
+        }
+        Ok(self.unread_from.is_some())
     }
 
     /// The oldest message whose number is `from` or more and that is not hidden.
@@ -142,10 +189,10 @@ impl Queue {
         Ok(None)
     }
 
-    fn take_out(&mut self, place: Place) -> Result<(), QueueError> {
+    fn take_out(&mut self, place: Place, expires_ms: u64) -> Result<(), QueueError> {
         self.store.remove(place)?;
+        self.expiring.remove(place.sequence, expires_ms);
         self.changed = true;
-        self.head_expires_ms = None;
         Ok(())
     }
 
@@ -172,13 +219,13 @@ impl Queue {
     pub fn pop<R>(&mut self, take: impl FnOnce(Message<'_>) -> R) -> Result<Option<R>, QueueError> {
         let now_ms = self.now_ms;
         while let Some((place, message)) = self.next(0)? {
-            let wanted = !has_passed(message.expires_ms, now_ms);
-            if !wanted {
-                self.take_out(place)?;
+            let expires_ms = message.expires_ms;
+            if has_passed(expires_ms, now_ms) {
+                self.take_out(place, expires_ms)?;
                 continue;
             }
             let taken = take(message);
-            self.take_out(place)?;
+            self.take_out(place, expires_ms)?;
             return Ok(Some(taken));
         }
         Ok(None)
@@ -206,8 +253,10 @@ impl Queue {
     fn look_up(&mut self, wanted: Wanted<'_>) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         while self.changed && !self.store.prepare_find()? {}
         let hash = self.hash(wanted);
-        let Queue { store, hidden, .. } = self;
-        store.find(wanted.body, hash, &|number| !hidden.contains(number))
+        let Queue { store, hidden, now_ms, .. } = self;
+        store.find(wanted.body, hash, &|message| {
+            !has_passed(message.expires_ms, *now_ms) && !hidden.contains(message.sequence)
+        })
     }
 
     /// The same, with its hash.
@@ -232,15 +281,8 @@ impl Queue {
         wanted: Wanted<'_>,
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<R>, QueueError> {
-        let now_ms = self.now_ms;
         let wanted = self.hashed(wanted);
-        while let Some((place, message)) = self.look_up(wanted)? {
-            if !has_passed(message.expires_ms, now_ms) {
-                return Ok(Some(look(message)));
-            }
-            self.take_out(place)?;
-        }
-        Ok(None)
+        Ok(self.look_up(wanted)?.map(|(_, message)| look(message)))
     }
 
     /// Removes every such message, wherever it stands; answers how many there were.
@@ -255,15 +297,10 @@ impl Queue {
 
     /// Removes one such message; false: there is none.
     pub(super) fn remove_one(&mut self, wanted: Wanted<'_>) -> Result<bool, QueueError> {
-        let now_ms = self.now_ms;
-        while let Some((place, message)) = self.look_up(wanted)? {
-            let lives = !has_passed(message.expires_ms, now_ms);
-            self.take_out(place)?;
-            if lives {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let found = self.look_up(wanted)?.map(|(place, message)| (place, message.expires_ms));
+        let Some((place, expires_ms)) = found else { return Ok(false) };
+        self.take_out(place, expires_ms)?;
+        Ok(true)
     }
 
     /// Hides one such message and shows it to `look`: it is in the store still, and nobody sees it.
@@ -273,30 +310,21 @@ impl Queue {
         wanted: Wanted<'_>,
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<(u64, R)>, QueueError> {
-        let now_ms = self.now_ms;
         let wanted = self.hashed(wanted);
-        while let Some((place, message)) = self.look_up(wanted)? {
-            if has_passed(message.expires_ms, now_ms) {
-                self.take_out(place)?;
-                continue;
-            }
-            let shown = look(message);
-            self.hidden.insert(place, wanted.body.len());
-            self.changed = true;
-            self.head_expires_ms = None;
-            return Ok(Some((place.sequence, shown)));
-        }
-        Ok(None)
+        let Some((place, message)) = self.look_up(wanted)? else { return Ok(None) };
+        let (expires_ms, shown) = (message.expires_ms, look(message));
+        self.expiring.remove(place.sequence, expires_ms);
+        self.hidden.insert(place, wanted.body.len(), expires_ms);
+        self.changed = true;
+        Ok(Some((place.sequence, shown)))
     }
 
     /// Shows a hidden message again, at its place in the order; false: there is none.
     pub fn unhide(&mut self, number: u64) -> bool {
-        let was_hidden = self.hidden.remove(number).is_some();
-        if was_hidden {
-            self.changed = true;
-            self.head_expires_ms = None;
-        }
-        was_hidden
+        let Some((place, expires_ms)) = self.hidden.remove(number) else { return false };
+        self.expiring.insert(place, expires_ms);
+        self.changed = true;
+        true
     }
 
     /// Removes a hidden message from the store; false: there is none. Nobody sees a difference, so

@@ -75,9 +75,14 @@ impl Slot {
         let changed = std::mem::take(&mut queue.changed);
         if changed {
             self.stamp.fetch_add(1, Ordering::Relaxed);
-            self.len.store(queue.len(), Ordering::Relaxed);
+            self.note_len(queue);
         }
         changed
+    }
+
+    /// Notes how many messages there are now: some may have died.
+    pub(super) fn note_len(&self, queue: &Queue) {
+        self.len.store(queue.len(), Ordering::Relaxed);
     }
 
     /// Keeps syncs away while it is held. Taken before the queue is locked.
@@ -116,11 +121,13 @@ impl Slot {
         self.len.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes an empty queue out of use; false: it has messages, or somebody works on it.
-    pub(super) fn retire(&self) -> bool {
+    /// Takes a queue out of use that is empty at `now_ms`; false: it has messages, or somebody
+    /// works on it.
+    pub(super) fn retire(&self, now_ms: u64) -> bool {
         let Some(_no_sync) = self.no_sync_now() else { return false };
         let Ok(mut state) = self.state.try_lock() else { return false };
         if let Some(queue) = &mut state.queue {
+            queue.set_time(now_ms);
             if !queue.is_vacant() {
                 return false;
             }
@@ -170,6 +177,6 @@ mod tests {
             assert_eq!(slot.lock().err(), Some(QueueError::Storage(text.into())));
         }
         assert!(slot.sync().is_err());
-        assert!(!slot.retire());
+        assert!(!slot.retire(0));
     }
 }

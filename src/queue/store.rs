@@ -39,13 +39,14 @@ pub trait MessageStore: Send {
     /// What this store finds a message with these bytes by.
     fn hash(&self, body: &[u8]) -> BodyHash;
 
-    /// Appends a message; it gets the next number. `hash`: that of its body, where it is known.
+    /// Appends a message, which gets the next number; answers where it lies. `hash`: that of its
+    /// body, where it is known.
     fn push(
         &mut self,
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
         pushed_ms: u64,
-    ) -> Result<(), QueueError>;
+    ) -> Result<Place, QueueError>;
 
     /// The oldest message whose number is `from` or more.
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError>;
@@ -58,13 +59,16 @@ pub trait MessageStore: Send {
         place
     }
 
-    /// A message with these bytes, which have this hash, whichever of them there are whose number
-    /// is `wanted`; [`QueueError::NotIndexed`] while `prepare_find` is not done.
+    /// The message that lay at `place`, with where it lies now; `None` if it is gone.
+    fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError>;
+
+    /// A message with these bytes, which have this hash, whichever of them there are that is
+    /// `wanted`; [`QueueError::NotIndexed`] while `prepare_find` is not done.
     fn find(
         &mut self,
         body: &[u8],
         hash: BodyHash,
-        wanted: &dyn Fn(u64) -> bool,
+        wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
     /// A message with this hash will be asked for soon: a hint, which changes nothing.

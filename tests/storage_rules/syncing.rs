@@ -313,7 +313,7 @@ impl MessageStore for MeetingLog {
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
         pushed_ms: u64,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Place, QueueError> {
         Ok(self.log.push_hashed(message, hash, pushed_ms)?)
     }
 
@@ -325,11 +325,15 @@ impl MessageStore for MeetingLog {
         Ok(self.log.remove(place)?)
     }
 
+    fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        Ok(self.log.at(place)?)
+    }
+
     fn find(
         &mut self,
         body: &[u8],
         hash: BodyHash,
-        wanted: &dyn Fn(u64) -> bool,
+        wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         Ok(self.log.find_hashed(body, hash, wanted)?)
     }

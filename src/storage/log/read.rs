@@ -229,12 +229,31 @@ impl Log {
         Place { position, ..place }
     }
 
-    /// As `find`, of a body whose hash is known, among the messages whose numbers are `wanted`.
+    /// The live message that lay at `place`, with where it lies now; `None` if it is gone, or its
+    /// record cannot be read.
+    pub fn at(&self, place: Place) -> Result<Option<(Place, Message<'_>)>, StorageError> {
+        let place = self.current(place);
+        // The segment may be gone, with all that was in it.
+        if self.segments.front().is_none_or(|segment| place.position < segment.base) {
+            return Ok(None);
+        }
+        Ok(match decode(self.bytes_from(place.position)?, place.position) {
+            Verdict::Whole(record)
+                if record.sequence == place.sequence
+                    && self.is_live(place.position, record.kind, record.sequence) =>
+            {
+                Some((place, record.message()))
+            }
+            _ => None,
+        })
+    }
+
+    /// As `find`, of a body whose hash is known, among the messages that are `wanted`.
     pub fn find_hashed(
         &mut self,
         body: &[u8],
         hash: BodyHash,
-        wanted: &dyn Fn(u64) -> bool,
+        wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, StorageError> {
         while !self.prepare_find()? {}
         let mut found = None;
@@ -243,7 +262,7 @@ impl Log {
                 let position = ordinal * ALIGNMENT as u64;
                 if let Verdict::Whole(record) = decode(self.bytes_from(position)?, position)
                     && record.body == body
-                    && wanted(record.sequence)
+                    && wanted(&record.message())
                     && self.is_live(position, record.kind, record.sequence)
                 {
                     found = Some((Place { sequence: record.sequence, position }, record.message()));

@@ -65,16 +65,16 @@ impl Log {
 
     /// Appends a message; it gets the next number.
     pub fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), StorageError> {
-        self.push_hashed(message, None, pushed_ms)
+        self.push_hashed(message, None, pushed_ms).map(drop)
     }
 
-    /// As `push`, where the hash of the body may be known.
+    /// As `push`, where the hash of the body may be known; answers where the message lies.
     pub fn push_hashed(
         &mut self,
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
         pushed_ms: u64,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Place, StorageError> {
         self.check_writable()?;
         self.check_number(self.next_sequence)?;
         let size = Kind::Message.record_size(message.body.len()) as u64;
@@ -95,10 +95,11 @@ impl Log {
             body: message.body,
         };
         let position = self.append(&record)?;
+        let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.count_live(position, size);
         self.index_insert(position, |key| hash.unwrap_or_else(|| BodyHash::new(key, message.body)));
-        Ok(())
+        Ok(Place { sequence, position })
     }
 
     /// Removes the message at `place`, which was found there and has not changed since. At the head

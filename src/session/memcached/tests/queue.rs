@@ -210,7 +210,7 @@ impl MessageStore for Stuck {
         message: &NewMessage<'_>,
         hash: Option<BodyHash>,
         pushed_ms: u64,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Place, QueueError> {
         self.0.push(message, hash, pushed_ms)
     }
 
@@ -222,11 +222,15 @@ impl MessageStore for Stuck {
         Err(QueueError::Storage("stuck\r\nEND".to_owned()))
     }
 
+    fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        self.0.at(place)
+    }
+
     fn find(
         &mut self,
         body: &[u8],
         hash: BodyHash,
-        wanted: &dyn Fn(u64) -> bool,
+        wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         self.0.find(body, hash, wanted)
     }
