@@ -32,6 +32,10 @@ impl Backing for DiskBacking {
         Ok(self.store(self.directory.create_log(name)?))
     }
 
+    fn watch(&self) {
+        self.directory.watch();
+    }
+
     fn settle(&self) -> Result<(), QueueError> {
         Ok(self.directory.settle_drops()?)
     }
@@ -151,6 +155,7 @@ impl MessageStore for DiskStore {
     }
 
     fn tidy(&mut self) -> Tidied {
+        self.log.watch();
         let copying = self.log.copy_forward().unwrap_or_else(|error| {
             log::warn!("{}: copying forward: {error}", self.log.directory().display());
             false

@@ -21,6 +21,7 @@ impl Queues {
     /// more to do at once.
     pub fn tidy(&self) -> bool {
         let mut more = false;
+        self.backing.watch();
         for slot in self.all_slots() {
             more |= self.bury_dead(&slot).unwrap_or_else(|error| {
                 log::warn!("queue {}: {error}", slot.name.escape_ascii());

@@ -127,6 +127,9 @@ pub trait Backing: Send + Sync {
     /// A new store for a queue of this name.
     fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError>;
 
+    /// Looks whether the stores are where they were; a round of housekeeping does that.
+    fn watch(&self) {}
+
     /// Makes durable that stores have been discarded.
     fn settle(&self) -> Result<(), QueueError> {
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::finding::Finding;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fmt, io};
 
 /// An error of the storage.
@@ -30,11 +31,13 @@ pub enum StorageError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A sync of this log, or of the data directory, failed earlier: it is closed for writing until
-    /// restart.
-    Poisoned {
+    /// Something has failed after which nothing more may be promised of this log, or of the data
+    /// directory, until restart.
+    Closed {
         /// The queue's directory, or the data directory.
         path: PathBuf,
+        /// What has failed.
+        why: Arc<str>,
     },
     /// The name of a queue is longer than a segment's header holds.
     NameTooLong {
@@ -45,6 +48,13 @@ pub enum StorageError {
     Locked {
         /// The lock file.
         path: PathBuf,
+    },
+    /// The directory holds somebody else's files, and nothing that a daemon has made.
+    NoDataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The name of something in it.
+        found: String,
     },
     /// All numbers are taken. It would take ages to get there: a file says so that was made up.
     OutOfNumbers {
@@ -84,15 +94,18 @@ impl fmt::Display for StorageError {
             StorageError::Sync { path, source } => {
                 write!(f, "sync {}: {source}", path.display())
             }
-            StorageError::Poisoned { path } => {
-                let path = path.display();
-                write!(f, "a sync of {path} failed, it is closed for writing until restart")
+            StorageError::Closed { path, why } => {
+                write!(f, "{} is closed for writing until restart: {why}", path.display())
             }
             StorageError::NameTooLong { limit } => {
                 write!(f, "a queue's name has {limit} bytes at most")
             }
             StorageError::Locked { path } => {
                 write!(f, "another daemon uses this directory: {} is locked", path.display())
+            }
+            StorageError::NoDataDirectory { path, found } => {
+                let (path, found) = (path.display(), found.escape_debug());
+                write!(f, "{path} is no data directory of mqd: \"{found}\" is in it")
             }
             StorageError::OutOfNumbers { path } => {
                 write!(f, "{}: all numbers of messages are taken", path.display())

@@ -200,7 +200,7 @@ impl Footer {
 
     /// Reads what is behind `segment`.
     pub fn read(segment: &Segment) -> io::Result<Sealed> {
-        let file = File::open(&segment.path)?;
+        let file = segment.open(false)?;
         let length = file.metadata()?.len().saturating_sub(segment.size);
         if length == 0 {
             return Ok(Sealed::Not);

@@ -10,23 +10,30 @@
 //!   messages are,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
 //!   that, and `quarantine` sets copies of damaged files aside,
+//! - `folder` and `home` reach files through descriptors; `claim` says whose a directory is, and
+//!   `names` which name means what in it; `reaper` unlinks what was dropped,
 //! - `directory`: all queues; `inspect` looks at them and writes nothing.
 
 mod blocks;
+mod claim;
 mod counters;
 mod cursor;
 mod directory;
 mod error;
 mod finding;
+mod folder;
 mod footer;
 mod header;
+mod home;
 mod index;
 mod inspect;
 mod layout;
 mod log;
 mod mapping;
 mod message;
+mod names;
 mod quarantine;
+mod reaper;
 mod record;
 mod recovery;
 mod relocated;
@@ -50,11 +57,11 @@ pub use settings::{Access, LogSettings};
 /// The bytes themselves, for tools and tests that read files without a log.
 pub mod format {
     pub use super::cursor::{Cursor, SlotFault, slot_offset};
-    pub use super::directory::{decode_folder, encode_name};
     pub use super::footer::{Footer, Sealed};
     pub use super::header::{HeaderFault, SegmentHeader};
     pub use super::index::BodyHash;
     pub use super::layout::*;
+    pub use super::names::{decode_folder, encode_name};
     pub use super::record::{Fault, Kind, Record, Verdict, decode};
     pub use super::segment::{base_of, file_name};
 }

@@ -4,16 +4,21 @@
 
 use super::blocks::{AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, write_zeros};
 use super::error::StorageError;
+use super::folder::{Entry, EntryKind, FileId, Folder, open_regular};
 use super::header::SegmentHeader;
+use super::home::Home;
 use super::layout::*;
 use super::mapping::Mapping;
 use memmap2::MmapOptions;
 use rustix::fs::{Advice as FileAdvice, SeekFrom, fadvise, seek};
 use rustix::io::Errno;
 use std::cell::OnceCell;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
 pub fn file_name(base: u64) -> String {
@@ -28,41 +33,72 @@ pub fn base_of(file_name: &str) -> Option<u64> {
     base.filter(|base| *base <= POSITION_MAX && base.is_multiple_of(ALIGNMENT as u64))
 }
 
-/// Makes the directory at `path` and those above it that are missing, durable with their names.
-pub fn create_durably(path: &Path) -> Result<(), StorageError> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|level| !level.exists()).collect();
-    fs::create_dir_all(path).map_err(|error| StorageError::io("create", path, error))?;
-    for level in missing {
-        let parent = level.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_directory(parent.unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
+/// Whether something in a queue's folder has the name of a segment.
+pub fn is_segment(entry: &Entry) -> bool {
+    entry.name.to_str().and_then(base_of).is_some()
 }
 
-/// Makes creations, renames and removals in `directory` durable.
-pub fn sync_directory(directory: &Path) -> Result<(), StorageError> {
-    let folder = File::open(directory);
-    let folder = folder.map_err(|error| StorageError::io("open", directory, error))?;
-    sync_open_directory(&folder, directory)
-}
-
-/// The same with `folder`, which is `directory`, opened before.
-pub fn sync_open_directory(folder: &File, directory: &Path) -> Result<(), StorageError> {
-    folder.sync_all().map_err(|error| StorageError::sync(directory, error))
-}
-
-/// Makes a new file durable. Where there is no room for that it is as if it had not been made:
-/// nothing else waits for this sync.
-fn sync_new(file: &File, path: &Path) -> Result<(), StorageError> {
+/// Makes a new file of `size` bytes durable. Where there is no room for that it is as if it had not
+/// been made: nothing else waits for this sync.
+fn sync_new(file: &File, path: &Path, size: u64) -> Result<(), StorageError> {
     file.sync_all().map_err(|error| match StorageError::io("sync", path, error) {
         StorageError::Io { source, .. } => StorageError::sync(path, source),
-        full => full,
+        StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
+        other => other,
     })
+}
+
+/// Allocates `size` bytes for a new segment and writes its header. Returns the offset up to which
+/// its blocks are written.
+fn fill(file: &File, base: u64, size: u64, header: &SegmentHeader) -> io::Result<u64> {
+    allocate(file, size)?;
+    let mut sector = [0; SECTOR];
+    header.encode(base, size, &mut sector);
+    file.write_all_at(&sector, 0)?;
+    let ahead = size.min(AHEAD);
+    let written = write_zeros(file, SECTOR as u64, ahead);
+    Ok(written.map_or(0, |()| ahead))
 }
 
 /// The largest sync, in bytes of records, before which no pages are released: they are few, and
 /// whoever pops would have them again at once.
 const UNRELEASED_SYNC_MAX: u64 = AHEAD_SYNC_MAX;
+
+/// A file and where it must be.
+#[derive(Debug)]
+pub struct FilePlace {
+    path: PathBuf,
+    id: Option<FileId>,
+}
+
+impl FilePlace {
+    /// An error unless the path leads to the file, as whoever starts here would go: the data
+    /// directory, the queue's folder and the file are then all where they were.
+    pub fn check(&self) -> io::Result<()> {
+        let Some(id) = self.id else { return Ok(()) };
+        let path = self.path.display();
+        match FileId::at(&self.path) {
+            Ok(there) if there == id => Ok(()),
+            Ok(_) => Err(io::Error::other(format!("another file is in the place of {path}"))),
+            Err(error) => Err(io::Error::other(format!("{path} is not there any more: {error}"))),
+        }
+    }
+}
+
+/// Unlinks the segment `name` in `folder` if it is a file. Where that fails, a line says so.
+pub fn remove_segment(folder: &Folder, name: &str) {
+    let name = OsStr::new(name);
+    let removed = match folder.kind_of(name) {
+        Ok(EntryKind::File) => folder.remove_file(name),
+        Ok(_) => Err(io::Error::other("it is no regular file")),
+        // It has gone.
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = removed {
+        let path = folder.path().join(name);
+        log::warn!("{} is not needed any more and stays: {error}", path.display());
+    }
+}
 
 /// What is known of a segment's footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +118,7 @@ pub struct Segment {
     pub base: u64,
     /// The file's length in bytes.
     pub size: u64,
-    /// Where the file is.
+    /// Where the file was when its folder was opened.
     pub path: PathBuf,
     /// No message that was pushed into this segment has a lower number; `u64::MAX` in a spare one.
     pub first_sequence: u64,
@@ -94,6 +130,10 @@ pub struct Segment {
     pub live_bytes: u64,
     /// Whether its footer is written, or will not be.
     pub footer: FooterState,
+    /// The folder of its queue; `None` if it is only looked at, wherever it lies.
+    home: Option<Arc<Home>>,
+    /// Which file it is; `None` until that is known.
+    id: Option<FileId>,
     is_read_only: bool,
     /// The offset up to which its blocks have been written, or that has been tried; 0: not known.
     written_end: u64,
@@ -103,8 +143,15 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// A segment over an existing file of `size` bytes, without records for all that is known.
-    pub fn existing(base: u64, size: u64, path: PathBuf) -> Segment {
+    /// A segment over the existing file of `size` bytes in `home`, without records for all that is
+    /// known.
+    pub fn existing(home: &Arc<Home>, base: u64, size: u64) -> Segment {
+        let path = home.path().join(file_name(base));
+        Segment { home: Some(Arc::clone(home)), ..Segment::anywhere(path, base, size) }
+    }
+
+    /// The same over the file at `path`, which need not belong to a queue.
+    pub fn anywhere(path: PathBuf, base: u64, size: u64) -> Segment {
         Segment {
             base,
             size,
@@ -114,6 +161,8 @@ impl Segment {
             live_count: 0,
             live_bytes: 0,
             footer: FooterState::Absent,
+            home: None,
+            id: None,
             is_read_only: false,
             written_end: 0,
             is_random: false,
@@ -126,11 +175,34 @@ impl Segment {
         Segment { is_read_only: true, map: OnceCell::new(), ..self }
     }
 
+    /// The same segment, whose file is this one and no other.
+    pub fn known_as(self, id: FileId) -> Segment {
+        Segment { id: Some(id), ..self }
+    }
+
+    /// Where its file must be for a start to find it.
+    pub fn place(&self) -> FilePlace {
+        FilePlace { path: self.path.clone(), id: self.id }
+    }
+
+    /// Opens its file, to be written to as well where `is_written`.
+    pub fn open(&self, is_written: bool) -> io::Result<File> {
+        let Some(home) = &self.home else { return open_regular(&self.path) };
+        let file = home.open()?.open_file(OsStr::new(&file_name(self.base)), is_written)?;
+        match self.id {
+            Some(id) if id != FileId::of(&file)? => {
+                Err(io::Error::new(io::ErrorKind::NotFound, "another file is in its place"))
+            }
+            _ => Ok(file),
+        }
+    }
+
     /// The same bytes for whoever only reads them, without the log. While that is there nothing is
     /// written to this segment: it has a successor, or the log is being put together.
     pub fn apart(&self) -> Result<Segment, StorageError> {
         let map = OnceCell::from(self.mapping()?.clone());
-        Ok(Segment { path: self.path.clone(), is_read_only: true, map, ..*self })
+        let (path, home) = (self.path.clone(), self.home.clone());
+        Ok(Segment { path, home, is_read_only: true, map, ..*self })
     }
 
     /// The position of its first record.
@@ -143,45 +215,33 @@ impl Segment {
         self.records_end.saturating_sub(self.records_start())
     }
 
-    /// Makes a segment file of `size` bytes, with its header, durable with its name in `directory`.
+    /// Makes a segment file of `size` bytes, with its header, durable with its name in `folder`,
+    /// which is that of `home`. A file that is there already stays as it is.
     pub fn create(
-        directory: &Path,
+        home: &Arc<Home>,
+        folder: &Folder,
         base: u64,
         size: u64,
         header: &SegmentHeader,
     ) -> Result<Segment, StorageError> {
-        let path = directory.join(file_name(base));
-        let made = Segment::make_file(&path, base, size, header)
-            .map_err(|error| StorageError::io("create", &path, error))
-            .and_then(|(file, written_end)| sync_new(&file, &path).map(|()| written_end))
-            .map_err(|error| match error {
-                StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
-                other => other,
-            })
-            .and_then(|written_end| sync_directory(directory).map(|()| written_end));
-        let written_end = made.inspect_err(|_| {
+        let segment = Segment::existing(home, base, size);
+        let (path, name) = (segment.path.clone(), file_name(base));
+        let name = OsStr::new(&name);
+        let failed = |error| match StorageError::io("create", &path, error) {
+            StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
+            other => other,
+        };
+        let file = folder.create_file(name).map_err(failed)?;
+        let made = fill(&file, base, size, header)
+            .and_then(|written_end| Ok((written_end, FileId::of(&file)?)))
+            .map_err(failed)
+            .and_then(|made| sync_new(&file, &path, size).map(|()| made))
+            .and_then(|made| folder.sync().map(|()| made));
+        let (written_end, id) = made.inspect_err(|_| {
             // What is left of it would only take space; if it stays, recovery removes it.
-            let _stays = fs::remove_file(&path);
+            let _stays = folder.remove_file(name);
         })?;
-        Ok(Segment { written_end, ..Segment::existing(base, size, path) })
-    }
-
-    /// The file, and the offset up to which its blocks are written.
-    fn make_file(
-        path: &Path,
-        base: u64,
-        size: u64,
-        header: &SegmentHeader,
-    ) -> io::Result<(File, u64)> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).open(path)?;
-        allocate(&file, size)?;
-        let mut sector = [0; SECTOR];
-        header.encode(base, size, &mut sector);
-        io::Write::write_all(&mut &file, &sector)?;
-        let ahead = size.min(AHEAD);
-        let written = write_zeros(&file, SECTOR as u64, ahead);
-        Ok((file, written.map_or(0, |()| ahead)))
+        Ok(Segment { written_end, ..segment.known_as(id) })
     }
 
     /// The work of a sync that covers `unsynced` bytes of records at their end, and whatever else
@@ -215,9 +275,8 @@ impl Segment {
         let is_small = (1..=AHEAD_SYNC_MAX).contains(&unsynced);
         if is_small && self.written_end < self.size.min(end + AHEAD / 4) {
             let wanted = self.size.min((end + AHEAD).next_multiple_of(PAGE as u64));
-            let file = OpenOptions::new().write(true).open(&self.path);
             let start = end.max(self.written_end);
-            if let Err(error) = file.and_then(|file| write_zeros(&file, start, wanted)) {
+            if let Err(error) = self.open(true).and_then(|file| write_zeros(&file, start, wanted)) {
                 log::debug!("{}: not written ahead: {error}", self.path.display());
             }
             // Also where it has failed: it is not worth a try in each sync.
@@ -253,8 +312,7 @@ impl Segment {
         if let Some(mapping) = self.map.get() {
             return Ok(mapping);
         }
-        let opened = OpenOptions::new().read(true).write(!self.is_read_only).open(&self.path);
-        let mapped = opened.and_then(|file| {
+        let mapped = self.open(!self.is_read_only).and_then(|file| {
             if file.metadata()?.len() < self.size {
                 return Err(io::Error::other("the file has become shorter"));
             }
@@ -287,7 +345,7 @@ impl Segment {
         }
         self.unmap();
         let drop = |file: File| Ok(fadvise(file, start, None, FileAdvice::DontNeed)?);
-        if let Err(error) = File::open(&self.path).and_then(drop) {
+        if let Err(error) = self.open(false).and_then(drop) {
             log::debug!("{}: pages not dropped: {error}", self.path.display());
         }
     }
@@ -300,7 +358,7 @@ impl Segment {
             return self.size;
         }
         let find_end = || -> io::Result<u64> {
-            let file = File::open(&self.path)?;
+            let file = self.open(false)?;
             let mut end = 0;
             loop {
                 match seek(&file, SeekFrom::Data(end)) {

@@ -3,8 +3,10 @@
 use super::counters::{Counters, add};
 use super::error::StorageError;
 use super::finding::{Finding, Label, Weight};
+use super::folder::Folder;
 use super::quarantine::set_aside;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What all logs share.
@@ -16,8 +18,8 @@ pub struct LogSettings {
     pub access: Access,
     /// Counters of what was found.
     pub counters: Arc<Counters>,
-    /// The data directory, once a sync of it has failed.
-    pub poisoned: Arc<OnceLock<PathBuf>>,
+    /// The data directory, and why it is closed for writing, once it is.
+    pub closed: Arc<OnceLock<(PathBuf, Arc<str>)>>,
 }
 
 /// Whose the files are, which says what becomes of findings.
@@ -27,8 +29,8 @@ pub enum Access {
     Own {
         /// Refuse to open a damaged log.
         strict: bool,
-        /// Where copies of damaged segments go.
-        quarantine: PathBuf,
+        /// The data directory, where copies of damaged segments go.
+        root: Arc<Folder>,
     },
     /// Perhaps somebody else's: nothing is written, made or removed, and findings are kept.
     Look {
@@ -53,11 +55,17 @@ impl LogSettings {
         }
     }
 
+    /// Closes all queues of the data directory at `path` for writing; true for the first call.
+    pub fn close(&self, path: &Path, why: &dyn fmt::Display) -> bool {
+        self.closed.set((path.into(), why.to_string().into())).is_ok()
+    }
+
     /// An error after a failed sync of the data directory: which queues there are, and which of
-    /// them are gone, is not known to be durable any more (rule 9).
+    /// them are gone, is not known to be durable any more (rule 9). Also when it is not where it
+    /// was (rule 18).
     pub fn check_writable(&self) -> Result<(), StorageError> {
-        let failed = self.poisoned.get();
-        failed.map_or(Ok(()), |path| Err(StorageError::Poisoned { path: path.clone() }))
+        let Some((path, why)) = self.closed.get() else { return Ok(()) };
+        Err(StorageError::Closed { path: path.clone(), why: Arc::clone(why) })
     }
 
     /// Takes what was found at the opening; an error when the log is not to be opened with it.
@@ -87,10 +95,10 @@ impl LogSettings {
                 // A push leaves nothing half done.
                 findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
             }
-            Access::Own { quarantine, .. } => {
+            Access::Own { root, .. } => {
                 log::log!(finding.level(), "{finding}");
                 if finding.is_damage() {
-                    set_aside(quarantine, &finding.file);
+                    set_aside(root, &finding.file);
                 }
             }
         }

@@ -18,6 +18,7 @@ mod membership;
 #[path = "../common/opening.rs"]
 mod opening;
 mod order;
+mod ownership;
 #[path = "../common/program.rs"]
 mod program;
 #[path = "../common/random.rs"]

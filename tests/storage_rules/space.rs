@@ -207,7 +207,7 @@ fn rule_15_a_name_of_any_bytes_stays_in_the_directory_and_comes_back() {
     }
     drop(directory);
     let entries = fs::read_dir(&root).unwrap().count();
-    assert_eq!(entries, names.len() + 1, "a folder for each, and the lock");
+    assert_eq!(entries, names.len() + 2, "a folder for each, the marker and the lock");
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "something left the directory");
     let directory = open_directory(&root, 1 << 20, true).unwrap();
     let mut found = Vec::new();

@@ -147,13 +147,13 @@ fn rule_09_a_failed_sync_closes_the_queue_for_writing_until_restart() {
     assert_eq!(bench.count("failed_syncs"), 1);
     for _ in 0..2 {
         let pushed = bench.log.push(&new_message(b"later"), 1);
-        assert!(matches!(pushed, Err(StorageError::Poisoned { .. })), "{pushed:?}");
+        assert!(matches!(pushed, Err(StorageError::Closed { .. })), "{pushed:?}");
         let place = bench.log.next(0).unwrap().unwrap().0;
         let popped = bench.log.remove(place);
-        assert!(matches!(popped, Err(StorageError::Poisoned { .. })), "{popped:?}");
+        assert!(matches!(popped, Err(StorageError::Closed { .. })), "{popped:?}");
         let place = bench.log.find(b"durable too").unwrap().unwrap().0;
-        assert!(matches!(bench.log.remove(place), Err(StorageError::Poisoned { .. })));
-        assert!(matches!(bench.log.sync_now(), Err(StorageError::Poisoned { .. })));
+        assert!(matches!(bench.log.remove(place), Err(StorageError::Closed { .. })));
+        assert!(matches!(bench.log.sync_now(), Err(StorageError::Closed { .. })));
         // It is not tried again, and never succeeds silently.
         let (work, point) = bench.log.begin_sync().expect("a refusal");
         let outcome = work();

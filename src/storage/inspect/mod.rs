@@ -11,13 +11,19 @@ mod queue;
 mod segment_file;
 mod verify;
 
+use super::claim;
 use super::counters::Counters;
-use super::directory::{LOCK, decode_folder, folders, may_hold};
+use super::directory::folders;
 use super::error::StorageError;
 use super::finding::Finding;
+use super::folder::Folder;
+use super::home::Home;
 use super::log::Log;
+use super::names::{LOCK, decode_folder, may_hold};
 use super::recovery;
+use super::segment::file_name;
 use super::settings::{Access, LogSettings};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,12 +59,25 @@ impl Inspection {
 
     /// True when a daemon is seen to use the directory. No lock is tried for that.
     pub fn is_in_use(&self) -> bool {
-        lock::is_held(&self.path.join(LOCK))
+        lock::is_held(&self.path) || lock::is_held(&self.path.join(LOCK))
+    }
+
+    /// The data directory; an error if it is something else.
+    fn root(&self) -> Result<Folder, StorageError> {
+        let opened = Folder::open(&self.path);
+        let root = opened.map_err(|error| StorageError::io("list", &self.path, error))?;
+        claim::check(&root)?;
+        Ok(root)
+    }
+
+    fn home(&self, folder: &str) -> Result<Home, StorageError> {
+        let home = Home::of(&Arc::new(self.root()?), OsStr::new(folder));
+        home.map_err(|error| StorageError::io("open", &self.path.join(folder), error))
     }
 
     /// The folders of queues, sorted; with `name`, those that may be this queue's.
     pub fn folders(&self, name: Option<&[u8]>) -> Result<Vec<String>, StorageError> {
-        let mut folders = folders(&self.path)?;
+        let mut folders = folders(&self.root()?)?;
         folders.retain(|folder| match name {
             Some(name) => may_hold(folder, name),
             None => decode_folder(folder).is_some(),
@@ -78,8 +97,10 @@ impl Inspection {
         &self,
         folder: &str,
     ) -> Result<Vec<Result<SegmentFile, StorageError>>, StorageError> {
-        let files = recovery::files::segment_files(&self.path.join(folder))?;
-        Ok(files.into_iter().map(|(_, path)| SegmentFile::open(&path)).collect())
+        let home = self.home(folder)?;
+        let path = |base| home.path().join(file_name(base));
+        let bases = recovery::files::bases(&home)?;
+        Ok(bases.into_iter().map(|base| SegmentFile::open(&path(base))).collect())
     }
 
     /// What the opening of queues counts, also while it goes on.
@@ -107,12 +128,14 @@ impl Inspection {
             segment_size: 0,
             access: Access::Look { is_thorough, findings: Arc::clone(findings) },
             counters: Arc::clone(&self.counters),
-            poisoned: Arc::default(),
+            closed: Arc::default(),
         };
         let known = findings.lock().unwrap_or_else(PoisonError::into_inner).len();
         let mut attempts = 1..ATTEMPTS;
         loop {
-            let opened = recovery::open(&path, name.as_deref(), &settings);
+            let opened = self
+                .home(folder)
+                .and_then(|home| recovery::open(&Arc::new(home), name.as_deref(), &settings));
             let has_vanished = opened.as_ref().is_err_and(has_vanished);
             if has_vanished && path.exists() && attempts.next().is_some() {
                 // What was found of files that are not there any more does not count.

@@ -6,13 +6,13 @@
 
 use super::super::cursor::{Cursor, SlotFault, slot_offset};
 use super::super::error::StorageError;
+use super::super::folder::open_regular;
 use super::super::footer::{Footer, Sealed};
 use super::super::header::{HeaderFault, SegmentHeader};
 use super::super::layout::*;
 use super::super::record::{Fault, Record, Verdict, reread};
 use super::super::segment::{Segment, base_of};
 use super::super::walk::{Step, Walk, is_zero};
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -89,11 +89,7 @@ impl SegmentFile {
     pub fn open(path: &Path) -> Result<SegmentFile, StorageError> {
         let mut start = Vec::new();
         let mut read = || -> io::Result<u64> {
-            // Asked before it is opened: that of a pipe would wait for a writer.
-            if !fs::metadata(path)?.is_file() {
-                return Err(io::Error::other("it is no regular file"));
-            }
-            let file = File::open(path)?;
+            let file = open_regular(path)?;
             let length = file.metadata()?.len();
             file.take(RECORDS as u64).read_to_end(&mut start)?;
             Ok(length)
@@ -102,7 +98,7 @@ impl SegmentFile {
         let (base, base_source) = base(path, &start);
         let header = SegmentHeader::decode(base, &start);
         let size = header.as_ref().map_or(length, |(_, size)| length.min(*size));
-        let segment = Segment::existing(base, size, path.into()).read_only();
+        let segment = Segment::anywhere(path.into(), base, size).read_only();
         Ok(SegmentFile { segment, length, header, base_source, start })
     }
 

@@ -7,16 +7,15 @@
 //! Beside a daemon the files change while they are read. Then everything is read twice, and what is
 //! found once only was a change in the making.
 
-use super::super::directory::{
-    DROPPED_PREFIX, LOCK, QUARANTINE, decode_folder, entries, second_folder, unexpected,
-};
+use super::super::directory::{second_folder, unexpected};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
+use super::super::folder::{Entry, EntryKind, Folder};
+use super::super::names::{LOCK, MARKER, QUARANTINE, decode_folder, dropped_number};
 use super::super::segment::base_of;
 use super::{Findings, Inspection, take};
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::OsStr;
 
 impl Inspection {
     /// Everything that is wrong with the queue in `folder`, and what recovery would decide, in the
@@ -54,10 +53,11 @@ impl Inspection {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        let path = self.path.join(folder);
-        if path.exists() {
-            found.extend(others(&path, |name, is_folder| {
-                let is_segment = !is_folder && base_of(name).is_some();
+        if let Ok(home) = self.home(folder) {
+            let folder =
+                home.open().map_err(|error| StorageError::io("open", home.path(), error))?;
+            found.extend(others(&folder, |name, kind| {
+                let is_segment = kind == EntryKind::File && base_of(name).is_some();
                 (!is_segment).then_some(Label::UnknownFile)
             })?);
         }
@@ -66,15 +66,15 @@ impl Inspection {
     }
 
     fn verify_directory_once(&self) -> Result<Vec<Finding>, StorageError> {
-        let mut found = others(&self.path, |name, is_folder| match name {
-            LOCK if !is_folder => None,
-            QUARANTINE if is_folder => None,
-            _ if is_folder && decode_folder(name).is_some() => None,
-            _ if is_folder && name.starts_with(DROPPED_PREFIX) => Some(Label::DroppedQueue),
+        let root = self.root()?;
+        let mut found = others(&root, |name, kind| match (name, kind) {
+            (LOCK | MARKER, EntryKind::File) | (QUARANTINE, EntryKind::Folder) => None,
+            // That one is followed nowhere is said by whoever opens the queue.
+            (_, EntryKind::Folder | EntryKind::Link) if decode_folder(name).is_some() => None,
+            (_, EntryKind::Folder) if dropped_number(name).is_some() => Some(Label::DroppedQueue),
             _ => Some(Label::UnknownFile),
         })?;
-        let copies = self.path.join(QUARANTINE);
-        if copies.is_dir() {
+        if let Ok(copies) = root.folder(OsStr::new(QUARANTINE)) {
             found.extend(others(&copies, |_, _| Some(Label::SetAside))?);
         }
         let mut names = HashSet::new();
@@ -92,16 +92,16 @@ impl Inspection {
     }
 }
 
-/// What is in `directory`, sorted, that `label_of` has a label for; its second argument is true for
-/// a folder.
+/// What is in `folder`, sorted, that `label_of` has a label for.
 fn others(
-    directory: &Path,
-    label_of: impl Fn(&str, bool) -> Option<Label>,
+    folder: &Folder,
+    label_of: impl Fn(&str, EntryKind) -> Option<Label>,
 ) -> Result<Vec<Finding>, StorageError> {
-    let finding = |(name, is_folder): (OsString, bool)| {
-        let label =
-            name.to_str().map_or(Some(Label::UnknownFile), |name| label_of(name, is_folder));
-        Some(unexpected(directory.join(name), label?, is_folder))
+    let finding = |Entry { name, kind }: Entry| {
+        let label = name.to_str().map_or(Some(Label::UnknownFile), |name| label_of(name, kind));
+        Some(unexpected(folder.path().join(name), label?, kind))
     };
-    Ok(entries(directory)?.into_iter().filter_map(finding).collect())
+    let entries = folder.entries();
+    let entries = entries.map_err(|error| StorageError::io("list", folder.path(), error))?;
+    Ok(entries.into_iter().filter_map(finding).collect())
 }

@@ -25,7 +25,7 @@ impl Log {
 
     /// True when copying would give space back and can go on.
     pub fn wants_copying(&self) -> bool {
-        !self.copying_blocked && !self.poisoned && self.is_mostly_dead()
+        !self.copying_blocked && self.closed.is_none() && self.is_mostly_dead()
     }
 
     /// Copies a slice of the oldest segment forward if that is worth it; true when there is more to
@@ -57,11 +57,11 @@ impl Log {
             }
             let Some((work, point)) = self.begin_sync() else {
                 let why = io::Error::other("what was copied is there still");
-                return Err(StorageError::io("let go of segments of", &self.directory, why));
+                return Err(StorageError::io("let go of segments of", self.directory(), why));
             };
             let synced = work();
             self.end_sync(point, &synced);
-            synced.map_err(|error| StorageError::sync(&self.directory, error))?;
+            synced.map_err(|error| StorageError::sync(self.directory(), error))?;
         }
         self.rest();
         Ok(())

@@ -7,7 +7,6 @@ use super::super::footer::Footer;
 use super::super::segment::FooterState;
 use super::Log;
 use super::sync::SyncWork;
-use std::fs::OpenOptions;
 use std::io;
 
 impl Log {
@@ -24,7 +23,7 @@ impl Log {
             .find(|segment| segment.footer == FooterState::Absent && segment.live_count > 0)?;
         segment.footer = FooterState::Written;
         // Opened here: by the time of writing the path may lead to another queue's file.
-        let file = OpenOptions::new().write(true).open(&segment.path);
+        let file = segment.open(true);
         let apart = segment.apart();
         Some(Box::new(move || {
             let (file, segment) = (file?, apart.map_err(io::Error::other)?);

@@ -18,12 +18,15 @@ mod write;
 
 use super::cursor::Turns;
 use super::error::StorageError;
+use super::home::Home;
 use super::index::{HashKey, Index};
 use super::relocated::Relocated;
 use super::segment::Segment;
 use super::settings::LogSettings;
 use std::collections::{HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
 pub use sync::{SyncPoint, SyncWork};
 
 /// The size of a queue's first segment in bytes; each is four times the one before, up to the
@@ -33,7 +36,7 @@ pub const FIRST_SEGMENT_SIZE: u64 = 8 * 1024;
 /// The log of one queue.
 #[derive(Debug)]
 pub struct Log {
-    pub(super) directory: PathBuf,
+    pub(super) home: Arc<Home>,
     pub(super) settings: LogSettings,
     pub(super) name: Box<[u8]>,
     pub(super) hash_key: HashKey,
@@ -81,7 +84,8 @@ pub struct Log {
     pub(super) said_durable: u64,
     /// Something was written that no sync has begun to cover.
     pub(super) dirty: bool,
-    poisoned: bool,
+    /// Why it is closed for writing until restart.
+    closed: Option<Arc<str>>,
     /// A sync that unlinks dead segments is under way.
     is_unlinking: bool,
 }
@@ -105,14 +109,14 @@ struct Membership {
 impl Log {
     /// A log over `segments`, of which there is at least one, with nothing counted yet.
     pub(super) fn over(
-        directory: &Path,
+        home: Arc<Home>,
         settings: &LogSettings,
         name: &[u8],
         hash_key: HashKey,
         segments: VecDeque<Segment>,
     ) -> Log {
         Log {
-            directory: directory.into(),
+            home,
             settings: settings.clone(),
             name: name.into(),
             hash_key,
@@ -141,7 +145,7 @@ impl Log {
             begun: 0,
             said_durable: 0,
             dirty: false,
-            poisoned: false,
+            closed: None,
             is_unlinking: false,
         }
     }
@@ -173,7 +177,12 @@ impl Log {
 
     /// The queue's directory.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.home.path()
+    }
+
+    /// The name of that in the data directory.
+    pub(super) fn folder(&self) -> &OsStr {
+        self.home.name()
     }
 
     /// The segments, oldest first.
@@ -197,8 +206,9 @@ impl Log {
 
     /// An error after a failed sync of this log or of the data directory (rule 9).
     pub fn check_writable(&self) -> Result<(), StorageError> {
-        if self.poisoned {
-            return Err(StorageError::Poisoned { path: self.directory.clone() });
+        if let Some(why) = &self.closed {
+            let (path, why) = (self.directory().into(), Arc::clone(why));
+            return Err(StorageError::Closed { path, why });
         }
         self.settings.check_writable()
     }

@@ -7,15 +7,18 @@
 //!    cursor that says it does not count: if its name survives a crash, its messages stay gone
 //!    (rule 10). That cursor is written only when copies of its messages are durable, since a power
 //!    cut in a sync may leave the one without the others.
-//! 3. A failed sync poisons the log: it is never tried again, every later write is an error (rule
+//! 3. After a sync and before anybody relies on it, the file must still be where a start would look
+//!    for it. What was written to a file that has been moved, replaced or removed counts as lost
+//!    (rule 18).
+//! 4. A failed sync poisons the log: it is never tried again, every later write is an error (rule
 //!    9).
 
 use super::super::counters::add;
 use super::super::error::StorageError;
+use super::super::folder::Folder;
 use super::super::mapping::Mapping;
+use super::super::segment::{file_name, remove_segment};
 use super::Log;
-use std::fs::{self, File};
-use std::path::PathBuf;
 use std::{fmt, io};
 
 /// The least bytes of records that are worth a sync which nobody waits for yet.
@@ -36,20 +39,19 @@ pub struct SyncPoint {
 /// Segments that are out of the log, on their way out of its folder.
 pub(super) struct Doomed {
     /// Open from before they were taken out: that there is no descriptor is no failed sync.
-    pub(super) folder: File,
-    pub(super) paths: Vec<PathBuf>,
+    pub(super) folder: Folder,
+    /// Bases of the segments.
+    pub(super) bases: Vec<u64>,
 }
 
 impl Doomed {
-    /// Unlinks the files, and makes that durable.
-    pub(super) fn unlink(&self) -> io::Result<()> {
-        for path in &self.paths {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+    /// Unlinks the files, and makes that durable. One that cannot be unlinked takes room and does
+    /// no other harm: what says that it does not count is durable.
+    pub(super) fn unlink(&self) -> Result<(), StorageError> {
+        for base in &self.bases {
+            remove_segment(&self.folder, &file_name(*base));
         }
-        self.folder.sync_all()
+        self.folder.sync()
     }
 }
 
@@ -67,7 +69,7 @@ impl Log {
         let covered = self.durable.max(self.begun).max(tail.base);
         let waiting = tail.records_end.saturating_sub(covered);
         let room = tail.end().saturating_sub(tail.records_end);
-        !self.poisoned && waiting >= room.max(EARLY_SYNC)
+        self.closed.is_none() && waiting >= room.max(EARLY_SYNC)
     }
 
     /// The work that makes everything up to now durable; None when there is nothing to do. The next
@@ -75,8 +77,7 @@ impl Log {
     pub fn begin_sync(&mut self) -> Option<(SyncWork, SyncPoint)> {
         let tail = &self.segments[self.tail];
         let point = SyncPoint { base: tail.base, end: tail.records_end };
-        if self.poisoned {
-            let error = StorageError::Poisoned { path: self.directory.clone() };
+        if let Err(error) = self.check_writable() {
             return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
         }
         let doomed = self.doom().unwrap_or_else(|error| {
@@ -97,13 +98,15 @@ impl Log {
                 return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
             }
         };
+        let place = self.segments[self.tail].place();
         self.dirty = false;
         self.begun = point.end;
         self.is_unlinking = doomed.is_some();
         self.turns.begin_sync();
         let work = move || {
             sync()?;
-            doomed.map_or(Ok(()), |doomed| doomed.unlink())
+            place.check()?;
+            doomed.map_or(Ok(()), |doomed| doomed.unlink().map_err(io::Error::other))
         };
         Some((Box::new(work), point))
     }
@@ -122,7 +125,7 @@ impl Log {
         if let Err(error) = outcome {
             self.poison(&format_args!("a sync failed: {error}"));
         }
-        if self.poisoned {
+        if self.closed.is_some() {
             return;
         }
         self.durable = self.durable.max(point.end);
@@ -135,7 +138,8 @@ impl Log {
     pub fn sync_now(&mut self) -> Result<(), StorageError> {
         self.check_writable()?;
         let length = (self.end() - self.segments[self.tail].base) as usize;
-        let synced = self.tail_mapping()?.sync(length);
+        let place = self.segments[self.tail].place();
+        let synced = self.tail_mapping()?.sync(length).and_then(|()| place.check());
         synced.map_err(|error| {
             let error = StorageError::sync(&self.segments[self.tail].path, error);
             self.poison(&error);
@@ -143,14 +147,25 @@ impl Log {
         })
     }
 
-    /// Closes the log for writing (rule 9), and says why: whoever asks later is told only that.
+    /// Closes the log for writing after a sync that failed (rule 9).
     pub(super) fn poison(&mut self, why: &dyn fmt::Display) {
-        if self.poisoned {
+        if self.closed.is_none() {
+            self.closed = Some(why.to_string().into());
+            add(&self.settings.counters.failed_syncs, 1);
+            let path = self.directory().display();
+            log::error!("{path} is closed for writing until restart: {why}");
+        }
+    }
+
+    /// Looks whether what waits for a sync is in a file that a start would find. Where nobody syncs
+    /// for a time, that would be noticed late.
+    pub fn watch(&mut self) {
+        if !self.dirty || self.closed.is_some() {
             return;
         }
-        self.poisoned = true;
-        add(&self.settings.counters.failed_syncs, 1);
-        log::error!("{why}; {} is closed for writing until restart", self.directory.display());
+        if let Err(error) = self.segments[self.tail].place().check() {
+            self.poison(&error);
+        }
     }
 
     /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first);
@@ -164,16 +179,15 @@ impl Log {
         // What says that they are dead is written there: it must find its place.
         self.tail_mapping()?;
         let folder = self.open_folder()?;
-        Ok(Some(Doomed { folder, paths: self.take_dead_segments() }))
+        Ok(Some(Doomed { folder, bases: self.take_dead_segments() }))
     }
 
     /// The folder of the segments, for the sync of what changes in it.
-    pub(super) fn open_folder(&self) -> Result<File, StorageError> {
-        File::open(&self.directory)
-            .map_err(|error| StorageError::io("open", &self.directory, error))
+    pub(in super::super) fn open_folder(&self) -> Result<Folder, StorageError> {
+        self.home.open().map_err(|error| StorageError::io("open", self.directory(), error))
     }
 
-    fn take_dead_segments(&mut self) -> Vec<PathBuf> {
+    fn take_dead_segments(&mut self) -> Vec<u64> {
         let mut doomed = Vec::new();
         while self.tail > 0 && self.segments[0].live_count == 0 {
             if let Some(segment) = self.segments.pop_front() {
@@ -181,7 +195,7 @@ impl Log {
                 self.record_bytes -= segment.record_bytes();
                 // Some where a footer told of more bytes than its messages have.
                 self.live_bytes -= segment.live_bytes;
-                doomed.push(segment.path);
+                doomed.push(segment.base);
             }
         }
         let (first, base) = (self.segments[0].first_sequence, self.segments[0].base);
@@ -203,7 +217,7 @@ impl Log {
         let is_durable = is_writable && !self.dirty && self.durable == self.end();
         if is_durable && self.said_durable < self.durable {
             if let Err(error) = self.write_cursor() {
-                log::warn!("{}: {error}", self.directory.display());
+                log::warn!("{}: {error}", self.directory().display());
             }
             // A cursor that only says this is not worth a sync.
             self.dirty = false;

@@ -7,11 +7,13 @@
 
 use super::super::cursor::{Cursor, slot_offset};
 use super::super::error::StorageError;
+use super::super::folder::Folder;
 use super::super::header::SegmentHeader;
+use super::super::home::Home;
 use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR, SEQUENCE_END};
 use super::super::message::{NewMessage, Place};
 use super::super::record::{Kind, Record};
-use super::super::segment::{Segment, file_name, sync_directory};
+use super::super::segment::{Segment, file_name};
 use super::super::settings::LogSettings;
 use super::sync::Doomed;
 use super::{FIRST_SEGMENT_SIZE, Log};
@@ -19,8 +21,8 @@ use crate::clock::{milliseconds, system_time};
 use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
-use std::path::Path;
-use std::{fs, io};
+use std::ffi::OsStr;
+use std::sync::Arc;
 
 /// What a segment's file system allocates in, in bytes.
 const BLOCK: u64 = 4096;
@@ -31,36 +33,46 @@ fn removals_in(bytes: u64) -> u64 {
 }
 
 impl Log {
-    /// Makes the log of a new queue in `directory`, which must not exist.
-    pub fn create(
-        directory: &Path,
+    /// Makes the log of a new queue in the folder `folder` of `root`, which must not exist.
+    pub(in super::super) fn create(
+        root: &Arc<Folder>,
+        folder: &OsStr,
         name: &[u8],
         settings: &LogSettings,
     ) -> Result<Log, StorageError> {
         if name.len() > NAME_MAX {
             return Err(StorageError::NameTooLong { limit: NAME_MAX });
         }
-        fs::create_dir(directory).map_err(|error| StorageError::io("create", directory, error))?;
-        Log::begin(directory, name, settings).inspect_err(|_| {
-            // Nothing was promised of it, and what stays is in the way of the next try. File and
-            // folder by their names: to list the folder takes a descriptor, and there may be none.
-            let _absent = fs::remove_file(directory.join(file_name(0)));
-            let _stays = fs::remove_dir(directory);
+        let created = Home::create(root, folder);
+        let (home, opened) = created.map_err(|error| {
+            let path = root.path().join(folder);
+            StorageError::io("create", &path, error)
+        })?;
+        Log::begin(Arc::new(home), &opened, name, settings).inspect_err(|_| {
+            // Nothing was promised of it, and what stays is in the way of the next try.
+            let _stays = root.remove_folder(folder);
         })
     }
 
     /// Makes the first segment in a new folder, durable with its name.
-    fn begin(directory: &Path, name: &[u8], settings: &LogSettings) -> Result<Log, StorageError> {
+    fn begin(
+        home: Arc<Home>,
+        folder: &Folder,
+        name: &[u8],
+        settings: &LogSettings,
+    ) -> Result<Log, StorageError> {
         let hash_key = random_hash_key();
         let header =
             SegmentHeader { created_ms: milliseconds(system_time()), hash_key, name: name.into() };
         let size = FIRST_SEGMENT_SIZE.min(settings.segment_size);
-        let segment = Segment::create(directory, 0, size, &header)?;
-        directory.parent().map_or(Ok(()), sync_directory)?;
-        let mut log = Log::over(directory, settings, name, hash_key, VecDeque::from([segment]));
+        let segment = Segment::create(&home, folder, 0, size, &header)?;
+        let root = Arc::clone(&home);
+        let mut log = Log::over(home, settings, name, hash_key, VecDeque::from([segment]));
         log.segments[0].first_sequence = log.next_sequence;
-        log.write_cursor()?;
-        Ok(log)
+        let begun = root.root().sync().and_then(|()| log.write_cursor());
+        begun.map(|()| log).inspect_err(|_| {
+            let _stays = folder.remove_file(OsStr::new(&file_name(0)));
+        })
     }
 
     /// Appends a message; it gets the next number.
@@ -219,7 +231,7 @@ impl Log {
     /// An error where there is no number after `number`.
     fn check_number(&self, number: u64) -> Result<(), StorageError> {
         if number >= SEQUENCE_END {
-            return Err(StorageError::OutOfNumbers { path: self.directory.clone() });
+            return Err(StorageError::OutOfNumbers { path: self.directory().into() });
         }
         Ok(())
     }
@@ -369,7 +381,8 @@ impl Log {
             hash_key: self.hash_key,
             name: self.name.clone(),
         };
-        let created = Segment::create(&self.directory, base, size, &header);
+        let folder = self.open_folder()?;
+        let created = Segment::create(&self.home, &folder, base, size, &header);
         if let Err(error @ StorageError::Sync { .. }) = &created {
             self.poison(error);
         }
@@ -388,7 +401,7 @@ impl Log {
         if let Some(doomed) = doomed {
             self.write_cursor()?;
             self.sync_now()?;
-            doomed.unlink().map_err(|error| self.not_removed(error))?;
+            self.unlink(&doomed)?;
         }
         // While older ones are still on their way out, the newest has what says that they are dead.
         let is_last = !self.is_unlinking;
@@ -400,20 +413,16 @@ impl Log {
         Ok(was_dead)
     }
 
-    /// Some files may be gone and others not, and none of that may be durable.
-    fn not_removed(&mut self, error: io::Error) -> StorageError {
-        let error = StorageError::io("remove segments of", &self.directory, error);
-        self.poison(&error);
-        error
+    fn unlink(&mut self, doomed: &Doomed) -> Result<(), StorageError> {
+        doomed.unlink().inspect_err(|error| self.poison(error))
     }
 
     /// Removes the only segment in use of an empty queue, and begins with a small one behind it. A
     /// crash in between leaves a queue without segments, which is an empty queue too.
     fn start_over(&mut self) -> Result<(), StorageError> {
         let base = self.segments[self.segments.len() - 1].end();
-        let paths = self.segments.iter().map(|segment| segment.path.clone()).collect();
-        let doomed = Doomed { folder: self.open_folder()?, paths };
-        doomed.unlink().map_err(|error| self.not_removed(error))?;
+        let bases = self.segments.iter().map(|segment| segment.base).collect();
+        self.unlink(&Doomed { folder: self.open_folder()?, bases })?;
         // Until there is a new one nothing fits into what is unlinked now.
         self.segments.truncate(1);
         self.segments[0].records_end = self.segments[0].end();

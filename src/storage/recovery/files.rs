@@ -1,17 +1,19 @@
 //! The files of a queue: which there are, and what their headers and cursors say.
 
 use super::super::cursor::{Cursor, SlotFault, slot_offset};
-use super::super::directory::may_hold;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
+use super::super::folder::{Entry, FileId};
 use super::super::header::{HeaderFault, SegmentHeader};
+use super::super::home::Home;
 use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT};
+use super::super::names::may_hold;
 use super::super::segment::{Segment, base_of, file_name};
 use super::super::settings::LogSettings;
 use super::super::walk::is_zero;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A segment as it was found.
 pub struct Found {
@@ -31,29 +33,29 @@ pub struct Found {
 pub struct Files {
     /// The segments that count, oldest first.
     pub found: Vec<Found>,
-    /// Files that were never finished or are dead: to be removed.
-    pub doomed: Vec<PathBuf>,
+    /// Bases of files that were never finished or are dead: to be removed.
+    pub doomed: Vec<u64>,
 }
 
 /// Finds the files of a queue, and says what there is to say of each as a whole. Nothing is
 /// changed.
 pub fn find(
-    directory: &Path,
+    home: &Arc<Home>,
     name: Option<&[u8]>,
     settings: &LogSettings,
 ) -> Result<Files, StorageError> {
     let (mut found, mut doomed) = (Vec::new(), Vec::new());
     let mut name = name.map(<[u8]>::to_vec);
-    for (base, path) in segment_files(directory)? {
-        let segment = read_segment(base, path, settings)?;
-        check_name(&segment, directory, name.as_deref(), settings)?;
+    for base in bases(home)? {
+        let segment = read_segment(home, base, settings)?;
+        check_name(&segment, home, name.as_deref(), settings)?;
         if let (None, Ok(header)) = (&name, &segment.header) {
             // All of a queue's segments have the same name.
             name = Some(header.name.to_vec());
         }
         if is_unborn(&segment)? {
             settings.decide(unborn(&segment))?;
-            doomed.push(segment.segment.path);
+            doomed.push(segment.segment.base);
         } else {
             found.push(segment);
         }
@@ -70,43 +72,42 @@ pub fn find(
                 expected: format!("segments from {oldest} on"),
                 found: format!("one at {}", dead.segment.base),
             })?;
-            doomed.push(dead.segment.path);
+            doomed.push(dead.segment.base);
         }
     }
     check_overlaps(&mut found, settings)?;
     let mut expected = oldest;
     for found in &found {
-        report(found, expected, settings, directory)?;
+        report(found, expected, settings, home)?;
         expected = Some(found.declared_end);
     }
     Ok(Files { found, doomed })
 }
 
-/// The segment files in a queue's folder and their bases, sorted.
-pub fn segment_files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
-    let list = || -> io::Result<Vec<(u64, PathBuf)>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            if let Some(base) = entry.file_name().to_str().and_then(base_of) {
-                files.push((base, entry.path()));
-            }
-        }
-        files.sort_unstable();
-        Ok(files)
-    };
-    list().map_err(|error| StorageError::io("list", directory, error))
+/// The bases of the segments in a queue's folder, sorted.
+pub fn bases(home: &Home) -> Result<Vec<u64>, StorageError> {
+    let entries = home.open().and_then(|folder| folder.entries());
+    let entries = entries.map_err(|error| StorageError::io("list", home.path(), error))?;
+    let base = |entry: Entry| entry.name.to_str().and_then(base_of);
+    // Names sort as bases do.
+    Ok(entries.into_iter().filter_map(base).collect())
 }
 
 /// Reads what comes before the records.
-fn read_segment(base: u64, path: PathBuf, settings: &LogSettings) -> Result<Found, StorageError> {
+fn read_segment(
+    home: &Arc<Home>,
+    base: u64,
+    settings: &LogSettings,
+) -> Result<Found, StorageError> {
     let mut start = Vec::new();
-    let read = File::open(&path).and_then(|file| {
-        let length = file.metadata()?.len();
+    let segment = Segment::existing(home, base, 0);
+    let read = segment.open(false).and_then(|file| {
+        let (length, id) = (file.metadata()?.len(), FileId::of(&file)?);
         file.take(RECORDS as u64).read_to_end(&mut start)?;
-        Ok(length)
+        Ok((length, id))
     });
-    let length = read.map_err(|error| StorageError::io("read", &path, error))?;
+    let path = segment.path.clone();
+    let (length, id) = read.map_err(|error| StorageError::io("read", &path, error))?;
     let (header, size) = match SegmentHeader::decode(base, &start) {
         Err(fault @ HeaderFault::Version(_)) => {
             settings.decide(header_finding(&path, fault, Label::NewerFormat))?;
@@ -119,7 +120,8 @@ fn read_segment(base: u64, path: PathBuf, settings: &LogSettings) -> Result<Foun
         Err(fault) => (Err(fault), length),
         Ok((header, size)) => (Ok(header), size),
     };
-    let mut segment = Segment::existing(base, length.min(size), path);
+    let mut segment = segment.known_as(id);
+    segment.size = length.min(size);
     if settings.is_read_only() {
         segment = segment.read_only();
         if segment.size > 0 {
@@ -160,12 +162,12 @@ fn header_finding(path: &Path, fault: HeaderFault, label: Label) -> Finding {
 /// A segment belongs to the queue `name`, or to one that the folder's name leaves open.
 fn check_name(
     found: &Found,
-    directory: &Path,
+    home: &Home,
     name: Option<&[u8]>,
     settings: &LogSettings,
 ) -> Result<(), StorageError> {
     let Ok(header) = &found.header else { return Ok(()) };
-    let folder = directory.file_name().unwrap_or_default().to_string_lossy();
+    let folder = home.name().to_string_lossy();
     let is_own = match name {
         Some(name) => *name == *header.name,
         // One whose headers were all damaged goes on under the folder's own name.
@@ -229,12 +231,12 @@ fn report(
     found: &Found,
     expected: Option<u64>,
     settings: &LogSettings,
-    directory: &Path,
+    home: &Home,
 ) -> Result<(), StorageError> {
     let segment = &found.segment;
     if let Some(expected) = expected.filter(|expected| *expected < segment.base) {
         settings.decide(Finding {
-            file: directory.join(file_name(expected)),
+            file: home.path().join(file_name(expected)),
             offset: 0,
             label: Label::MissingSegment,
             expected: "a segment".into(),

@@ -10,21 +10,22 @@ mod tail;
 
 use super::error::StorageError;
 use super::finding::{Finding, Label};
+use super::home::Home;
 use super::log::Log;
 use super::settings::LogSettings;
-use std::path::Path;
+use std::sync::Arc;
 
-/// Opens the log of queue `name` in `directory`; None: there is no queue in it (`unborn-queue`).
-/// `name` is None where the directory's name does not tell it.
+/// Opens the log of queue `name` in `home`. Returns `None` if there is no queue in it
+/// (`unborn-queue`). `name` is `None` if the folder's name does not say it.
 pub fn open(
-    directory: &Path,
+    home: &Arc<Home>,
     name: Option<&[u8]>,
     settings: &LogSettings,
 ) -> Result<Option<Log>, StorageError> {
-    let files = files::find(directory, name, settings)?;
+    let files = files::find(home, name, settings)?;
     if files.found.is_empty() {
         settings.decide(Finding {
-            file: directory.into(),
+            file: home.path().into(),
             offset: 0,
             label: Label::UnbornQueue,
             expected: "a segment".into(),
@@ -32,5 +33,5 @@ pub fn open(
         })?;
         return Ok(None);
     }
-    records::recover(directory, name, settings, files).map(Some)
+    records::recover(home, name, settings, files).map(Some)
 }

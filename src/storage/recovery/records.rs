@@ -5,6 +5,7 @@ use super::super::cursor::Cursor;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::footer::{Footer, Sealed, Summary};
+use super::super::home::Home;
 use super::super::index::HashKey;
 use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
 use super::super::log::Log;
@@ -14,7 +15,8 @@ use super::super::settings::LogSettings;
 use super::super::walk::{Step, Walk};
 use super::files::Files;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// Bytes of records after which it is told how far the reading has come.
 const TOLD: u64 = 1 << 20;
@@ -69,15 +71,15 @@ pub(super) struct Recovery {
     numbered_to: u64,
     /// Segments that do not hold a message that they were said to hold.
     pub(super) doubtful: BTreeSet<usize>,
-    /// Files to be removed.
-    pub(super) doomed: Vec<PathBuf>,
+    /// Bases of files to be removed.
+    pub(super) doomed: Vec<u64>,
     /// For each segment, what is wrong with its slots.
     pub(super) bad_slots: Vec<Vec<Finding>>,
 }
 
 /// Puts the log together from its segments, of which there is at least one.
 pub fn recover(
-    directory: &Path,
+    home: &Arc<Home>,
     name: Option<&[u8]>,
     settings: &LogSettings,
     files: Files,
@@ -86,15 +88,14 @@ pub fn recover(
     let newest_header = found.iter().rev().find_map(|found| found.header.clone().ok());
     // Without a header the key is lost: the index is made anew, and so are footers.
     let hash_key = newest_header.as_ref().map_or(HashKey::default(), |header| header.hash_key);
-    let directory_name = directory.file_name().unwrap_or_default().as_encoded_bytes();
     let header_name = newest_header.as_ref().map(|header| &*header.name);
-    let name = name.or(header_name).unwrap_or(directory_name);
+    let name = name.or(header_name).unwrap_or(home.name().as_bytes());
     let with_cursor = found.iter().rposition(|found| found.cursor.is_some());
     let cursor = found.iter().filter_map(|found| found.cursor).max_by_key(|(_, c)| c.generation);
     let declared_ends: Vec<u64> = found.iter().map(|found| found.declared_end).collect();
     let (segments, bad_slots) =
         found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
-    let log = Log::over(directory, settings, name, hash_key, segments);
+    let log = Log::over(Arc::clone(home), settings, name, hash_key, segments);
     let count = log.segments.len();
     let mut recovery = Recovery {
         log,

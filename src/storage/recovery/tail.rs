@@ -6,10 +6,9 @@ use super::super::finding::{Finding, Label};
 use super::super::layout::{ALIGNMENT, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::Log;
 use super::super::record::{Verdict, decode};
-use super::super::segment::{FooterState, Segment, file_name, sync_directory};
+use super::super::segment::{FooterState, Segment, file_name, remove_segment};
 use super::super::walk::is_zero;
 use super::records::Recovery;
-use std::fs::{self, OpenOptions};
 
 impl Recovery {
     /// Whether the records reach as far as something says they did, and the cursor is there.
@@ -38,8 +37,8 @@ impl Recovery {
 
     /// The segment at `base`, behind all others, was in use and is not there.
     fn say_missing(&self, base: u64) -> Result<(), StorageError> {
-        let file = self.log.directory.join(file_name(base));
-        if file.exists() && !self.doomed.contains(&file) {
+        let file = self.log.directory().join(file_name(base));
+        if file.exists() && !self.doomed.contains(&base) {
             // This log is only read: a daemon at work has made it since the first look.
             return Ok(());
         }
@@ -162,10 +161,7 @@ impl Recovery {
 
     /// Removes files that were never finished or are dead.
     fn remove_doomed(&self) -> Result<(), StorageError> {
-        for path in &self.doomed {
-            fs::remove_file(path).map_err(|error| StorageError::io("remove", path, error))?;
-        }
-        if self.doomed.is_empty() { Ok(()) } else { sync_directory(&self.log.directory) }
+        self.remove(&self.doomed)
     }
 
     /// Removes segments without records from the first on whose file is short: the log goes on with
@@ -176,11 +172,18 @@ impl Recovery {
         let Some(first) = (self.log.tail + 1..segments.len()).find(is_short) else {
             return Ok(());
         };
-        for spare in segments.drain(first..) {
-            let removed = fs::remove_file(&spare.path);
-            removed.map_err(|error| StorageError::io("remove", &spare.path, error))?;
+        let bases: Vec<u64> = segments.drain(first..).map(|spare| spare.base).collect();
+        self.remove(&bases)
+    }
+
+    /// Unlinks segments that count no more, durably. One that cannot be unlinked only takes room.
+    fn remove(&self, bases: &[u64]) -> Result<(), StorageError> {
+        if bases.is_empty() {
+            return Ok(());
         }
-        sync_directory(&self.log.directory)
+        let folder = self.log.open_folder()?;
+        bases.iter().for_each(|base| remove_segment(&folder, &file_name(*base)));
+        folder.sync()
     }
 
     /// Takes away the footers of the segments that the log goes on in: they were sealed once, and
@@ -190,7 +193,7 @@ impl Recovery {
         for segment in self.log.segments.range_mut(first..) {
             segment.footer = FooterState::Absent;
             let cut = || {
-                let file = OpenOptions::new().write(true).open(&segment.path)?;
+                let file = segment.open(true)?;
                 if file.metadata()?.len() > segment.size {
                     file.set_len(segment.size)?;
                     file.sync_all()?;

@@ -1,10 +1,23 @@
 //! Tests of a segment: its file, and what the kernel has of it.
 
 use super::*;
+use crate::storage::folder::Folder;
 use crate::storage::walk::is_zero;
 use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::param::page_size;
+use std::fs::{self, OpenOptions};
 use std::io::IoSliceMut;
+
+/// The folder `q` in `root`, made if it is not there.
+fn home(root: &Path) -> Arc<Home> {
+    let root = Arc::new(Folder::open(root).unwrap());
+    let name = OsStr::new("q");
+    Arc::new(Home::of(&root, name).unwrap_or_else(|_| Home::create(&root, name).unwrap().0))
+}
+
+fn create(home: &Arc<Home>, size: u64) -> Segment {
+    Segment::create(home, &home.open().unwrap(), 0, size, &header(b"q")).unwrap()
+}
 
 fn header(name: &[u8]) -> SegmentHeader {
     SegmentHeader { created_ms: 9, hash_key: [5; 16], name: name.into() }
@@ -24,7 +37,7 @@ fn file_names_sort_as_positions_do_and_are_read_back() {
 fn a_segment_is_made_of_real_blocks() {
     use std::os::unix::fs::MetadataExt;
     let directory = tempfile::tempdir().unwrap();
-    let segment = Segment::create(directory.path(), 0, 1 << 20, &header(b"q")).unwrap();
+    let segment = create(&home(directory.path()), 1 << 20);
     let metadata = fs::metadata(&segment.path).unwrap();
     assert_eq!(metadata.len(), 1 << 20);
     assert!(metadata.blocks() * 512 >= 1 << 20, "{} blocks", metadata.blocks());
@@ -32,8 +45,9 @@ fn a_segment_is_made_of_real_blocks() {
 
 /// A segment of `8 * AHEAD` bytes with bytes up to `end`, which is not known to be written.
 fn segment_up_to(end: usize, directory: &Path) -> Segment {
-    let created = Segment::create(directory, 0, 8 * AHEAD, &header(b"q")).unwrap();
-    let mut segment = Segment::existing(0, created.size, created.path);
+    let home = home(directory);
+    let created = create(&home, 8 * AHEAD);
+    let mut segment = Segment::existing(&home, 0, created.size);
     segment.bytes_mut().unwrap()[RECORDS..end].fill(7);
     segment.records_end = end as u64;
     segment
@@ -142,8 +156,9 @@ fn free_pages_are_forgotten_and_those_with_records_are_not() {
     let directory = tempfile::tempdir().unwrap();
     // Of more than the largest folio.
     let size = 64 << 20;
-    let created = Segment::create(directory.path(), 0, size, &header(b"q")).unwrap();
-    let mut segment = Segment::existing(0, size, created.path);
+    let home = home(directory.path());
+    create(&home, size);
+    let mut segment = Segment::existing(&home, 0, size);
     segment.bytes_mut().unwrap()[RECORDS..RECORDS + 9].fill(7);
     segment.records_end = RECORDS as u64 + 9;
     let file = OpenOptions::new().read(true).write(true).open(&segment.path).unwrap();

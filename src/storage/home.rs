@@ -1,0 +1,73 @@
+//! The folder of one queue, by its name in the data directory.
+//!
+//! There are more queues than descriptors, so it is opened for each use. What is there by then must
+//! be the folder of before: in another one the same names mean other files.
+
+use super::folder::{FileId, Folder};
+use super::segment::is_segment;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a queue's segments lie.
+#[derive(Debug)]
+pub struct Home {
+    root: Arc<Folder>,
+    name: OsString,
+    path: PathBuf,
+    id: FileId,
+}
+
+impl Home {
+    /// That of the folder `name` in `root`.
+    pub fn of(root: &Arc<Folder>, name: &OsStr) -> io::Result<Home> {
+        Home::over(root, &root.folder(name)?, name)
+    }
+
+    /// Makes the folder `name` in `root`, and opens it. One that is there may be used if no segment
+    /// is in it: somebody else may have left something in the folder of a queue that has gone.
+    pub fn create(root: &Arc<Folder>, name: &OsStr) -> io::Result<(Home, Folder)> {
+        let folder = match root.create_folder(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let folder = root.folder(name)?;
+                if folder.entries()?.iter().any(is_segment) {
+                    return Err(error);
+                }
+                folder
+            }
+            made => made?,
+        };
+        Ok((Home::over(root, &folder, name)?, folder))
+    }
+
+    fn over(root: &Arc<Folder>, folder: &Folder, name: &OsStr) -> io::Result<Home> {
+        let (path, id) = (root.path().join(name), folder.id()?);
+        Ok(Home { root: Arc::clone(root), name: name.into(), path, id })
+    }
+
+    /// Opens the folder.
+    pub fn open(&self) -> io::Result<Folder> {
+        let folder = self.root.folder(&self.name)?;
+        if folder.id()? != self.id {
+            let what = "another folder is in its place";
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        }
+        Ok(folder)
+    }
+
+    /// The data directory.
+    pub fn root(&self) -> &Folder {
+        &self.root
+    }
+
+    /// The folder's name in the data directory.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Where it was when the data directory was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,88 @@
+//! Names in the data directory: which file or folder means what.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+/// The lock file.
+pub const LOCK: &str = "LOCK";
+/// The file that says what the directory is.
+pub const MARKER: &str = "MQD_DATA";
+/// The folder of copies.
+pub const QUARANTINE: &str = "damaged";
+/// What the folder of a queue begins with.
+const QUEUE_PREFIX: &str = "q-";
+/// What the folder of a dropped queue begins with; a number follows.
+const DROPPED_PREFIX: &str = "dropped-";
+/// Separates a cut name from the number that makes it unique; no encoded name contains it.
+pub const CUT_MARK: char = '~';
+/// The longest encoded name that is not cut, in bytes; file systems allow 255 with the prefix.
+const ENCODED_MAX: usize = 200;
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// The encoding of a queue's name in its folder's name.
+pub fn encode_name(name: &[u8]) -> String {
+    percent_encode(name, PLAIN).to_string()
+}
+
+/// The name of a queue's folder; where it ends in [`CUT_MARK`], a number makes it unique.
+pub fn folder_name(name: &[u8]) -> String {
+    let mut folder = format!("{QUEUE_PREFIX}{}", encode_name(name));
+    if folder.len() > ENCODED_MAX {
+        folder.truncate(ENCODED_MAX);
+        folder.push(CUT_MARK);
+    }
+    folder
+}
+
+/// The name that the folder of a dropped queue gets.
+pub fn tombstone_name(number: u64) -> String {
+    format!("{DROPPED_PREFIX}{number}")
+}
+
+/// The number in the name of a dropped queue's folder. Returns `None` if this is none.
+pub fn dropped_number(folder: &str) -> Option<u64> {
+    let digits = folder.strip_prefix(DROPPED_PREFIX)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// Whether `folder` may be that of queue `name`; the headers in it tell it for certain.
+pub fn may_hold(folder: &str, name: &[u8]) -> bool {
+    let stem = folder_name(name);
+    folder == stem || (stem.ends_with(CUT_MARK) && folder.starts_with(&stem))
+}
+
+/// The queue's name in its folder's name. Returns `None` if this is no queue's folder, and
+/// `Some(None)` if the name was cut.
+pub fn decode_folder(folder: &str) -> Option<Option<Vec<u8>>> {
+    let encoded = folder.strip_prefix(QUEUE_PREFIX)?;
+    if encoded.contains(CUT_MARK) {
+        return Some(None);
+    }
+    let name: Vec<u8> = percent_decode_str(encoded).collect();
+    // Only what this program writes is a queue's folder.
+    (encode_name(&name) == encoded).then_some(Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_comes_back_and_none_leaves_the_directory() {
+        let long = [0xff; 60];
+        let names: [&[u8]; 8] =
+            [b"jobs", b"", b"..", b"../x", b"a/b", b"%2e~", "\u{fc}\n\0".as_bytes(), &long];
+        for name in names {
+            let folder = format!("{QUEUE_PREFIX}{}", encode_name(name));
+            assert!(!folder.contains(['/', '.', CUT_MARK, '\0']), "{folder}");
+            assert_eq!(decode_folder(&folder), Some(Some(name.to_vec())));
+        }
+    }
+
+    #[test]
+    fn what_is_no_queue_is_not_taken_for_one() {
+        for folder in ["LOCK", "damaged", "dropped-1", "q-%zz", "q-a.b", "q-%61"] {
+            assert_eq!(decode_folder(folder), None, "{folder}");
+        }
+        assert_eq!(decode_folder("q-abc~7"), Some(None));
+    }
+}

@@ -1,0 +1,94 @@
+//! Dropped queues, unlinked in the background (rule 15).
+//!
+//! Only segments are unlinked. Where somebody else has put something beside them, the folder stays
+//! with that.
+
+use super::folder::{EntryKind, Folder};
+use super::segment::is_segment;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How long the reaper waits before it tries again what it could not unlink.
+const REAP_AGAIN: Duration = Duration::from_secs(5);
+
+/// A thread that unlinks the folders it is given.
+#[derive(Debug)]
+pub struct Reaper {
+    sender: Mutex<mpsc::Sender<OsString>>,
+}
+
+impl Reaper {
+    /// Starts it for folders in `root`.
+    pub fn start(root: &Arc<Folder>) -> io::Result<Reaper> {
+        let (sender, dropped) = mpsc::channel();
+        let root = Arc::clone(root);
+        let thread = thread::Builder::new().name("reaper".into()).stack_size(64 * 1024);
+        thread.spawn(move || reap(&root, &dropped))?;
+        Ok(Reaper { sender: Mutex::new(sender) })
+    }
+
+    /// Gives it the folder `tombstone`.
+    pub fn take(&self, tombstone: OsString) {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.send(tombstone).is_err() {
+            log::warn!("dropped queues stay until the next start: the reaper has ended");
+        }
+    }
+}
+
+/// Unlinks what was dropped. What cannot be unlinked now, most often because there are no more open
+/// files, is tried again: its space belongs to others.
+fn reap(root: &Folder, dropped: &mpsc::Receiver<OsString>) {
+    let mut left: HashSet<OsString> = HashSet::new();
+    loop {
+        let next = match left.is_empty() {
+            true => dropped.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => dropped.recv_timeout(REAP_AGAIN),
+        };
+        match next {
+            Ok(tombstone) => {
+                if let Err(error) = remove(root, &tombstone) {
+                    // Said once, however often it is tried.
+                    log::warn!("remove {}: {error}", root.path().join(&tombstone).display());
+                    left.insert(tombstone);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                left.retain(|tombstone| remove(root, tombstone).is_err());
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Unlinks the segments in the folder `name` of `root`, and the folder if nothing else is in it.
+pub fn remove(root: &Folder, name: &OsStr) -> io::Result<()> {
+    let folder = match root.folder(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        folder => folder?,
+    };
+    let others = remove_segments(&folder)?;
+    if others > 0 {
+        let path = folder.path().display();
+        log::warn!("{path} stays: {others} of the files and folders in it are not the daemon's");
+        return Ok(());
+    }
+    root.remove_folder(name)
+}
+
+/// Unlinks the segments in `folder`; answers how much else is there.
+fn remove_segments(folder: &Folder) -> io::Result<usize> {
+    let mut others = 0;
+    for entry in folder.entries()? {
+        match is_segment(&entry) && entry.kind == EntryKind::File {
+            true => folder.remove_file(&entry.name)?,
+            false => others += 1,
+        }
+    }
+    Ok(others)
+}
