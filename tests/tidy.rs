@@ -195,7 +195,7 @@ fn a_fuzz_target_is_a_few_lines() {
 #[test]
 fn every_storage_rule_has_a_test_by_its_number() {
     let sources = sources();
-    for rule in (1..=16).chain([18]) {
+    for rule in (1..=16).chain([17, 18, 19]) {
         let name = format!("\nfn rule_{rule:02}_");
         assert!(sources.iter().any(|source| source.text.contains(&name)), "no test of rule {rule}");
     }

@@ -1,7 +1,8 @@
 //! Messages on disk: the seam over a log of the storage.
 
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, Tidied};
-use crate::storage::{BodyHash, DataDirectory, Log, StorageError, SyncPoint, SyncWork};
+use crate::storage::{BodyHash, DataDirectory, Log, OpenedQueue, StorageError};
+use crate::storage::{SyncPoint, SyncWork};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,8 +25,14 @@ impl DiskBacking {
 
 impl Backing for DiskBacking {
     fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
-        let logs = self.directory.open_logs()?;
-        Ok(logs.into_iter().map(|log| (log.name().into(), self.store(log))).collect())
+        let queues = self.directory.open_queues()?.into_iter();
+        // One whose name nobody knows is looked after by the directory.
+        let named = queues.filter_map(|OpenedQueue { name, log }| Some((name?, log)));
+        let store = |(name, log): (Vec<u8>, Result<Log, StorageError>)| {
+            let store = log.map(|log| self.store(log));
+            (name.into(), store.map_err(|error| QueueError::Storage(error.to_string())))
+        };
+        Ok(named.map(store).collect())
     }
 
     fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {

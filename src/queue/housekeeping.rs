@@ -23,6 +23,9 @@ impl Queues {
         let mut more = false;
         self.backing.watch();
         for slot in self.all_slots() {
+            if slot.check_open().is_err() {
+                continue;
+            }
             more |= self.bury_dead(&slot).unwrap_or_else(|error| {
                 log::warn!("queue {}: {error}", slot.name.escape_ascii());
                 false

@@ -66,8 +66,13 @@ impl Queues {
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             slots.last_id += 1;
-            let queue = Queue::new(store, Arc::clone(&max_queue_len));
-            let slot = Slot::new(slots.last_id, &name, Some(queue));
+            let slot = match store {
+                Ok(store) => {
+                    let queue = Queue::new(store, Arc::clone(&max_queue_len));
+                    Slot::new(slots.last_id, &name, Some(queue))
+                }
+                Err(why) => Slot::closed(slots.last_id, &name, why),
+            };
             slots.by_name.insert(name, Arc::new(slot));
         }
         let (slots, commit) = (RwLock::new(slots), Commit::new(policy));
@@ -376,7 +381,10 @@ impl Queues {
 
     /// Drops every queue.
     pub fn clear(&self, ticket: &mut Ticket) -> Result<(), QueueError> {
-        for slot in self.all_slots() {
+        let slots = self.all_slots();
+        // One that is closed cannot be dropped, and half of all is not what was asked for.
+        slots.iter().try_for_each(|slot| slot.check_open())?;
+        for slot in slots {
             self.discard(&slot.name, ticket)?;
         }
         self.backing.settle()

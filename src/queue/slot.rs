@@ -20,6 +20,8 @@ pub(super) struct Slot {
     pub(super) len: AtomicU64,
     /// Counts changes, from a start of the slot's own.
     pub(super) stamp: AtomicU64,
+    /// Why nothing can be done with the queue until restart. Its store is not there.
+    closed: Option<QueueError>,
     state: Mutex<State>,
     /// Held over a sync from beginning to end, over a drop, and while the queue is let go: the
     /// outcome of a sync never meets the next queue of this name, nor a new mapping. Taken before
@@ -48,13 +50,25 @@ impl Slot {
             name: name.into(),
             len: AtomicU64::new(len),
             stamp: AtomicU64::new(id << 32),
+            closed: None,
             state: Mutex::new(State { queue, epoch: 0, retired: false, used: true }),
             syncing: Mutex::new(()),
         }
     }
 
+    /// A slot whose queue is closed: whoever asks for it is told why.
+    pub(super) fn closed(id: u64, name: &[u8], why: QueueError) -> Slot {
+        Slot { closed: Some(why), ..Slot::new(id, name, None) }
+    }
+
+    /// An error if the queue is closed as a whole.
+    pub(super) fn check_open(&self) -> Result<(), QueueError> {
+        self.closed.clone().map_or(Ok(()), Err)
+    }
+
     /// Locks the queue for work on it.
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, State>, QueueError> {
+        self.check_open()?;
         let locked = (0..ASKS).find_map(|_| match self.state.try_lock() {
             Ok(state) => Some(Ok(state)),
             Err(TryLockError::Poisoned(error)) => Some(Err(error)),
@@ -99,6 +113,9 @@ impl Slot {
 
     /// Makes the queue's changes durable; its lock is free while the device works.
     pub(super) fn sync(&self) -> Result<(), QueueError> {
+        if self.closed.is_some() {
+            return Ok(());
+        }
         let _one_at_a_time = self.no_sync();
         let begun = match &mut self.lock()?.queue {
             Some(queue) => queue.store().begin_sync(),
@@ -124,6 +141,9 @@ impl Slot {
     /// Takes a queue out of use that is empty at `now_ms`; false: it has messages, or somebody
     /// works on it.
     pub(super) fn retire(&self, now_ms: u64) -> bool {
+        if self.closed.is_some() {
+            return false;
+        }
         let Some(_no_sync) = self.no_sync_now() else { return false };
         let Ok(mut state) = self.state.try_lock() else { return false };
         if let Some(queue) = &mut state.queue {

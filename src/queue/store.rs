@@ -116,8 +116,8 @@ pub trait MessageStore: Send {
     fn discard(&mut self) -> Result<(), QueueError>;
 }
 
-/// A queue's name and its store.
-pub type NamedStore = (Box<[u8]>, Box<dyn MessageStore>);
+/// A queue's name and its store, or why the queue is closed.
+pub type NamedStore = (Box<[u8]>, Result<Box<dyn MessageStore>, QueueError>);
 
 /// Where stores come from.
 pub trait Backing: Send + Sync {

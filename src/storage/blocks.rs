@@ -1,7 +1,8 @@
 //! The blocks of a segment's file: had before they are needed, and written before they are synced.
 //!
 //! 1. A file has real blocks for all its bytes (rule 6): a hole in a mapping is a SIGBUS on a full
-//!    disk.
+//!    disk. One that somebody has restored with holes, or copied so that it shares its blocks, gets
+//!    its own before it is written to (rule 19).
 //! 2. Blocks that were only allocated are unwritten extents, and the first sync of bytes in them
 //!    has to write their conversion as well, which takes longer than the bytes do. So zeros are
 //!    written some way ahead of what is appended. They are what is there anyhow (rule 4).
@@ -44,6 +45,29 @@ pub fn allocate(file: &File, size: u64) -> io::Result<()> {
         Err(Errno::OPNOTSUPP) => file.allocate(size),
         outcome => Ok(outcome?),
     }
+}
+
+/// Makes the blocks of the first `size` bytes of `file`, which has that length, its own: a hole
+/// gets some, and what is shared with a copy gets others. Writing to a mapping of it then needs no
+/// room.
+pub fn make_own(file: &File, size: u64) -> io::Result<()> {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::UNSHARE_RANGE, 0, size)) {
+        // Where that is not known, nothing is shared, or (on btrfs) every write takes other blocks.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => allocate(file, size),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes zeros to `start..end` of `file`, where something may be.
+pub fn write_over(file: &File, start: u64, end: u64) -> io::Result<()> {
+    let zeros = vec![0; 16 * PAGE];
+    let mut offset = start;
+    while offset < end {
+        let size = (end - offset).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..size as usize], offset)?;
+        offset += size;
+    }
+    Ok(())
 }
 
 /// Writes zeros to the pages of `file` that begin in `start..end`, and not past `end`. Nothing may

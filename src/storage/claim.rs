@@ -33,8 +33,8 @@ pub struct Claim {
     pub root: Arc<Folder>,
     /// The directory once more, for its lock: others may keep `root` for a moment longer.
     _directory: Folder,
-    /// The lock file.
-    _lock: File,
+    /// The lock file; there is none where nothing can be made.
+    _lock: Option<File>,
 }
 
 impl Claim {
@@ -47,12 +47,21 @@ impl Claim {
         check(&directory)?;
         let root = directory.open_again().map_err(failed)?;
         let lock_path = path.join(LOCK);
-        let lock_file = open_or_create(&root, LOCK);
-        let (lock_file, _) =
-            lock_file.map_err(|error| StorageError::io("open", &lock_path, error))?;
-        lock_exclusively(&lock_file, &lock_path)?;
-        mark(&root).map_err(|error| StorageError::io("create", &path.join(MARKER), error))?;
-        root.sync()?;
+        let lock_file = match open_or_create(&root, LOCK) {
+            // What is there can be read.
+            Err(error) if is_read_only(&error) => root.open_file(OsStr::new(LOCK), false).ok(),
+            opened => {
+                let (file, _) =
+                    opened.map_err(|error| StorageError::io("open", &lock_path, error))?;
+                mark(&root)
+                    .map_err(|error| StorageError::io("create", &path.join(MARKER), error))?;
+                root.sync()?;
+                Some(file)
+            }
+        };
+        if let Some(file) = &lock_file {
+            lock_exclusively(file, &lock_path)?;
+        }
         warn_of_others(&root);
         Ok(Claim { root: Arc::new(root), _directory: directory, _lock: lock_file })
     }
@@ -144,6 +153,10 @@ fn open_or_create(root: &Folder, name: &str) -> io::Result<(File, bool)> {
         }
         made => made.map(|file| (file, true)),
     }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 fn mark(root: &Folder) -> io::Result<()> {

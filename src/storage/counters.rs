@@ -13,6 +13,8 @@ pub struct Counters {
     pub torn_tails: AtomicU64,
     /// Syncs that failed.
     pub failed_syncs: AtomicU64,
+    /// Queues that were closed, for writing or as a whole.
+    pub closed_queues: AtomicU64,
     /// Messages copied forward out of segments that were mostly dead.
     pub copied_messages: AtomicU64,
     /// Bytes of records that the opening of logs has read: for who waits for it, and in no list.
@@ -28,6 +30,7 @@ impl Counters {
             ("lost_messages", value(&self.lost_messages)),
             ("torn_tails", value(&self.torn_tails)),
             ("failed_syncs", value(&self.failed_syncs)),
+            ("closed_queues", value(&self.closed_queues)),
             ("copied_messages", value(&self.copied_messages)),
         ]
     }

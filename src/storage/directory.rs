@@ -14,16 +14,26 @@ use super::finding::{Finding, Label};
 use super::folder::{EntryKind, Folder};
 use super::home::Home;
 use super::log::Log;
-use super::names::{CUT_MARK, decode_folder, dropped_number, folder_name, tombstone_name};
+use super::names::{CUT_MARK, decode_folder, dropped_number, folder_name};
+use super::names::{may_hold, tombstone_name};
 use super::reaper::{self, Reaper};
 use super::recovery;
 use super::settings::{Access, LogSettings};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What became of a queue's folder at the opening.
+#[derive(Debug)]
+pub struct OpenedQueue {
+    /// The queue's name. `None` if nothing tells it.
+    pub name: Option<Vec<u8>>,
+    /// Its log, or why it is closed.
+    pub log: Result<Log, StorageError>,
+}
 
 /// The folder of a daemon's queues.
 #[derive(Debug)]
@@ -34,6 +44,8 @@ pub struct DataDirectory {
     last_number: AtomicU64,
     /// Tombstones of dropped queues whose names are not durably gone yet.
     dropped: Mutex<Vec<OsString>>,
+    /// Folders whose queues have long names, which nothing tells; and why they are closed.
+    unnamed: Mutex<Vec<(String, Arc<str>)>>,
     /// Where dropped queues go to be unlinked.
     reaper: Reaper,
 }
@@ -50,6 +62,7 @@ impl DataDirectory {
             segment_size,
             access: Access::Own { strict, root: Arc::clone(&claim.root) },
             counters: Arc::default(),
+            has_footer_failed: Arc::default(),
             closed: Arc::default(),
         };
         let reaper = Reaper::start(&claim.root)
@@ -59,6 +72,7 @@ impl DataDirectory {
             settings,
             last_number: AtomicU64::new(0),
             dropped: Mutex::default(),
+            unnamed: Mutex::default(),
             reaper,
         })
     }
@@ -67,9 +81,71 @@ impl DataDirectory {
         &self.claim.root
     }
 
-    /// Recovers the logs of all queues.
+    /// Recovers the logs of all queues; an error is that of the first one that cannot be.
     pub fn open_logs(&self) -> Result<Vec<Log>, StorageError> {
         let mut logs = Vec::new();
+        self.each_queue(|_, _, log| {
+            logs.extend(log?);
+            Ok(())
+        })?;
+        let mut names = HashSet::new();
+        match logs.iter().find(|log| !names.insert(log.name())) {
+            Some(twice) => Err(twice.second_folder()),
+            None => Ok(logs),
+        }
+    }
+
+    /// Recovers the logs of all queues. One that cannot be opened is closed, and costs no other
+    /// (rule 17); a strict start is refused.
+    pub fn open_queues(&self) -> Result<Vec<OpenedQueue>, StorageError> {
+        if self.settings.is_strict() {
+            let opened = |log: Log| OpenedQueue { name: Some(log.name().into()), log: Ok(log) };
+            return Ok(self.open_logs()?.into_iter().map(opened).collect());
+        }
+        let mut queues: Vec<OpenedQueue> = Vec::new();
+        let mut places = HashMap::new();
+        self.each_queue(|folder, name, log| {
+            let log = log.transpose();
+            let Some(log) = log else { return Ok(()) };
+            let name = log.as_ref().map_or(name, |log| Some(log.name().to_vec()));
+            let mut queue = OpenedQueue { name, log };
+            if let Some(place) =
+                queue.name.clone().and_then(|name| places.insert(name, queues.len()))
+                && let Some(other) = queues.get_mut(place)
+            {
+                // Which of the two is the queue, nobody can tell.
+                for twin in [other, &mut queue] {
+                    if let Ok(log) = &twin.log {
+                        twin.log = Err(log.second_folder());
+                    }
+                }
+            }
+            if let (Err(error), None) = (&queue.log, &queue.name) {
+                let why = error.to_string().into();
+                self.unnamed().push((folder.into(), why));
+            }
+            queues.push(queue);
+            Ok(())
+        })?;
+        for queue in &queues {
+            if let Err(error) = &queue.log {
+                add(&self.settings.counters.closed_queues, 1);
+                log::error!("a queue is closed until restart: {error}");
+            }
+        }
+        Ok(queues)
+    }
+
+    /// Gives `take` the folder of each queue, its name as far as that tells it, and its log. There
+    /// is no log in a folder that held none.
+    fn each_queue(
+        &self,
+        mut take: impl FnMut(
+            &str,
+            Option<Vec<u8>>,
+            Result<Option<Log>, StorageError>,
+        ) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         for folder in folders(self.root())? {
             self.keep_number(&folder);
             let name = OsStr::new(&folder);
@@ -78,14 +154,15 @@ impl DataDirectory {
                 self.settings.note(unexpected(path, Label::DroppedQueue, EntryKind::Folder));
                 self.reaper.take(name.into());
             } else if let Some(queue) = decode_folder(&folder) {
-                logs.extend(self.open_log(name, queue.as_deref())?);
+                let log = self.open_log(name, queue.as_deref());
+                take(&folder, queue, log)?;
             }
         }
-        let mut names = HashSet::new();
-        if let Some(twice) = logs.iter().find(|log| !names.insert(log.name())) {
-            self.settings.decide(second_folder(twice.directory(), twice.name()))?;
-        }
-        Ok(logs)
+        Ok(())
+    }
+
+    fn unnamed(&self) -> MutexGuard<'_, Vec<(String, Arc<str>)>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Recovers the log in the folder `name`. Returns `None` if there is no queue in it.
@@ -121,6 +198,13 @@ impl DataDirectory {
         self.settings.check_writable()?;
         let mut folder = folder_name(name);
         if folder.ends_with(CUT_MARK) {
+            if let Some((other, why)) =
+                self.unnamed().iter().find(|(other, _)| may_hold(other, name))
+            {
+                // It may hold this very queue.
+                let (path, why) = (self.root().path().join(other), Arc::clone(why));
+                return Err(StorageError::Closed { path, why });
+            }
             folder.push_str(&self.next_number().to_string());
         }
         let created = Log::create(self.root(), OsStr::new(&folder), name, &self.settings);

@@ -8,8 +8,10 @@ use std::{fmt, io};
 /// An error of the storage.
 #[derive(Debug)]
 pub enum StorageError {
-    /// The device has no room.
+    /// The device has no room, or a limit leaves none.
     Full {
+        /// What there is no room in.
+        what: &'static str,
         /// What was to be made there.
         path: PathBuf,
         /// Bytes wanted.
@@ -69,11 +71,13 @@ impl StorageError {
     /// Makes an error from what the operating system said; running out of space is
     /// [`Full`](Self::Full).
     pub fn io(doing: &'static str, path: &Path, source: io::Error) -> StorageError {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        if full.contains(&source.kind()) {
-            return StorageError::Full { path: path.into(), bytes: 0 };
-        }
-        StorageError::Io { doing, path: path.into(), source }
+        let what = match source.kind() {
+            io::ErrorKind::StorageFull => "no space left on device",
+            io::ErrorKind::QuotaExceeded => "the quota of disk space is used up",
+            io::ErrorKind::FileTooLarge => "the limit of file sizes leaves no room",
+            _ => return StorageError::Io { doing, path: path.into(), source },
+        };
+        StorageError::Full { what, path: path.into(), bytes: 0 }
     }
 
     /// Makes an error from what the operating system said of a sync.
@@ -85,8 +89,8 @@ impl StorageError {
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StorageError::Full { path, bytes } => {
-                write!(f, "no space left on device for {} ({bytes} bytes)", path.display())
+            StorageError::Full { what, path, bytes } => {
+                write!(f, "{what} for {} ({bytes} bytes)", path.display())
             }
             StorageError::Io { doing, path, source } => {
                 write!(f, "{doing} {}: {source}", path.display())

@@ -15,7 +15,7 @@ pub enum Weight {
     Note,
     /// Something that was durable is not what it was. A strict start refuses it.
     Damage,
-    /// Every start refuses it, and nothing is touched.
+    /// The queue is closed, and nothing of it is touched. A strict start is refused.
     Refusal,
 }
 
@@ -60,14 +60,14 @@ labels! {
         "a segment from before the cursor's oldest one",
         "it is removed";
     ForeignSegment, Refusal, "foreign-segment",
-        "an intact header of another queue or position, or a queue with two folders",
-        "the start is refused";
+        "a header of another queue or position, no sign of a segment, or a queue with two folders",
+        "the queue is closed";
     OverlappingSegment, Refusal, "overlapping-segment",
         "two segments that hold the same positions",
-        "the start is refused";
+        "the queue is closed";
     NewerFormat, Refusal, "newer-format",
         "an intact header of another version",
-        "the start is refused";
+        "the queue is closed";
     RottenHeader, Damage, "rotten-header",
         "a damaged header",
         "it is read by the file's name";

@@ -6,8 +6,9 @@
 //! space with one such message. They stay in the page cache, changed as they are, and the next look
 //! at one maps it again.
 
-use memmap2::{Advice, MmapRaw, UncheckedAdvice};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::param::page_size;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -16,15 +17,27 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone, Debug)]
 pub struct Mapping {
     map: Arc<MmapRaw>,
+    is_writable: bool,
     /// A sync of it has failed. Held over each: of a failure the system tells one of those that are
     /// under way, and all of them must know.
     has_failed: Arc<Mutex<bool>>,
 }
 
 impl Mapping {
-    /// `map` is of all of a file, and shared.
-    pub fn new(map: MmapRaw) -> Mapping {
-        Mapping { map: Arc::new(map), has_failed: Arc::default() }
+    /// Maps the first `length` bytes of `file`, shared, to be written to where `is_writable`.
+    pub fn of(file: &File, length: usize, is_writable: bool) -> io::Result<Mapping> {
+        let mut options = MmapOptions::new();
+        let options = options.len(length);
+        let map = match is_writable {
+            true => options.map_raw(file),
+            false => options.map_raw_read_only(file),
+        };
+        Ok(Mapping { map: Arc::new(map?), is_writable, has_failed: Arc::default() })
+    }
+
+    /// True when its bytes may be written to.
+    pub fn is_writable(&self) -> bool {
+        self.is_writable
     }
 
     /// Writes what has changed in the first `end` bytes to the device; an error also after one of
@@ -72,7 +85,7 @@ impl Mapping {
         self.map.as_ptr()
     }
 
-    /// Only where the file has been mapped for writing may anything be written there.
+    /// Only a mapping that is writable may be written to.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.map.as_mut_ptr()
     }
@@ -91,7 +104,7 @@ mod tests {
     fn after_a_sync_that_failed_none_succeeds() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(page_size() as u64).unwrap();
-        let mapping = Mapping::new(MmapRaw::map_raw(&file).unwrap());
+        let mapping = Mapping::of(&file, page_size(), true).unwrap();
         let same = mapping.clone();
         mapping.sync(1).unwrap();
         *mapping.has_failed.lock().unwrap() = true;

@@ -44,7 +44,7 @@ mod walk;
 
 pub use self::log::{Log, SyncPoint, SyncWork};
 pub use counters::Counters;
-pub use directory::DataDirectory;
+pub use directory::{DataDirectory, OpenedQueue};
 pub use error::StorageError;
 pub use finding::{Finding, Label, Weight};
 pub use index::{BodyHash, HashKey, Index, random_hash_key};

@@ -2,14 +2,15 @@
 //!
 //! This file knows bytes and positions; it knows no records.
 
-use super::blocks::{AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, write_zeros};
+use super::blocks::{
+    AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, make_own, write_over, write_zeros,
+};
 use super::error::StorageError;
 use super::folder::{Entry, EntryKind, FileId, Folder, open_regular};
 use super::header::SegmentHeader;
 use super::home::Home;
 use super::layout::*;
 use super::mapping::Mapping;
-use memmap2::MmapOptions;
 use rustix::fs::{Advice as FileAdvice, SeekFrom, fadvise, seek};
 use rustix::io::Errno;
 use std::cell::OnceCell;
@@ -43,7 +44,7 @@ pub fn is_segment(entry: &Entry) -> bool {
 fn sync_new(file: &File, path: &Path, size: u64) -> Result<(), StorageError> {
     file.sync_all().map_err(|error| match StorageError::io("sync", path, error) {
         StorageError::Io { source, .. } => StorageError::sync(path, source),
-        StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
+        StorageError::Full { what, path, .. } => StorageError::Full { what, path, bytes: size },
         other => other,
     })
 }
@@ -135,6 +136,8 @@ pub struct Segment {
     /// Which file it is; `None` until that is known.
     id: Option<FileId>,
     is_read_only: bool,
+    /// The offset up to which its blocks are known to be its own; 0: not known.
+    own_end: u64,
     /// The offset up to which its blocks have been written, or that has been tried; 0: not known.
     written_end: u64,
     /// The mapping has been advised to be used at random.
@@ -164,6 +167,7 @@ impl Segment {
             home: None,
             id: None,
             is_read_only: false,
+            own_end: 0,
             written_end: 0,
             is_random: false,
             map: OnceCell::new(),
@@ -228,7 +232,7 @@ impl Segment {
         let (path, name) = (segment.path.clone(), file_name(base));
         let name = OsStr::new(&name);
         let failed = |error| match StorageError::io("create", &path, error) {
-            StorageError::Full { path, .. } => StorageError::Full { path, bytes: size },
+            StorageError::Full { what, path, .. } => StorageError::Full { what, path, bytes: size },
             other => other,
         };
         let file = folder.create_file(name).map_err(failed)?;
@@ -241,7 +245,7 @@ impl Segment {
             // What is left of it would only take space; if it stays, recovery removes it.
             let _stays = folder.remove_file(name);
         })?;
-        Ok(Segment { written_end, ..segment.known_as(id) })
+        Ok(Segment { own_end: size, written_end, ..segment.known_as(id) })
     }
 
     /// The work of a sync that covers `unsynced` bytes of records at their end, and whatever else
@@ -250,7 +254,7 @@ impl Segment {
         &mut self,
         unsynced: u64,
     ) -> Result<impl FnOnce() -> io::Result<()> + use<>, StorageError> {
-        let mapping = self.mapping()?.clone();
+        let mapping = self.prepare_writing()?.clone();
         let end = self.records_end - self.base;
         let reach = self.prepare_syncs(unsynced);
         // What is before the records, the cursor's slots, is written to meanwhile.
@@ -307,26 +311,70 @@ impl Segment {
         self.base.saturating_add(self.size)
     }
 
-    /// The mapping, made now if there is none.
+    /// The mapping, made now if there is none. It is for reading only unless
+    /// [`prepare_writing`](Self::prepare_writing) has made it: reading needs no right to write.
     pub fn mapping(&self) -> Result<&Mapping, StorageError> {
         if let Some(mapping) = self.map.get() {
             return Ok(mapping);
         }
-        let mapped = self.open(!self.is_read_only).and_then(|file| {
+        let mapping = self.map_file(false)?;
+        Ok(self.map.get_or_init(|| mapping))
+    }
+
+    fn map_file(&self, is_writable: bool) -> Result<Mapping, StorageError> {
+        let mapped = self.open(is_writable).and_then(|file| {
             if file.metadata()?.len() < self.size {
                 return Err(io::Error::other("the file has become shorter"));
             }
             let length = usize::try_from(self.size).map_err(io::Error::other)?;
-            let mut options = MmapOptions::new();
-            let options = options.len(length);
-            if self.is_read_only {
-                options.map_raw_read_only(&file)
-            } else {
-                options.map_raw(&file)
-            }
+            Mapping::of(&file, length, is_writable)
         });
-        let mapping = mapped.map_err(|error| StorageError::io("map", &self.path, error))?;
-        Ok(self.map.get_or_init(|| Mapping::new(mapping)))
+        mapped.map_err(|error| StorageError::io("map", &self.path, error))
+    }
+
+    /// The mapping for writing, made now if there is none. After this a write to it cannot fail for
+    /// want of blocks.
+    pub fn prepare_writing(&mut self) -> Result<&Mapping, StorageError> {
+        if self.is_read_only {
+            let source = io::ErrorKind::ReadOnlyFilesystem.into();
+            return Err(StorageError::io("write", &self.path, source));
+        }
+        if !self.map.get().is_some_and(Mapping::is_writable) {
+            if self.own_end == 0 {
+                self.own_blocks()?;
+            }
+            let mapping = self.map_file(true)?;
+            self.unmap();
+            return Ok(self.map.get_or_init(|| mapping));
+        }
+        self.mapping()
+    }
+
+    /// Makes all blocks of the file its own, or as many as its records take where there is no room
+    /// for more: popping needs no others.
+    pub fn own_blocks(&mut self) -> Result<(), StorageError> {
+        let used = (self.records_end - self.base).next_multiple_of(PAGE as u64).min(self.size);
+        let own = || -> io::Result<u64> {
+            let file = self.open(true)?;
+            match make_own(&file, self.size) {
+                Ok(()) => Ok(self.size),
+                Err(error) if used < self.size => {
+                    make_own(&file, used)?;
+                    log::warn!("{}: no blocks behind offset {used}: {error}", self.path.display());
+                    Ok(used)
+                }
+                failed => failed.map(|()| 0),
+            }
+        };
+        let own_end = own().map_err(|error| StorageError::io("allocate", &self.path, error))?;
+        self.own_end = own_end;
+        Ok(())
+    }
+
+    /// Bytes that are free for records.
+    pub fn room(&self) -> u64 {
+        let end = if self.own_end == 0 { self.size } else { self.own_end };
+        self.base.saturating_add(end).saturating_sub(self.records_end)
     }
 
     /// Lets go of the mapping; the next look makes it anew.
@@ -395,14 +443,24 @@ impl Segment {
 
     /// All bytes of the file, to be written.
     pub fn bytes_mut(&mut self) -> Result<&mut [u8], StorageError> {
-        if self.is_read_only {
-            let source = io::ErrorKind::ReadOnlyFilesystem.into();
-            return Err(StorageError::io("write", &self.path, source));
-        }
-        let mapping = self.mapping()?;
+        let mapping = self.prepare_writing()?;
         // SAFETY: as for `bytes`; `&mut self` makes this the only slice of the mapping in the
-        // process, and a segment that is not read-only is mapped for writing.
+        // process, and `prepare_writing` answers a mapping that may be written to.
         Ok(unsafe { std::slice::from_raw_parts_mut(mapping.as_mut_ptr(), mapping.len()) })
+    }
+
+    /// Writes zeros from `start` to the last byte that is none, durably.
+    pub fn cut(&mut self, start: usize) -> Result<(), StorageError> {
+        let bytes = self.bytes()?.get(start..).unwrap_or_default();
+        let end = start + bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        // By a system call: there may be holes among what is cut, and no room for their blocks.
+        let cut = || -> io::Result<File> {
+            let file = self.open(true)?;
+            write_over(&file, start as u64, end as u64)?;
+            Ok(file)
+        };
+        let file = cut().map_err(|error| StorageError::io("cut", &self.path, error))?;
+        file.sync_all().map_err(|error| StorageError::sync(&self.path, error))
     }
 
     /// Makes every page between two offsets dirty, so that the next sync writes it. After a sync

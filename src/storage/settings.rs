@@ -7,6 +7,7 @@ use super::folder::Folder;
 use super::quarantine::set_aside;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What all logs share.
@@ -18,6 +19,8 @@ pub struct LogSettings {
     pub access: Access,
     /// Counters of what was found.
     pub counters: Arc<Counters>,
+    /// The last try to write a footer has failed: that is said once.
+    pub has_footer_failed: Arc<AtomicBool>,
     /// The data directory, and why it is closed for writing, once it is.
     pub closed: Arc<OnceLock<(PathBuf, Arc<str>)>>,
 }
@@ -45,6 +48,11 @@ impl LogSettings {
     /// True when nothing is written, made or removed.
     pub fn is_read_only(&self) -> bool {
         matches!(self.access, Access::Look { .. })
+    }
+
+    /// True when the start is to be refused where something is wrong.
+    pub fn is_strict(&self) -> bool {
+        matches!(self.access, Access::Own { strict: true, .. })
     }
 
     /// True when every record is read, and no footer in its place.

@@ -83,7 +83,7 @@ fn what_no_start_opens_is_a_refusal() {
     fs::copy(file("q-a"), file("q-b")).unwrap();
     let (printed, _) = damaged(directory.path(), &["verify"]);
     assert!(
-        printed.contains(" [foreign-segment]\n    refusal: the start is refused\n"),
+        printed.contains(" [foreign-segment]\n    refusal: the queue is closed\n"),
         "{printed}"
     );
     assert!(printed.ends_with("2 queues, 16.0 KiB: 0 damaged places, 1 refusal\n"), "{printed}");

@@ -14,6 +14,7 @@ mod capture;
 mod common;
 mod cursor;
 mod damage;
+mod isolation;
 mod membership;
 #[path = "../common/opening.rs"]
 mod opening;

@@ -66,7 +66,7 @@ impl Dump {
         writeln!(self.output, "{tally}")?;
         if tally.refusals > 0 || tally.unread > 0 {
             self.fail(format_args!(
-                "every start refuses this, and so does a repair: move what is a refusal, or \
+                "every start closes such a queue, and a repair stops: move what is a refusal, or \
                  cannot be read, out of the directory; nothing was changed"
             ));
             return Ok(None);

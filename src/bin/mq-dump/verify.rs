@@ -17,7 +17,7 @@ pub struct Tally {
     pub bytes: u64,
     /// Places that recovery passes over or reads otherwise.
     pub damage: u64,
-    /// Places for which every start is refused.
+    /// Places for which every start closes the queue.
     pub refusals: u64,
     /// What a crash leaves, or somebody else; no message is lost.
     pub notes: u64,

@@ -128,6 +128,7 @@ impl Inspection {
             segment_size: 0,
             access: Access::Look { is_thorough, findings: Arc::clone(findings) },
             counters: Arc::clone(&self.counters),
+            has_footer_failed: Arc::default(),
             closed: Arc::default(),
         };
         let known = findings.lock().unwrap_or_else(PoisonError::into_inner).len();

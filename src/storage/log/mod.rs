@@ -17,6 +17,7 @@ mod sync;
 mod write;
 
 use super::cursor::Turns;
+use super::directory::second_folder;
 use super::error::StorageError;
 use super::home::Home;
 use super::index::{HashKey, Index};
@@ -33,6 +34,9 @@ pub use sync::{SyncPoint, SyncWork};
 /// limit.
 pub const FIRST_SEGMENT_SIZE: u64 = 8 * 1024;
 
+/// What a file system allocates in, in bytes.
+pub(super) const BLOCK: u64 = 4096;
+
 /// The log of one queue.
 #[derive(Debug)]
 pub struct Log {
@@ -42,6 +46,8 @@ pub struct Log {
     pub(super) hash_key: HashKey,
     /// Oldest first; after `tail` come spare ones without records.
     pub(super) segments: VecDeque<Segment>,
+    /// No new segment has a lower base: others may be there.
+    pub(super) least_base: u64,
     /// The index of the segment that records go to.
     pub(super) tail: usize,
     /// All numbers below are gone.
@@ -121,6 +127,7 @@ impl Log {
             name: name.into(),
             hash_key,
             segments,
+            least_base: 0,
             tail: 0,
             head: 1,
             next_sequence: 1,
@@ -178,6 +185,11 @@ impl Log {
     /// The queue's directory.
     pub fn directory(&self) -> &Path {
         self.home.path()
+    }
+
+    /// The error of a queue that has this folder and another one.
+    pub(super) fn second_folder(&self) -> StorageError {
+        StorageError::Refused(Box::new(second_folder(self.directory(), &self.name)))
     }
 
     /// The name of that in the data directory.

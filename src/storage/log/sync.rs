@@ -16,7 +16,6 @@
 use super::super::counters::add;
 use super::super::error::StorageError;
 use super::super::folder::Folder;
-use super::super::mapping::Mapping;
 use super::super::segment::{file_name, remove_segment};
 use super::Log;
 use std::{fmt, io};
@@ -115,10 +114,6 @@ impl Log {
         if doomed.is_some() { self.write_cursor() } else { Ok(()) }
     }
 
-    fn tail_mapping(&self) -> Result<Mapping, StorageError> {
-        self.segments[self.tail].mapping().cloned()
-    }
-
     /// Takes the outcome of the sync that began at `point`.
     pub fn end_sync(&mut self, point: SyncPoint, outcome: &io::Result<()>) {
         self.is_unlinking = false;
@@ -139,7 +134,7 @@ impl Log {
         self.check_writable()?;
         let length = (self.end() - self.segments[self.tail].base) as usize;
         let place = self.segments[self.tail].place();
-        let synced = self.tail_mapping()?.sync(length).and_then(|()| place.check());
+        let synced = self.segments[self.tail].mapping()?.sync(length).and_then(|()| place.check());
         synced.map_err(|error| {
             let error = StorageError::sync(&self.segments[self.tail].path, error);
             self.poison(&error);
@@ -150,8 +145,16 @@ impl Log {
     /// Closes the log for writing after a sync that failed (rule 9).
     pub(super) fn poison(&mut self, why: &dyn fmt::Display) {
         if self.closed.is_none() {
-            self.closed = Some(why.to_string().into());
             add(&self.settings.counters.failed_syncs, 1);
+        }
+        self.close(why);
+    }
+
+    /// Closes the log for writing, which something else than a sync has made impossible.
+    pub(in super::super) fn close(&mut self, why: &dyn fmt::Display) {
+        if self.closed.is_none() {
+            self.closed = Some(why.to_string().into());
+            add(&self.settings.counters.closed_queues, 1);
             let path = self.directory().display();
             log::error!("{path} is closed for writing until restart: {why}");
         }
@@ -177,7 +180,7 @@ impl Log {
         }
         self.settings.check_writable()?;
         // What says that they are dead is written there: it must find its place.
-        self.tail_mapping()?;
+        self.segments[self.tail].prepare_writing()?;
         let folder = self.open_folder()?;
         Ok(Some(Doomed { folder, bases: self.take_dead_segments() }))
     }

@@ -16,16 +16,13 @@ use super::super::record::{Kind, Record};
 use super::super::segment::{Segment, file_name};
 use super::super::settings::LogSettings;
 use super::sync::Doomed;
-use super::{FIRST_SEGMENT_SIZE, Log};
+use super::{BLOCK, FIRST_SEGMENT_SIZE, Log};
 use crate::clock::{milliseconds, system_time};
 use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::sync::Arc;
-
-/// What a segment's file system allocates in, in bytes.
-const BLOCK: u64 = 4096;
 
 /// Removal records that fit into `bytes`.
 fn removals_in(bytes: u64) -> u64 {
@@ -120,7 +117,7 @@ impl Log {
         self.check_writable()?;
         let Place { sequence, position } = place;
         // Nothing may fail between the first change in memory and the last one in the log.
-        self.segments[self.tail].mapping()?;
+        self.segments[self.tail].prepare_writing()?;
         self.sync_slot()?;
         let (size, hash) = self.size_and_hash(position)?;
         if self.lowest()? == Some(sequence) {
@@ -273,8 +270,7 @@ impl Log {
     }
 
     fn free_in(&self, index: usize) -> u64 {
-        let segment = &self.segments[index];
-        segment.end().saturating_sub(segment.records_end)
+        self.segments[index].room()
     }
 
     /// Makes the tail a segment that has room for a record of `size` bytes, so that `removals`
@@ -308,7 +304,7 @@ impl Log {
     /// on a disk too full for that of a smaller one.
     fn add_spare(&mut self, size: u64) -> Result<(), StorageError> {
         let last = &self.segments[self.segments.len() - 1];
-        let (base, last_size) = (last.end(), last.size);
+        let (base, last_size) = (last.end().max(self.least_base), last.size);
         let grown =
             (last_size.saturating_mul(4)).clamp(FIRST_SEGMENT_SIZE, self.settings.segment_size);
         let smallest = (RECORDS as u64 + size + REMOVAL_SIZE as u64).next_multiple_of(BLOCK);
@@ -337,7 +333,7 @@ impl Log {
     /// tail's last cursor says that it is in use: else nobody would miss its file.
     fn advance_tail(&mut self) -> Result<(), StorageError> {
         // Mapped before anything changes: the cursor must find its place there.
-        self.segments[self.tail + 1].mapping()?;
+        self.segments[self.tail + 1].prepare_writing()?;
         self.sync_now()?;
         // There is no record between the end of this one and the start of that one.
         let start = self.segments[self.tail + 1].records_start();
@@ -420,7 +416,7 @@ impl Log {
     /// Removes the only segment in use of an empty queue, and begins with a small one behind it. A
     /// crash in between leaves a queue without segments, which is an empty queue too.
     fn start_over(&mut self) -> Result<(), StorageError> {
-        let base = self.segments[self.segments.len() - 1].end();
+        let base = self.segments[self.segments.len() - 1].end().max(self.least_base);
         let bases = self.segments.iter().map(|segment| segment.base).collect();
         self.unlink(&Doomed { folder: self.open_folder()?, bases })?;
         // Until there is a new one nothing fits into what is unlinked now.

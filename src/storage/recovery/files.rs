@@ -10,7 +10,7 @@ use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT};
 use super::super::names::may_hold;
 use super::super::segment::{Segment, base_of, file_name};
 use super::super::settings::LogSettings;
-use super::super::walk::is_zero;
+use super::super::walk::{Step, Walk, is_zero};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +52,9 @@ pub fn find(
         if let (None, Ok(header)) = (&name, &segment.header) {
             // All of a queue's segments have the same name.
             name = Some(header.name.to_vec());
+        }
+        if is_foreign(&segment)? {
+            settings.decide(foreign(&segment))?;
         }
         if is_unborn(&segment)? {
             settings.decide(unborn(&segment))?;
@@ -184,6 +187,28 @@ fn check_name(
         expected: name.map_or_else(|| format!("a queue of folder {folder}"), queue),
         found: queue(&header.name),
     })
+}
+
+/// Whether a file has the name of a segment and nothing else of one: no magic, no cursor and no
+/// record. Somebody else has put it there, and nobody may write to it.
+fn is_foreign(found: &Found) -> Result<bool, StorageError> {
+    if !matches!(found.header, Err(HeaderFault::Magic)) || found.cursor.is_some() {
+        return Ok(false);
+    }
+    let segment = &found.segment;
+    let behind = segment.bytes()?.get(SECTOR..).unwrap_or_default();
+    let mut walk = Walk::new(segment.bytes_from(segment.records_start())?, segment.records_start());
+    Ok(!is_zero(behind) && !walk.any(|step| matches!(step, Step::Whole(..))))
+}
+
+fn foreign(found: &Found) -> Finding {
+    Finding {
+        file: found.segment.path.clone(),
+        offset: 0,
+        label: Label::ForeignSegment,
+        expected: "a segment".into(),
+        found: "a file that has nothing of one".into(),
+    }
 }
 
 fn is_unborn(found: &Found) -> Result<bool, StorageError> {

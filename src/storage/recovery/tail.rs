@@ -4,7 +4,7 @@ use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::layout::{ALIGNMENT, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
-use super::super::log::Log;
+use super::super::log::{BLOCK, Log};
 use super::super::record::{Verdict, decode};
 use super::super::segment::{FooterState, Segment, file_name, remove_segment};
 use super::super::walk::is_zero;
@@ -127,10 +127,31 @@ impl Recovery {
             self.log.durable = self.durable;
             return Ok(self.log);
         }
+        self.log.durable = self.durable;
+        self.log.said_durable = cursor.map_or(0, |(_, cursor)| cursor.durable);
+        if let Err(error) = self.prepare_writing(cursor, declared_ends) {
+            if self.log.settings.is_strict() {
+                return Err(error);
+            }
+            self.log.close(&error);
+        }
+        self.log.record_bytes = self.log.segments.iter().map(Segment::record_bytes).sum();
+        self.log.count_spare();
+        Ok(self.log)
+    }
+
+    /// Makes the log ready to be written to. Where that fails it can be read all the same.
+    fn prepare_writing(
+        &mut self,
+        cursor: Option<(usize, Cursor)>,
+        declared_ends: &[u64],
+    ) -> Result<(), StorageError> {
+        let tail = self.log.tail;
         self.remove_short_spares(declared_ends)?;
         self.unseal()?;
         self.give_up_short(declared_ends);
         self.cut()?;
+        self.own_blocks()?;
         // One in an older segment is not enough: records that are synced here need one here.
         let cursor = cursor.filter(|_| self.with_cursor == Some(tail));
         if let Some((slot, _)) = cursor {
@@ -148,15 +169,39 @@ impl Recovery {
         // Only now: what makes a segment dead, a cursor or copies, may not have been durable.
         self.remove_doomed()?;
         if ends {
-            self.log.begin_behind(last_end.max(self.durable))?;
+            self.go_on_behind(last_end.max(self.durable))?;
         }
         let to_be_written = self.log.segments.range_mut(self.log.tail..);
         to_be_written.for_each(Segment::forget_free_pages);
         self.log.durable = self.log.end();
-        self.log.said_durable = cursor.map_or(0, |(_, cursor)| cursor.durable);
-        self.log.record_bytes = self.log.segments.iter().map(Segment::record_bytes).sum();
-        self.log.count_spare();
-        Ok(self.log)
+        Ok(())
+    }
+
+    /// Gives the segments that will be written to their blocks. Without room for that they stay as
+    /// they are: who writes to them is refused until there is some.
+    fn own_blocks(&mut self) -> Result<(), StorageError> {
+        let tail = self.log.tail;
+        self.log.segments.range_mut(tail..).try_for_each(|segment| match segment.own_blocks() {
+            Err(error @ StorageError::Full { .. }) => {
+                log::warn!("{}: {error}", segment.path.display());
+                Ok(())
+            }
+            owned => owned,
+        })
+    }
+
+    /// Goes on with a new segment at `position` or behind it; without room for one, at the push
+    /// that finds some. Popping needs none.
+    fn go_on_behind(&mut self, position: u64) -> Result<(), StorageError> {
+        self.log.least_base = position.next_multiple_of(BLOCK);
+        let has_slots = self.log.segments[self.log.tail].size > RECORDS as u64;
+        match self.log.begin_behind(position) {
+            Err(error @ StorageError::Full { .. }) if has_slots => {
+                log::warn!("{}: pushes wait for room: {error}", self.log.directory().display());
+                Ok(())
+            }
+            begun => begun,
+        }
     }
 
     /// Removes files that were never finished or are dead.
@@ -240,7 +285,7 @@ impl Recovery {
                 continue;
             }
             log::debug!("{}: cut at offset {keep}", segment.path.display());
-            zero(segment, keep)?;
+            segment.cut(keep)?;
         }
         Ok(())
     }
@@ -263,10 +308,4 @@ fn is_short(segment: &Segment, declared_end: u64) -> bool {
     segment.size <= RECORDS as u64
         || !segment.size.is_multiple_of(ALIGNMENT as u64)
         || segment.end() < declared_end
-}
-
-fn zero(segment: &mut Segment, keep: usize) -> Result<(), StorageError> {
-    segment.bytes_mut()?[keep..].fill(0);
-    let synced = segment.mapping()?.sync(usize::MAX);
-    synced.map_err(|error| StorageError::sync(&segment.path, error))
 }

@@ -3,8 +3,8 @@
 use super::{Client, play, queues, shared};
 use crate::clock::set_by_hand;
 use crate::queue::{
-    Backing, BodyHash, Limits, MemoryBacking, Message, MessageStore, NewMessage, Place, Policy,
-    QueueError, Queues,
+    Backing, BodyHash, Limits, MemoryBacking, Message, MessageStore, NamedStore, NewMessage, Place,
+    Policy, QueueError, Queues,
 };
 use crate::session::{Shared, Store};
 use std::sync::Arc;
@@ -244,7 +244,7 @@ impl MessageStore for Stuck {
 struct SomeStuck(MemoryBacking);
 
 impl Backing for SomeStuck {
-    fn existing(&self) -> Result<Vec<(Box<[u8]>, Box<dyn MessageStore>)>, QueueError> {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
         self.0.existing()
     }
 

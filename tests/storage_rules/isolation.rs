@@ -1,0 +1,177 @@
+//! Rules 17 and 19: what fails costs one queue, and is an error.
+//!
+//! Disks that are full, read-only or rotten are in `tests/faults`.
+
+use super::bench::*;
+use mq::queue::{DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, Ticket};
+use mq::storage::{DataDirectory, StorageError};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A data directory with the queues `good` and `bad`, a message in each.
+fn good_and_bad() -> TempDir {
+    let root = TempDir::new().unwrap();
+    let directory = open_directory(root.path(), 8 * 1024, false).unwrap();
+    for name in [&b"good"[..], b"bad"] {
+        let mut log = directory.create_log(name).unwrap();
+        log.push(&new_message(b"m"), 1).unwrap();
+        log.sync_now().unwrap();
+    }
+    root
+}
+
+fn serve(root: &Path) -> Queues {
+    let directory = open_directory(root, 8 * 1024, false).unwrap();
+    let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
+    Queues::open(Box::new(DiskBacking::new(directory)), limits, Policy::Always).unwrap()
+}
+
+fn pop(queues: &Queues, name: &[u8]) -> Result<Option<Vec<u8>>, QueueError> {
+    let pop = |queue: &mut Queue| queue.pop(|message| message.body.to_vec());
+    Ok(queues.find(name, &mut Ticket::default(), pop)?.flatten())
+}
+
+fn push(queues: &Queues, name: &[u8]) -> Result<(), QueueError> {
+    queues.create(name, &mut Ticket::default(), |queue| queue.push(&new_message(b"n")))
+}
+
+/// One queue's folder that could not be read refused the start of all.
+#[test]
+fn rule_17_a_queue_that_cannot_be_opened_is_closed_and_costs_no_other() {
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil); 3] = [
+        ("it is a symbolic link", |folder| {
+            let aside = folder.with_file_name("aside");
+            fs::rename(folder, &aside).unwrap();
+            symlink(aside, folder).unwrap();
+        }),
+        ("[foreign-segment]", |folder| {
+            let name = "00000000000000000000.seg";
+            fs::copy(folder.with_file_name("q-good").join(name), folder.join(name)).unwrap();
+        }),
+        ("it is no regular file", |folder| {
+            let name = "00000000000000000000.seg";
+            fs::remove_file(folder.join(name)).unwrap();
+            fs::create_dir(folder.join(name)).unwrap();
+        }),
+    ];
+    for (reason, spoil) in spoils {
+        let root = good_and_bad();
+        spoil(&root.path().join("q-bad"));
+        let (queues, lines) = captured(|| serve(root.path()));
+        assert!(lines.iter().any(|line| line.contains("q-bad")), "{lines:?}");
+        for refused in [pop(&queues, b"bad").map(|_| ()), push(&queues, b"bad")] {
+            let Err(QueueError::Storage(why)) = refused else { panic!("{reason}: {refused:?}") };
+            assert!(why.contains("q-bad") && why.contains(reason), "{why}");
+        }
+        // All or nothing: what is closed cannot be dropped.
+        assert!(queues.clear(&mut Ticket::default()).is_err());
+        while queues.tidy() {}
+        queues.rest_idle();
+        assert_eq!(pop(&queues, b"good"), Ok(Some(b"m".to_vec())), "{reason}");
+        push(&queues, b"good").unwrap();
+        assert!(!queues.commit().failed);
+        assert!(queues.statistics().contains(&("closed_queues", 1)));
+        assert!(queues.close(), "what is closed has nothing to sync");
+        drop(queues);
+        let directory = open_directory(root.path(), 8 * 1024, true).unwrap();
+        assert!(directory.open_queues().is_err(), "a strict start is refused");
+    }
+}
+
+#[test]
+fn rule_17_of_a_queue_with_two_folders_both_are_closed() {
+    let root = TempDir::new().unwrap();
+    let directory = open_directory(root.path(), 8 * 1024, false).unwrap();
+    let name = [b'x'; 300];
+    let log = directory.create_log(&name).unwrap();
+    let folder = log.directory().to_path_buf();
+    drop((log, directory));
+    let mut other = folder.clone().into_os_string();
+    other.push("7");
+    fs::create_dir(&other).unwrap();
+    for file in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), Path::new(&other).join(file.file_name())).unwrap();
+    }
+    let queues = serve(root.path());
+    assert!(push(&queues, &name).is_err());
+    assert!(queues.statistics().contains(&("closed_queues", 2)));
+    push(&queues, b"other").unwrap();
+}
+
+/// Nothing but the headers in it tells the name of a queue whose name is long.
+#[test]
+fn rule_17_a_long_name_that_may_be_that_of_a_closed_queue_is_not_used_again() {
+    let root = TempDir::new().unwrap();
+    let directory = open_directory(root.path(), 8 * 1024, false).unwrap();
+    let (name, twin) = ([b'x'; 300], [&[b'x'; 299][..], b"y"].concat());
+    let log = directory.create_log(&name).unwrap();
+    let folder = log.directory().to_path_buf();
+    drop((log, directory));
+    let aside = root.path().join("aside");
+    fs::rename(&folder, &aside).unwrap();
+    symlink(&aside, &folder).unwrap();
+    let queues = serve(root.path());
+    for name in [&name[..], &twin] {
+        let error = push(&queues, name).unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+    }
+    push(&queues, b"other").unwrap();
+}
+
+/// Writing to a hole in a mapping takes a block, and on a full disk there is none: that is a signal
+/// and no error.
+#[test]
+fn rule_19_holes_in_a_restored_segment_get_blocks_before_it_is_written_to() {
+    let mut bench = Bench::new(1 << 20);
+    (0..20).for_each(|_| bench.push([b'x'; 1000]));
+    bench.sync();
+    let Bench { log, directory, root, .. } = bench;
+    drop((log, directory));
+    // As cp --sparse=always, rsync -S and backup tools do.
+    let folder = root.path().join("q-q");
+    let paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    for path in &paths {
+        let (mut bytes, sparse) = (Vec::new(), path.with_extension("sparse"));
+        File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+        let mut file = File::create(&sparse).unwrap();
+        for block in bytes.chunks(4096) {
+            match block.iter().all(|byte| *byte == 0) {
+                true => drop(file.seek(SeekFrom::Current(block.len() as i64)).unwrap()),
+                false => file.write_all(block).unwrap(),
+            }
+        }
+        file.set_len(bytes.len() as u64).unwrap();
+        fs::rename(sparse, path).unwrap();
+    }
+    let holes = || {
+        let has_hole = |path: &&std::path::PathBuf| {
+            let metadata = fs::metadata(path).unwrap();
+            metadata.blocks() * 512 < metadata.len()
+        };
+        paths.iter().filter(has_hole).count()
+    };
+    assert!(holes() > 0, "nothing is sparse here");
+    let (_directory, log) = open(root.path(), 1 << 20, false).unwrap();
+    assert_eq!(log.unwrap().len(), 20);
+    assert_eq!(holes(), 0);
+}
+
+/// A file that was never finished, by somebody else or by rot, is not taken for room: what is in it
+/// stays.
+#[test]
+fn rule_18_what_is_no_segment_closes_its_queue() {
+    let mut bench = Bench::new(8 * 1024);
+    bench.push("m");
+    bench.sync();
+    let Bench { log, directory, root, .. } = bench;
+    drop((log, directory));
+    let way = root.path().join("q-q/00000000000000008192.seg");
+    fs::write(&way, "precious".repeat(1000)).unwrap();
+    let error = DataDirectory::open(root.path(), 8 * 1024, false).unwrap().open_logs();
+    assert!(matches!(error, Err(StorageError::Refused(_))), "{error:?}");
+    assert_eq!(fs::read(&way).unwrap(), "precious".repeat(1000).as_bytes());
+}
