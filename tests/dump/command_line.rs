@@ -25,6 +25,8 @@ fn what_is_not_there_is_one_line_and_exit_code_1() {
         let (_, said) = texts(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert_eq!(said.lines().count(), 1, "{said}");
+        let is_nowhere = said.contains("no data directory ") && said.contains("(give --dir)");
+        assert_eq!(is_nowhere, path == &*nowhere, "{arguments:?}: {said}");
     }
     assert!(!nowhere.exists());
 }
@@ -56,6 +58,7 @@ fn a_mistake_is_one_line_on_standard_error_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(said.starts_with("mq-dump: ") && said.lines().count() == 1, "{said}");
         assert_eq!(printed, "", "{arguments:?}");
+        assert!(!said.contains("\\'"), "{said}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: arguments in, what is asked for out, and the usage.
 
+use crate::text::OneLine;
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -80,7 +81,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(PathBuf, Comm
     options.optflag("h", "help", "");
     options.optflag("V", "version", "");
     // The mistake may repeat what was given: it is made one line.
-    let one_line = |mistake: getopts::Fail| mistake.to_string().escape_debug().to_string();
+    let one_line = |mistake: getopts::Fail| OneLine(&mistake.to_string()).to_string();
     let given = options.parse(arguments).map_err(one_line)?;
     let command = if given.opt_present("help") {
         Command::Help

@@ -22,7 +22,6 @@ struct Shortened {
 impl Dump {
     /// Writes the messages of the queues that the arguments name, or of all.
     pub fn export(&mut self, queues: &[String], is_protocol: bool) -> io::Result<()> {
-        self.warn_of_daemon(&self.inspection);
         let mut shortened = Shortened::default();
         if queues.is_empty() {
             for folder in self.folders(None) {

@@ -33,7 +33,6 @@ impl Dump {
     /// Writes the counts, sizes and ages of every queue. One that cannot be opened has only those
     /// of its files.
     pub fn list(&mut self) -> io::Result<()> {
-        self.warn_of_daemon(&self.inspection);
         let heads = Row {
             ready: "ready",
             removed: "removed",

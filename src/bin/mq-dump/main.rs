@@ -97,6 +97,15 @@ impl Dump {
 
     /// Does what is asked. An error is one of the output; all others are logged.
     fn run(&mut self, command: Command) -> io::Result<()> {
+        let needs_directory = match command {
+            Command::Help | Command::Version | Command::Segment { .. } => false,
+            // It makes one.
+            Command::Import { .. } => false,
+            _ => true,
+        };
+        if needs_directory && !self.has_directory() {
+            return Ok(());
+        }
         match command {
             Command::Help => self.output.write_all(arguments::usage().as_bytes()),
             Command::Version => writeln!(self.output, "mq-dump {}", env!("CARGO_PKG_VERSION")),
@@ -113,15 +122,30 @@ impl Dump {
         }
     }
 
-    /// Says so when a daemon is at work on what is about to be shown.
-    fn warn_of_daemon(&self, inspection: &Inspection) {
-        if inspection.is_in_use() {
+    /// Says so when a daemon is at work on what is about to be verified: what it has just written
+    /// may look like damage.
+    fn warn_of_daemon(&self) {
+        if self.inspection.is_in_use() {
             self.progress.clear();
             log::warn!(
                 "a daemon uses this directory: this is a moving target, and what is shown \
                         may have changed already"
             );
         }
+    }
+
+    /// Whether the directory is there. If not, that is logged.
+    fn has_directory(&mut self) -> bool {
+        let is_there = match fs::metadata(&self.directory) {
+            Ok(metadata) => metadata.is_dir(),
+            // What is wrong is said by whoever opens it.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        if !is_there {
+            let path = self.directory.display().to_string();
+            self.fail(format_args!("no data directory {path} (give --dir)"));
+        }
+        is_there
     }
 
     /// Folders of queues; with a name, of those that may have it.

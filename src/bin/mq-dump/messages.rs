@@ -18,7 +18,6 @@ impl Dump {
         count: u64,
         format: Format,
     ) -> io::Result<()> {
-        self.warn_of_daemon(&self.inspection);
         let Some(mut queue) = self.open_named(queue) else { return Ok(()) };
         if matches!(format, Format::Table | Format::Hex) {
             writeln!(

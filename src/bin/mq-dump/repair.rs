@@ -27,7 +27,6 @@ impl Dump {
             return Ok(());
         }
         if !is_sure {
-            self.warn_of_daemon(&self.inspection);
             if self.plan()?.is_some() {
                 self.has_failed = true;
                 writeln!(self.output, "nothing was changed: repair --yes does it")?;

@@ -4,7 +4,7 @@ use crate::Dump;
 use crate::json::Line;
 use crate::text::{Count, Escaped, Excerpt, Time};
 use mq::storage::format::{Cursor, Fault, Kind, Record, Sealed};
-use mq::storage::{BaseSource, Inspection, Piece, SegmentFile, Slot, StorageError};
+use mq::storage::{BaseSource, Piece, SegmentFile, Slot, StorageError};
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -33,11 +33,6 @@ impl Dump {
     pub fn segment(&mut self, path: &Path, is_json: bool) -> io::Result<()> {
         let file = SegmentFile::open(path);
         let Some(file) = self.shown(file) else { return Ok(()) };
-        // In its place it lies in a queue's folder in a data directory.
-        let place = path.canonicalize().ok();
-        if let Some(directory) = place.as_deref().and_then(Path::parent).and_then(Path::parent) {
-            self.warn_of_daemon(&Inspection::new(directory));
-        }
         if is_json {
             return self.write_messages(&file);
         }

@@ -31,7 +31,6 @@ impl Dump {
     /// Writes what is known of the queue that the argument names, also of one that cannot be
     /// opened.
     pub fn show(&mut self, argument: &str) -> io::Result<()> {
-        self.warn_of_daemon(&self.inspection);
         let names = names(argument);
         let mut folders: Vec<String> =
             names.iter().flat_map(|name| self.folders(Some(name))).collect();

@@ -56,7 +56,7 @@ impl fmt::Display for Tally {
 impl Dump {
     /// Reads everything and writes each finding, then a summary.
     pub fn verify(&mut self) -> io::Result<()> {
-        self.warn_of_daemon(&self.inspection);
+        self.warn_of_daemon();
         let tally = self.look_through()?;
         self.has_failed |= !tally.is_sound();
         writeln!(self.output, "{tally}")
