@@ -119,6 +119,19 @@ fn sigterm_and_sigint_end_the_daemon_with_exit_code_0() {
     }
 }
 
+/// What is kept in memory alone would be lost.
+#[test]
+fn other_signals_do_not_end_the_daemon() {
+    let daemon = Daemon::start("--store memory");
+    let mut client = daemon.redis();
+    client.ask("SADD q a\r\n", ":1\r\n");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::XFSZ, Signal::PIPE] {
+        daemon.signal(signal);
+        client.ask("SCARD q\r\n", ":1\r\n");
+    }
+    daemon.redis().ask("SPOP q\r\n", "$1\r\na\r\n");
+}
+
 #[test]
 fn replies_in_hand_are_whole_when_the_daemon_stops() {
     let mut daemon = Daemon::start("--store kv");

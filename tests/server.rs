@@ -6,9 +6,11 @@
 
 mod common;
 
-use common::{Client, Daemon, request};
+use common::{Client, Daemon, GUARD, request};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::thread;
+use std::time::Instant;
 
 const MIB: usize = 1 << 20;
 
@@ -58,6 +60,30 @@ fn idle_clients_are_closed_and_busy_ones_are_not() {
     watching.join().expect("idle clients see the end");
     redis.ask(ping, pong);
     memcached.ask(get, end);
+}
+
+/// Without it a client whose machine has vanished would hold its place for ever.
+#[test]
+fn the_kernel_looks_after_connections_that_are_silent() {
+    let daemon = Daemon::start("--store kv");
+    for (mut client, question, answer) in both(&daemon) {
+        client.ask(question, answer);
+        let port = |address: SocketAddr| format!("0100007F:{:04X}", address.port());
+        let (local, peer) = client.addresses();
+        let wanted = [port(peer), port(local)];
+        // The daemon's end: its timer may be that of the reply, until that has been acknowledged.
+        let timer = || {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of sockets");
+            let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+            let mut found = rows.filter(|row| row.len() > 5 && row[1..3] == wanted);
+            found.next().map(|row| row[5][..2].to_owned())
+        };
+        let start = Instant::now();
+        while timer().as_deref() != Some("02") {
+            assert!(start.elapsed() < GUARD, "{:?} is no timer of keepalive", timer());
+            thread::yield_now();
+        }
+    }
 }
 
 /// glibc reserves 64 MiB for each heap but the first.

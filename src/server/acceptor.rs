@@ -7,6 +7,7 @@ use super::clients::Clients;
 use super::committer::Committer;
 use super::connection::{Connection, Ending};
 use super::daemon::Service;
+use super::keepalive::keep_alive;
 use super::outbox::{Broken, Outbox};
 use super::turns::Turns;
 use super::wire::{Socket, Wire};
@@ -70,6 +71,9 @@ fn is_passing(kind: ErrorKind) -> bool {
 
 fn welcome(service: &Arc<Service>, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
     let id = reception.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+    if let Err(error) = keep_alive(&stream) {
+        return debug!("{}: {peer} is gone: {error}", service.protocol);
+    }
     let turns = Arc::clone(&reception.turns);
     let wire: Arc<dyn Wire> = match Socket::new(stream, reception.idle_timeout, turns, id as u32) {
         Ok(socket) => Arc::new(socket),

@@ -21,6 +21,7 @@ mod committer;
 mod connection;
 mod daemon;
 mod input;
+mod keepalive;
 pub mod limits;
 mod outbox;
 pub mod signals;

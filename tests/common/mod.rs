@@ -219,6 +219,12 @@ impl Client {
         Client { stream, conversation: String::new() }
     }
 
+    /// The addresses of this end and of the daemon's.
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        let local = self.stream.local_addr().expect("the socket is open");
+        (local, self.stream.peer_addr().expect("the daemon is there"))
+    }
+
     /// Sends `bytes`.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.note("->", bytes.as_ref());
