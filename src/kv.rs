@@ -11,6 +11,7 @@
 //! is changed, so the map that they leave behind is whole.
 
 use crate::clock::Clock;
+use crate::logging;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -129,8 +130,13 @@ impl Kv {
         let now_ms = self.clock.now_ms();
         let mut map = self.lock();
         let (change, answer) = decide(map.entry(key, now_ms));
-        map.apply(key, change, now_ms, self.max_memory())?;
-        Ok(answer)
+        let applied = map.apply(key, change, now_ms, self.max_memory());
+        drop(map);
+        let say = |full: &OutOfMemory| {
+            let limit = format_args!("the limit is {} bytes (--max-memory)", full.limit);
+            logging::refused("out of memory", limit);
+        };
+        applied.inspect_err(say).map(|()| answer)
     }
 
     /// Removes the entry of `key`; false where there was none.

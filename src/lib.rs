@@ -13,8 +13,8 @@
 //! - [`session`] is one client's state: bytes in, bytes out,
 //! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
-//! - [`options`] and [`logging`] are the command line and the log lines of the daemon, [`clock`]
-//!   tells the time.
+//! - [`options`] is the command line of the daemon, [`logging`] its log lines, [`clock`] tells the
+//!   time.
 
 pub mod clock;
 pub mod kv;

@@ -2,7 +2,7 @@
 
 use log::{LevelFilter, info};
 use mq::kv::Kv;
-use mq::options::{Command, Options, StoreKind};
+use mq::options::{Command, DEFAULT_MAX_CLIENTS, Options, StoreKind};
 use mq::queue::{
     Backing, DiskBacking, Durability, Limits as QueueLimits, MemoryBacking, Policy, Queues,
 };
@@ -58,39 +58,77 @@ fn main() -> ExitCode {
 
 fn start(options: &Options, level: LevelFilter) -> ExitCode {
     limits::share_one_heap();
-    logging::start(level);
-    match serve(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            complain(&reason);
-            ExitCode::FAILURE
-        }
+    if let Err(error) = logging::start_thread(level) {
+        complain(&format!("cannot start: {error}"));
+        return ExitCode::FAILURE;
     }
+    let served = serve(options);
+    if let Err(reason) = &served {
+        logging::plain(&format!("mqd: {reason}"));
+    }
+    logging::finish();
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Serves until a signal. An error is one line: what could not be had at the start.
 fn serve(options: &Options) -> Result<(), String> {
+    let start = Instant::now();
     let signals = StopSignals::new().map_err(|error| format!("no signals: {error}"))?;
-    limits::check_open_files(limits::raise_open_files(), options.max_clients, RESERVED_FILES)?;
+    let (files, asked) = (limits::raise_open_files(), options.max_clients);
+    let max_clients = limits::fit_clients(files, asked, DEFAULT_MAX_CLIENTS, RESERVED_FILES)?;
+    let directory = std::path::absolute(&options.directory)
+        .map_err(|error| format!("no working directory: {error}"))?;
     let redis = bind(options.redis.as_deref())?;
     let memcached = bind(options.memcached.as_deref())?;
     let (store, durability) = open_store(options)?;
     keep_house(&store)?;
-    let settings = settings(options, port(redis.as_ref()), port(memcached.as_ref()));
-    let shared = Arc::new(Shared::new(store, settings, Arc::new(client_limits(options))));
+    let settings = Settings {
+        store: options.store_name(),
+        fsync: options.fsync_name(),
+        directory: directory.display().to_string(),
+        redis_port: port(redis.as_ref()),
+        memcached_port: port(memcached.as_ref()),
+    };
+    let client_limits = ClientLimits {
+        max_clients: max_clients.into(),
+        idle_timeout_s: options.idle_timeout.map_or(0, |timeout| timeout.as_secs()).into(),
+        max_message: options.max_message.into(),
+    };
+    let shared = Arc::new(Shared::new(store, settings, Arc::new(client_limits)));
     let statistics = Arc::clone(&shared.statistics);
     let mut services = Vec::new();
     services.extend(redis.map(|listener| redis_service(listener, &shared)));
     services.extend(memcached.map(|listener| memcached_service(listener, &shared)));
     let addresses = announcement(&services)?;
-    let limits = Limits { max_clients: options.max_clients, idle_timeout: options.idle_timeout };
+    let limits = Limits { max_clients, idle_timeout: options.idle_timeout };
     let server = Server::start(services, limits, durability, statistics)
         .map_err(|error| format!("cannot start: {error}"))?;
+    say_start(&shared, options, start);
     say(&addresses);
-    signals.wait();
-    info!("stopping");
+    let signal = signals.wait();
+    let stop = Instant::now();
+    info!("stopping: {signal}");
     server.stop();
-    close_store(&shared.store)
+    close_store(&shared.store)?;
+    let synced = if options.store == StoreKind::Disk { ", and everything is synced" } else { "" };
+    info!("stopped after {} ms{synced}", stop.elapsed().as_millis());
+    Ok(())
+}
+
+/// What is served, and what was found.
+fn say_start(shared: &Shared, options: &Options, start: Instant) {
+    let Settings { store, fsync, directory, .. } = &shared.settings;
+    let workers = options.workers;
+    let what = match &shared.store {
+        Store::Queues(queues) if options.store == StoreKind::Disk => format!(
+            "in {directory}, fsync {fsync}, workers {workers}, {} queues with {} messages",
+            queues.len(),
+            queues.messages()
+        ),
+        _ => format!("of at most {} bytes, workers {workers}", options.max_memory),
+    };
+    let took_ms = start.elapsed().as_millis();
+    info!("mqd {}: {store} store {what}, ready after {took_ms} ms", env!("CARGO_PKG_VERSION"));
 }
 
 fn open_store(options: &Options) -> Result<(Store, Arc<dyn Durability>), String> {
@@ -210,25 +248,6 @@ fn announcement(services: &[Service]) -> Result<String, String> {
         lines.push_str(&format!("{} listening on {address}\n", service.protocol));
     }
     Ok(lines)
-}
-
-fn settings(options: &Options, redis_port: u16, memcached_port: u16) -> Settings {
-    Settings {
-        store: options.store_name(),
-        fsync: options.fsync_name(),
-        directory: options.directory.display().to_string(),
-        redis_port,
-        memcached_port,
-    }
-}
-
-fn client_limits(options: &Options) -> ClientLimits {
-    let idle_timeout_s = options.idle_timeout.map_or(0, |timeout| timeout.as_secs());
-    ClientLimits {
-        max_clients: options.max_clients.into(),
-        idle_timeout_s: idle_timeout_s.into(),
-        max_message: options.max_message.into(),
-    }
 }
 
 /// Standard output may be closed; the daemon serves all the same.

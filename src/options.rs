@@ -51,10 +51,15 @@ pub struct Options {
     pub segment_size: u64,
     /// Largest message or value, in bytes.
     pub max_message: usize,
-    /// Most clients at a time, over both listeners.
-    pub max_clients: usize,
+    /// Threads that serve clients.
+    pub workers: usize,
+    /// Most clients at a time, over both listeners; None: [`DEFAULT_MAX_CLIENTS`], or fewer where
+    /// the limit of open files is lower.
+    pub max_clients: Option<usize>,
     /// How long a client may be idle; None: for ever.
     pub idle_timeout: Option<Duration>,
+    /// Most output that is kept for one client that does not read, in bytes.
+    pub max_output: usize,
     /// Most queues.
     pub max_queues: usize,
     /// Most messages in a queue; None: no limit.
@@ -74,8 +79,11 @@ const MEMCACHED: &str = "127.0.0.1:4001";
 const FSYNC: &str = "always";
 const SEGMENT_SIZE: &str = "64m";
 const MAX_MESSAGE: &str = "16m";
-const MAX_CLIENTS: &str = "256";
-const IDLE_TIMEOUT_S: &str = "300";
+const WORKERS: &str = "1";
+/// Clients at a time where the command line says nothing and the limit of open files allows it.
+pub const DEFAULT_MAX_CLIENTS: usize = 256;
+const IDLE_TIMEOUT_S: &str = "0";
+const MAX_OUTPUT: &str = "32m";
 const MAX_QUEUES: &str = "10000";
 const MAX_QUEUE_LEN: &str = "0";
 const MAX_MEMORY: &str = "1g";
@@ -93,12 +101,13 @@ const LEVELS: [(&str, LevelFilter); 4] = [
 ];
 
 const SEGMENT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
+const WORKER_COUNTS: RangeInclusive<u64> = 1..=1024;
+/// A session hands over 64 KiB of replies at once.
+const OUTPUT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// Parses the arguments after the program's name. An error is one line for standard error.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
-    // The mistake may repeat what was given: it is made one line.
-    let one_line = |mistake: getopts::Fail| mistake.to_string().escape_debug().to_string();
-    let given = declare().parse(arguments).map_err(one_line)?;
+    let given = declare().parse(arguments).map_err(|mistake| one_line(&mistake.to_string()))?;
     if given.opt_present("help") {
         return Ok(Command::Help(usage()));
     }
@@ -109,6 +118,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         return Err(format!("unexpected argument {extra:?}"));
     }
     options(&given).map(|options| Command::Run(Box::new(options)))
+}
+
+/// A mistake may repeat what was given: it is made one line that is safe to show.
+fn one_line(mistake: &str) -> String {
+    let mut line = String::with_capacity(mistake.len());
+    for character in mistake.chars() {
+        match character {
+            ' '..='~' => line.push(character),
+            _ => line.extend(character.escape_default()),
+        }
+    }
+    line
 }
 
 /// The level of log lines: `--log` first, then the environment's `MQ_LOG`, then the default.
@@ -147,8 +168,10 @@ fn declare() -> getopts::Options {
         "fsync",
         "segment-size",
         "max-message",
+        "workers",
         "max-clients",
         "idle-timeout",
+        "max-output",
         "max-queues",
         "max-queue-len",
         "max-memory",
@@ -167,6 +190,10 @@ fn options(given: &Matches) -> Result<Options, String> {
     let text = |name: &str, default: &str| given.opt_str(name).unwrap_or(default.into());
     let number = |name: &str, default: &str, range| number(name, &text(name, default), range);
     let idle_s = number("idle-timeout", IDLE_TIMEOUT_S, IDLE_SECONDS)?;
+    let clients = match given.opt_present("max-clients") {
+        true => Some(number("max-clients", "", CLIENTS)? as usize),
+        false => None,
+    };
     let options = Options {
         store: choice("--store", &text("store", STORE), &STORES)?,
         directory: text("dir", DIRECTORY).into(),
@@ -176,8 +203,10 @@ fn options(given: &Matches) -> Result<Options, String> {
         segment_size: size("segment-size", &text("segment-size", SEGMENT_SIZE), SEGMENT_SIZES)?,
         max_message: size("max-message", &text("max-message", MAX_MESSAGE), MESSAGE_SIZES)?
             as usize,
-        max_clients: number("max-clients", MAX_CLIENTS, CLIENTS)? as usize,
+        workers: number("workers", WORKERS, WORKER_COUNTS)? as usize,
+        max_clients: clients,
         idle_timeout: (idle_s > 0).then(|| Duration::from_secs(idle_s)),
+        max_output: size("max-output", &text("max-output", MAX_OUTPUT), OUTPUT_SIZES)? as usize,
         max_queues: number("max-queues", MAX_QUEUES, QUEUES)? as usize,
         max_queue_len: Some(number("max-queue-len", MAX_QUEUE_LEN, 0..=u64::MAX)?)
             .filter(|&n| n > 0),
@@ -221,7 +250,11 @@ fn address(name: &str, text: &str) -> Result<Option<String>, String> {
 }
 
 fn number(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    in_range(name, text, digits(text), range)
+    let value = digits(text).filter(|value| range.contains(value));
+    value.ok_or_else(|| {
+        let (least, most) = (range.start(), range.end());
+        format!("--{name} is a number from {least} to {most}, not {text:?}")
+    })
 }
 
 /// A number of bytes: digits, then perhaps one of k, m and g, which are powers of 1024.
@@ -233,25 +266,23 @@ fn size(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, Strin
         _ => (text, 0),
     };
     let bytes = digits(number).and_then(|number| number.checked_mul(1 << shift));
-    in_range(name, text, bytes, range)
+    bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
+        let (least, most) = (shown_size(*range.start()), shown_size(*range.end()));
+        format!("--{name} is a size from {least} to {most}, in bytes or as in 16m, not {text:?}")
+    })
+}
+
+/// A size as it can be given: with the largest unit that divides it.
+fn shown_size(bytes: u64) -> String {
+    let units = [(30, "g"), (20, "m"), (10, "k")];
+    let unit = units.into_iter().find(|(shift, _)| bytes.trailing_zeros() >= *shift);
+    unit.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
 /// Only digits: what `parse` takes beside them, a plus sign, is a mistake here.
 fn digits(text: &str) -> Option<u64> {
     let all = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| all)
-}
-
-fn in_range(
-    name: &str,
-    text: &str,
-    value: Option<u64>,
-    range: RangeInclusive<u64>,
-) -> Result<u64, String> {
-    value.filter(|value| range.contains(value)).ok_or_else(|| {
-        let (least, most) = (range.start(), range.end());
-        format!("--{name} is a number from {least} to {most}, not {text:?}")
-    })
 }
 
 fn usage() -> String {
@@ -269,8 +300,10 @@ usage: mqd [options]
                             when changes are synced to disk ({FSYNC}: before the reply)
   --segment-size BYTES      largest segment of a log ({SEGMENT_SIZE})
   --max-message BYTES       largest message or value ({MAX_MESSAGE})
-  --max-clients N           most clients at a time ({MAX_CLIENTS})
-  --idle-timeout SECS       disconnect clients idle for so long ({IDLE_TIMEOUT_S}; 0: never)
+  --workers N               threads that serve clients ({WORKERS})
+  --max-clients N           most clients at a time ({DEFAULT_MAX_CLIENTS}, or what open files allow)
+  --idle-timeout SECS       disconnect clients idle for so long ({IDLE_TIMEOUT_S}: never)
+  --max-output BYTES        most output kept for a client that does not read ({MAX_OUTPUT})
   --max-queues N            most queues ({MAX_QUEUES})
   --max-queue-len N         most messages in a queue ({MAX_QUEUE_LEN}: no limit)
   --max-memory BYTES        most memory of the memory and kv stores ({MAX_MEMORY})

@@ -59,13 +59,33 @@ fn an_address_in_use_is_one_line_and_exit_code_1() {
 
 #[test]
 fn more_clients_than_open_files_are_refused_at_the_start() {
-    let script = "ulimit -n 100 && exec \"$0\" --store kv --redis 127.0.0.1:0 --memcached off";
+    let script = "ulimit -n 100 && exec \"$0\" --store kv --max-clients 37 --redis 127.0.0.1:0";
     let output = std::process::Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_mqd")])
         .output()
         .expect("a shell");
     assert_eq!(output.status.code(), Some(1));
     assert!(one_line(&output.stderr).contains("open files"));
+}
+
+#[test]
+fn without_a_word_on_clients_there_are_as_many_as_open_files_allow() {
+    let script = "ulimit -n 100 && exec \"$0\" --store kv --redis 127.0.0.1:0 --memcached off";
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_mqd")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let line = lines.next().expect("a line").expect("text");
+    let address = line.strip_prefix("redis listening on ").expect("the start-up line");
+    let mut client = Client::connect(address.parse().expect("an address"));
+    client.ask("CONFIG GET maxclients\r\n", "*2\r\n$10\r\nmaxclients\r\n$2\r\n36\r\n");
+    child.kill().expect("the daemon runs");
+    let output = child.wait_with_output().expect("the daemon ends");
+    let log = String::from_utf8(output.stderr).expect("text");
+    assert!(log.contains(" WARN  at most 36 clients, not "), "{log}");
 }
 
 #[test]

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 const MAY_USE: [(&str, &[&str]); 11] = [
     ("main.rs", &["kv", "logging", "options", "queue", "server", "session", "storage"]),
     ("bin/mq-dump", &["clock", "logging", "storage"]),
-    ("server", &["queue", "session"]),
+    ("server", &["logging", "queue", "session"]),
     ("session", &["clock", "kv", "protocol", "queue"]),
-    ("queue", &["clock", "storage"]),
-    ("kv", &["clock"]),
+    ("queue", &["clock", "logging", "storage"]),
+    ("kv", &["clock", "logging"]),
     ("protocol", &[]),
     ("storage", &["clock"]),
     ("options", &["queue", "session"]),

@@ -23,8 +23,10 @@ fn no_arguments_give_the_documented_defaults() {
         fsync: Policy::Always,
         segment_size: 64 * 1024 * 1024,
         max_message: 16 * 1024 * 1024,
-        max_clients: 256,
-        idle_timeout: Some(Duration::from_secs(300)),
+        workers: 1,
+        max_clients: None,
+        idle_timeout: None,
+        max_output: 32 * 1024 * 1024,
         max_queues: 10_000,
         max_queue_len: None,
         max_memory: 1024 * 1024 * 1024,
@@ -37,8 +39,9 @@ fn no_arguments_give_the_documented_defaults() {
 #[test]
 fn every_option_is_taken() {
     let line = "--store kv --dir /tmp/x --redis off --memcached localhost:0 --fsync everysec \
-        --segment-size 64K --max-message 2M --max-clients 7 --idle-timeout 0 --max-queues 3 \
-        --max-queue-len 9 --max-memory 2g --strict --log debug";
+        --segment-size 64K --max-message 2M --workers 3 --max-clients 7 \
+        --idle-timeout 30 --max-output 1m --max-queues 3 --max-queue-len 9 --max-memory 2g \
+        --strict --log debug";
     let expected = Options {
         store: StoreKind::Kv,
         directory: "/tmp/x".into(),
@@ -47,8 +50,10 @@ fn every_option_is_taken() {
         fsync: Policy::EverySecond,
         segment_size: 64 << 10,
         max_message: 2 << 20,
-        max_clients: 7,
-        idle_timeout: None,
+        workers: 3,
+        max_clients: Some(7),
+        idle_timeout: Some(Duration::from_secs(30)),
+        max_output: 1 << 20,
         max_queues: 3,
         max_queue_len: Some(9),
         max_memory: 2 << 30,
@@ -84,6 +89,9 @@ fn a_mistake_is_one_line_that_names_the_option() {
         "--max-message +1",
         "--max-message -1",
         "--max-message 99999999999999999g",
+        "--workers 0",
+        "--workers 1025",
+        "--max-output 63k",
         "--max-clients 0",
         "--max-clients 100001",
         "--max-clients 1k",
@@ -105,6 +113,22 @@ fn a_mistake_is_one_line_that_names_the_option() {
 }
 
 #[test]
+fn a_mistake_repeats_what_was_given_without_backslashes_and_on_one_line() {
+    assert_eq!(parsed("--port 1").unwrap_err(), "Unrecognized option: 'port'");
+    let forged = parse(["--a\nb\u{1b}[2J".into()]).unwrap_err();
+    assert_eq!(forged, "Unrecognized option: 'a\\nb\\u{1b}[2J'");
+}
+
+#[test]
+fn a_wrong_size_is_told_how_sizes_are_written() {
+    let error = parsed("--max-message 16mb").unwrap_err();
+    let text = "--max-message is a size from 1k to 512m, in bytes or as in 16m, not \"16mb\"";
+    assert_eq!(error, text);
+    assert_eq!(shown_size(1025), "1025");
+    assert_eq!(shown_size(1 << 50), "1048576g");
+}
+
+#[test]
 fn a_multibyte_character_after_a_number_is_a_mistake_and_no_panic() {
     let argument = |text: &str| parse(["--max-message".into(), OsString::from(text)]);
     assert!(argument("1\u{212a}").is_err());
@@ -115,8 +139,9 @@ fn a_multibyte_character_after_a_number_is_a_mistake_and_no_panic() {
 fn help_shows_every_option_and_fits_one_screen() {
     let Ok(Command::Help(text)) = parsed("-h") else { panic!("no help") };
     assert!(text.lines().count() <= 30 && text.lines().all(|line| line.len() <= 100), "{text}");
-    let names = "store dir redis memcached fsync segment-size max-message max-clients \
-        idle-timeout max-queues max-queue-len max-memory strict log help version";
+    let names = "store dir redis memcached fsync segment-size max-message workers \
+        max-clients idle-timeout max-output max-queues max-queue-len max-memory strict log help \
+        version";
     for name in names.split_whitespace() {
         assert!(text.contains(&format!("--{name}")), "{name}");
     }

@@ -1,6 +1,7 @@
 //! Messages on disk: the seam over a log of the storage.
 
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, Tidied};
+use crate::logging;
 use crate::storage::{BodyHash, DataDirectory, Log, OpenedQueue, StorageError};
 use crate::storage::{SyncPoint, SyncWork};
 use std::io;
@@ -164,7 +165,8 @@ impl MessageStore for DiskStore {
     fn tidy(&mut self) -> Tidied {
         self.log.watch();
         let copying = self.log.copy_forward().unwrap_or_else(|error| {
-            log::warn!("{}: copying forward: {error}", self.log.directory().display());
+            let directory = self.log.directory().display();
+            logging::refused(&format!("{directory}: copying forward fails"), error);
             false
         });
         let work = self.log.write_footer();

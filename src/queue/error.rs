@@ -1,5 +1,6 @@
 //! What a queue answers when it cannot do what it was asked.
 
+use crate::logging;
 use std::fmt;
 
 /// One line that names the limit, the file or the reason, without a protocol's prefix.
@@ -57,3 +58,27 @@ impl fmt::Display for QueueError {
 }
 
 impl std::error::Error for QueueError {}
+
+impl QueueError {
+    /// Says in the log that requests are refused for a condition that may last; `name` is the
+    /// queue's. Returns the error.
+    pub(super) fn logged(self, name: &[u8]) -> QueueError {
+        match &self {
+            QueueError::TooManyQueues { limit } => {
+                let limit = format_args!("the limit is {limit} (--max-queues)");
+                logging::refused("too many queues", limit);
+            }
+            QueueError::QueueFull { limit } => {
+                let limit = format_args!("the limit is {limit} messages (--max-queue-len)");
+                logging::refused(&format!("queue {} is full", name.escape_ascii()), limit);
+            }
+            QueueError::OutOfMemory { limit } => {
+                let limit = format_args!("the limit is {limit} bytes (--max-memory)");
+                logging::refused("out of memory", limit);
+            }
+            QueueError::DiskFull(what) => logging::refused("the disk is full", what),
+            QueueError::NameTooLong { .. } | QueueError::NotIndexed | QueueError::Storage(_) => {}
+        }
+        self
+    }
+}

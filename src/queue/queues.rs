@@ -153,7 +153,7 @@ impl Queues {
             }
         }
         if slots.by_name.len() >= max_queues {
-            return Err(QueueError::TooManyQueues { limit: max_queues });
+            return Err(QueueError::TooManyQueues { limit: max_queues }.logged(name));
         }
         slots.last_id += 1;
         let slot = Arc::new(Slot::new(slots.last_id, name, None));
@@ -231,7 +231,8 @@ impl Queues {
 
     fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
         if state.queue.is_none() {
-            let store = self.backing.create(&slot.name)?;
+            let store = self.backing.create(&slot.name);
+            let store = store.map_err(|error| error.logged(&slot.name))?;
             state.queue = Some(Queue::new(store, Arc::clone(&self.max_queue_len)));
         }
         Ok(())
@@ -261,7 +262,7 @@ impl Queues {
             false => Ticket(*epoch),
         };
         *ticket = (*ticket).max(own);
-        result.map(|result| (result, changed))
+        result.map(|result| (result, changed)).map_err(|error| error.logged(&slot.name))
     }
 
     /// Builds what a membership command needs in slices, so that other clients of the queue run in
@@ -418,10 +419,14 @@ impl Queues {
         slot.map_or(0, |slot| slot.stamp.load(Ordering::Relaxed))
     }
 
+    /// Messages in all queues.
+    pub fn messages(&self) -> u64 {
+        self.slots().by_name.values().map(|slot| slot.len.load(Ordering::Relaxed)).sum()
+    }
+
     /// Name and value of each counter.
     pub fn statistics(&self) -> Vec<(&'static str, u64)> {
-        let messages = self.all_slots().iter().map(|slot| slot.len.load(Ordering::Relaxed)).sum();
-        let mut counters = vec![("queues", self.len() as u64), ("messages", messages)];
+        let mut counters = vec![("queues", self.len() as u64), ("messages", self.messages())];
         counters.extend(self.backing.statistics());
         counters
     }

@@ -11,9 +11,11 @@ use super::keepalive::keep_alive;
 use super::outbox::{Broken, Outbox};
 use super::turns::Turns;
 use super::wire::{Socket, Wire};
+use crate::logging;
 use crate::session::{ClientHandle, Close, NewClient};
-use log::{debug, error, warn};
+use log::{Level, debug, error};
 use rustix::net::Shutdown as ListenerShutdown;
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,7 +51,7 @@ pub(super) fn accept(service: &Arc<Service>, reception: &Reception) {
             Ok((stream, peer)) => welcome(service, reception, stream, peer),
             Err(error) if is_passing(error.kind()) => {}
             Err(error) => {
-                warn!("{}: accept failed: {error}", service.protocol);
+                logging::refused(&format!("{}: accept fails", service.protocol), error);
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
@@ -135,19 +137,32 @@ impl ClientHandle for Handle {
 fn report(name: &str, ending: &Ending) {
     match ending {
         Ending::Closed => debug!("{name}: closed by the client"),
-        Ending::Session(Close::Quit) => debug!("{name}: quit"),
-        Ending::Session(Close::Framing) => warn!("{name}: closed, not the protocol"),
-        Ending::Session(Close::Foreign(protocol)) => {
-            warn!("{name}: closed, it speaks {protocol}");
-        }
+        Ending::Session(close) => report_close(name, *close),
         Ending::Idle => debug!("{name}: closed, idle"),
         Ending::Slow => debug!("{name}: closed, its request was not whole in time"),
         Ending::Stopping => debug!("{name}: closed, the daemon stops"),
         Ending::Broken(Broken::NotDurable) => {
-            error!("{name}: closed without a reply, what it would say is not on disk");
+            let line =
+                format_args!("{name}: closed without a reply, what it would say is not on disk");
+            logging::limited(Level::Error, "not on disk", line);
         }
         Ending::Broken(broken) => debug!("{name}: closed, replies cannot be sent: {broken:?}"),
         Ending::Failed(error) => debug!("{name}: closed: {error}"),
         Ending::Stuck => error!("{name}: closed, its session makes no progress"),
+    }
+}
+
+/// Whoever can connect can cause these lines, as often as it likes.
+fn report_close(name: &str, close: Close) {
+    let warn = |kind, what: &dyn Display| {
+        logging::limited(Level::Warn, kind, format_args!("{name}: closed, {what}"));
+    };
+    match close {
+        Close::Quit => debug!("{name}: quit"),
+        Close::Framing => warn("not the protocol", &"not the protocol"),
+        Close::TooLarge => warn("too large", &"a message or request is larger than is allowed"),
+        Close::Foreign(protocol) => {
+            warn("another protocol", &format_args!("it speaks {protocol}"));
+        }
     }
 }

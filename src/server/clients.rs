@@ -5,6 +5,7 @@
 
 use super::lock;
 use super::wire::Wire;
+use crate::logging;
 use crate::session::Statistics;
 use std::collections::HashMap;
 use std::net::Shutdown;
@@ -37,6 +38,10 @@ impl Clients {
     /// Counts a client in until the guard is dropped; None: there are as many as there may be.
     pub(super) fn admit(self: &Arc<Self>, id: u64, wire: Arc<dyn Wire>) -> Option<Client> {
         let mut live = lock(&self.live);
+        if live.len() >= self.most {
+            let limit = format_args!("the limit is {} (--max-clients)", self.most);
+            logging::refused("too many clients", limit);
+        }
         if live.len() >= self.most || self.is_stopping() {
             self.statistics.connections_refused.fetch_add(1, Ordering::Relaxed);
             return None;

@@ -4,12 +4,12 @@ use super::acceptor::{self, Reception};
 use super::clients::Clients;
 use super::committer::Committer;
 use super::turns::Turns;
+use crate::logging::expecting_panic;
 use crate::queue::Durability;
 use crate::session::{NewClient, Session, Statistics};
-use log::{error, info, warn};
+use log::{error, warn};
 use std::io;
 use std::net::TcpListener;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -100,13 +100,13 @@ impl Server {
         }
         self.committer.stop();
         match self.committing.join() {
-            Ok(()) => info!("stopped"),
-            Err(_) => error!("stopped, and the committer had panicked"),
+            Ok(()) => {}
+            Err(_) => error!("the committer has panicked"),
         }
     }
 }
 
-/// A pool of exactly `threads` threads. The pool panics where a thread cannot be made.
+/// A pool of exactly `threads` threads. The pool panics if a thread cannot be made.
 fn pool(threads: usize) -> io::Result<threadpool::ThreadPool> {
     let build = || {
         threadpool::Builder::new()
@@ -115,7 +115,7 @@ fn pool(threads: usize) -> io::Result<threadpool::ThreadPool> {
             .thread_stack_size(HANDLER_STACK)
             .build()
     };
-    catch_unwind(build)
+    expecting_panic(build)
         .map_err(|_| io::Error::other(format!("the system does not allow {threads} threads")))
 }
 

@@ -10,21 +10,30 @@ pub fn raise_open_files() -> Option<u64> {
     if raised.is_ok() { maximum } else { current }
 }
 
-/// Refuses when `max_clients` and `reserve` other files do not fit into `limit`. The error is one
-/// line.
-pub fn check_open_files(
+/// How many clients there may be at a time when `reserve` other files have to fit into `limit` as
+/// well: what was asked for, or else `default` or as many as fit. Errors, one line: what was asked
+/// for does not fit, or not a single client does.
+pub fn fit_clients(
     limit: Option<u64>,
-    max_clients: usize,
+    asked: Option<usize>,
+    default: usize,
     reserve: u64,
-) -> Result<(), String> {
-    let wanted = (max_clients as u64).saturating_add(reserve);
-    match limit {
-        Some(limit) if limit < wanted => Err(format!(
-            "{max_clients} clients need {wanted} open files and the limit is {limit}: \
-             raise it (ulimit -n) or lower --max-clients"
-        )),
-        _ => Ok(()),
+) -> Result<usize, String> {
+    let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(reserve) as usize);
+    let wanted = asked.unwrap_or(default);
+    if wanted <= room {
+        return Ok(wanted);
     }
+    let limit = limit.unwrap_or(u64::MAX);
+    if asked.is_some() || room == 0 {
+        let files = (wanted as u64).saturating_add(reserve);
+        return Err(format!(
+            "{wanted} clients need {files} open files and the limit is {limit}: \
+             raise it (ulimit -n) or lower --max-clients"
+        ));
+    }
+    log::warn!("at most {room} clients, not {default}: the limit of open files is {limit}");
+    Ok(room)
 }
 
 /// Has all threads allocate from one heap; called before there are others. Else glibc makes up to
@@ -45,10 +54,20 @@ mod tests {
 
     #[test]
     fn clients_and_reserve_must_fit_into_the_limit() {
-        assert!(check_open_files(Some(300), 256, 44).is_ok());
-        assert!(check_open_files(None, 100_000, 64).is_ok());
-        let refused = check_open_files(Some(299), 256, 44).unwrap_err();
+        assert_eq!(fit_clients(Some(300), Some(256), 10, 44), Ok(256));
+        assert_eq!(fit_clients(None, Some(100_000), 10, 64), Ok(100_000));
+        let refused = fit_clients(Some(299), Some(256), 10, 44).unwrap_err();
         assert!(refused.contains("300 open files and the limit is 299"), "{refused}");
+    }
+
+    #[test]
+    fn the_default_gives_way_to_the_limit() {
+        assert_eq!(fit_clients(Some(300), None, 256, 44), Ok(256));
+        assert_eq!(fit_clients(None, None, 256, 44), Ok(256));
+        assert_eq!(fit_clients(Some(299), None, 256, 44), Ok(255));
+        assert_eq!(fit_clients(Some(45), None, 256, 44), Ok(1));
+        assert!(fit_clients(Some(44), None, 256, 44).is_err());
+        assert!(fit_clients(Some(7), None, 256, 44).is_err());
     }
 
     #[test]

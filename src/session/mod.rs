@@ -53,6 +53,8 @@ pub enum Close {
     Quit,
     /// The input is not the protocol; nothing after it can be understood.
     Framing,
+    /// A message or a request is over a limit of bytes, and its rest is not read.
+    TooLarge,
     /// The client speaks another protocol; it gets no answer.
     Foreign(Foreign),
 }

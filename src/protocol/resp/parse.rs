@@ -24,14 +24,24 @@ pub struct Limits {
     pub max_request: usize,
 }
 
-/// A framing error: the text after `-ERR Protocol error: `, one line; the connection is closed
-/// after it.
+/// A framing error; the connection is closed after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FramingError(pub String);
+pub struct FramingError {
+    /// The text after `-ERR Protocol error: `, one line.
+    pub text: String,
+    /// The request is the protocol, and over a limit of bytes.
+    pub is_too_large: bool,
+}
+
+impl FramingError {
+    fn too_large(text: &str) -> FramingError {
+        FramingError { text: text.into(), is_too_large: true }
+    }
+}
 
 impl From<&str> for FramingError {
     fn from(text: &str) -> FramingError {
-        FramingError(text.to_owned())
+        FramingError { text: text.into(), is_too_large: false }
     }
 }
 
@@ -222,19 +232,21 @@ impl Arguments {
         }
         match input.get(self.position) {
             None | Some(b'$') => {}
-            Some(&byte) => return Err(FramingError(unexpected(byte))),
+            Some(&byte) => return Err(FramingError::from(&unexpected(byte)[..])),
         }
         let Some(line) = self.line(input, limits, "too big bulk count string")? else {
             return Ok(Some(input.len() + 1));
         };
         let length = parse_count(line).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|&length| length <= limits.max_bulk);
         let length = length.ok_or("invalid bulk length")?;
+        if length > limits.max_bulk {
+            return Err(FramingError::too_large("invalid bulk length"));
+        }
         let start = self.position + line.len() + 1;
         // A sum that saturates is over the limit as well.
         let end = start.saturating_add(length).saturating_add(2);
         if end > limits.max_request {
-            return Err(TOO_BIG.into());
+            return Err(FramingError::too_large(TOO_BIG));
         }
         self.move_to(Stage::Bulk(length), start);
         Ok(None)
@@ -301,7 +313,7 @@ const TOO_BIG: &str = "too big request";
 fn push_span(spans: &mut Vec<Span>, start: usize, length: usize) -> Result<(), FramingError> {
     match (u32::try_from(start), u32::try_from(length)) {
         (Ok(offset), Ok(length)) => spans.push(Span { offset, length }),
-        _ => return Err(TOO_BIG.into()),
+        _ => return Err(FramingError::too_large(TOO_BIG)),
     }
     Ok(())
 }

@@ -84,9 +84,9 @@ impl Session for RedisSession {
         };
         match pipeline.rest() {
             Some(Ok(Parsed::Partial { need })) => advance.need = need,
-            Some(Err(FramingError(text))) => {
+            Some(Err(FramingError { text, is_too_large })) => {
                 reply.error(&format!("ERR Protocol error: {text}"));
-                advance.close = Some(Close::Framing);
+                advance.close = Some(if is_too_large { Close::TooLarge } else { Close::Framing });
             }
             _ => {}
         }

@@ -70,7 +70,7 @@ fn requests(bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
 }
 
 fn error(bytes: &[u8]) -> String {
-    check_cuts(bytes).error.map(|error| error.0).unwrap_or_default()
+    check_cuts(bytes).error.map(|error| error.text).unwrap_or_default()
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_request_that_is_there_as_a_whole_is_judged_as_one_that_comes_in_pieces() {
         let bytes = bytes.as_bytes();
         let whole = converse([bytes], &limits);
         assert_eq!(converse(bytes.chunks(1), &limits), whole, "{}", bytes.escape_ascii());
-        let error = whole.error.map(|error| error.0).unwrap_or_default();
+        let error = whole.error.map(|error| error.text).unwrap_or_default();
         assert_eq!(error, expected, "{}", bytes.escape_ascii());
     }
 }
@@ -206,7 +206,7 @@ fn a_request_over_its_limit_is_refused_before_its_bytes_arrive() {
     let first = format!("*2\r\n$3000\r\n{}\r\n", "x".repeat(3000));
     assert_eq!(whole(format!("{first}$2978\r\n").as_bytes()).error, None);
     let refused = whole(format!("{first}$2979\r\n").as_bytes()).error;
-    assert_eq!(refused, Some("too big request".into()));
+    assert_eq!(refused, Some(FramingError::too_large("too big request")));
     let lengths: usize = first.len() + "$2978\r\n".len() + 2978 + 2;
     assert_eq!(lengths, LIMITS.max_request);
 }

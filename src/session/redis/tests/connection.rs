@@ -224,18 +224,19 @@ fn an_unknown_command_is_shown_with_the_beginning_of_its_arguments() {
 
 #[test]
 fn a_framing_error_is_told_and_ends_the_connection() {
-    let cases: [(&[u8], &str); 4] = [
-        (b"*1\r\n+PING\r\n", "expected '$', got '+'"),
-        (b"*x\r\n", "invalid multibulk length"),
-        (b"*2\r\n$4\r\nECHO\r\n$1048577\r\n", "invalid bulk length"),
-        (b"ECHO \"a\r\n", "unbalanced quotes in request"),
+    let cases: [(&[u8], &str, Close); 5] = [
+        (b"*1\r\n+PING\r\n", "expected '$', got '+'", Close::Framing),
+        (b"*x\r\n", "invalid multibulk length", Close::Framing),
+        (b"*2\r\n$4\r\nECHO\r\n$-2\r\n", "invalid bulk length", Close::Framing),
+        (b"*2\r\n$4\r\nECHO\r\n$1048577\r\n", "invalid bulk length", Close::TooLarge),
+        (b"ECHO \"a\r\n", "unbalanced quotes in request", Close::Framing),
     ];
-    for (request, text) in cases {
+    for (request, text, close) in cases {
         let mut client = queue_client();
         let reply = client.raw(&[b"PING\r\n", request, b"PING\r\n"].concat());
         let reply = String::from_utf8(reply).unwrap();
         assert_eq!(reply, format!("+PONG\r\n-ERR Protocol error: {text}\r\n"));
-        assert_eq!(client.last.close, Some(Close::Framing));
+        assert_eq!(client.last.close, Some(close), "{text}");
     }
 }
 

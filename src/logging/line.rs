@@ -1,42 +1,6 @@
-//! Log lines on standard error.
-//!
-//! Every record is one line, `2026-11-23T12:30:01Z INFO  text`, whatever its text holds: control
-//! characters are escaped, so that no client can forge a line. A line that cannot be written is
-//! lost and nothing else happens. A panic is logged as a line as well.
+//! The text of a log line, and times as people write them.
 
-use crate::clock::system_time;
-use log::{LevelFilter, Log, Metadata, Record};
 use std::fmt::Write as _;
-use std::io::Write;
-use std::panic;
-
-/// Logs records of `level` and above to standard error from now on, and panics too. Only the first
-/// call of a process has an effect.
-pub fn start(level: LevelFilter) {
-    if log::set_logger(&StandardError).is_ok() {
-        log::set_max_level(level);
-        panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    }
-}
-
-struct StandardError;
-
-impl Log for StandardError {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let now = system_time();
-            let line = line(now.as_secs(), record.level().as_str(), &record.args().to_string());
-            // In one write, so that lines of two threads never mix.
-            let _ = std::io::stderr().write_all(line.as_bytes());
-        }
-    }
-
-    fn flush(&self) {}
-}
 
 /// `seconds` of Unix time as ISO 8601 writes it in UTC, without the final `Z`.
 pub fn date_and_time(seconds: u64) -> String {
@@ -46,10 +10,17 @@ pub fn date_and_time(seconds: u64) -> String {
 }
 
 /// One log line, with its end. `seconds` of Unix time.
-fn line(seconds: u64, level: &str, text: &str) -> String {
+pub(super) fn line(seconds: u64, level: &str, text: &str) -> String {
     let mut line = String::with_capacity(text.len() + 32);
     // Writing to a string cannot fail.
     let _ = write!(line, "{}Z {level:<5} ", date_and_time(seconds));
+    push_escaped(&mut line, text);
+    line.push('\n');
+    line
+}
+
+/// Appends `text` with its control characters escaped.
+pub(super) fn push_escaped(line: &mut String, text: &str) {
     for character in text.chars() {
         if character.is_control() {
             line.extend(character.escape_default());
@@ -57,8 +28,6 @@ fn line(seconds: u64, level: &str, text: &str) -> String {
             line.push(character);
         }
     }
-    line.push('\n');
-    line
 }
 
 /// Year, month and day of a day after 1970-01-01 in the Gregorian calendar. Years begin in March
