@@ -2,8 +2,8 @@
 //!
 //! Words stand between spaces; a verb is lower case. How many words a verb takes, and which error a
 //! wrong one gets, is as memcached 1.6.18 answers it, with these exceptions: flags must fit 32
-//! bits, a key has no control characters (memcached takes some), `gat` needs a key, and `version`
-//! and `quit` stand alone.
+//! bits, a key has no control characters (memcached takes some), `gat` needs a key, and `quit`
+//! stands alone.
 
 use super::block;
 use super::parse::Limits;
@@ -62,6 +62,7 @@ fn command<'a>(verb: &[u8], rest: Words<'a>, limits: &Limits) -> Result<Line<'a>
         b"gat" => return get_and_touch(rest, false),
         b"gats" => return get_and_touch(rest, true),
         b"stats" => return stats(rest),
+        b"version" => return Ok(Line { command: Command::Version, noreply: false, block: None }),
         _ => {}
     }
     let mut words = [&[][..]; MAX_WORDS];
@@ -83,10 +84,16 @@ fn command<'a>(verb: &[u8], rest: Words<'a>, limits: &Limits) -> Result<Line<'a>
         b"touch" => arguments.touch(),
         b"flush_all" => arguments.flush_all(),
         b"verbosity" => arguments.verbosity(),
-        b"version" => arguments.alone(Command::Version),
-        b"quit" => arguments.alone(Command::Quit),
+        b"quit" => arguments.quit(),
         _ => Err(BadLine::new(Refusal::Unknown, false)),
     }
+}
+
+/// The key of a `set`. When its value is refused for its size, whatever was under the key before
+/// is not what its client wanted there any more.
+pub fn set_key(line: &[u8]) -> Option<&[u8]> {
+    let mut words = Words(line);
+    if words.next()? == b"set" { words.next() } else { None }
 }
 
 /// True for the lines that browsers can be made to send to any port.
@@ -257,11 +264,9 @@ impl<'w, 'a> Arguments<'w, 'a> {
         self.line(Command::FlushAll { delay })
     }
 
-    /// A command without words behind it: memcached took this strictly up to 1.5, and clients that
-    /// look at the version expect it from a version below 1.6.
-    fn alone(&self, command: Command<'a>) -> Result<Line<'a>, BadLine> {
+    fn quit(&self) -> Result<Line<'a>, BadLine> {
         match self.words {
-            [] => self.line(command),
+            [] => self.line(Command::Quit),
             _ => Err(BadLine::new(Refusal::Unknown, false)),
         }
     }

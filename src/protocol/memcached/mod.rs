@@ -12,5 +12,6 @@ pub mod reply;
 mod request;
 
 pub use block::is_storage;
+pub use line::set_key;
 pub use parse::{Fatal, Found, Limits, Progress, parse};
 pub use request::{Command, Keys, Refusal, Request, Retrieval, StoreMode};

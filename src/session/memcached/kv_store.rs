@@ -74,7 +74,7 @@ fn store<'v>(
     data: &[u8],
     max_value: usize,
 ) -> Result<Line, OutOfMemory> {
-    kv.update(key, |entry| match (mode, entry) {
+    let stored = kv.update(key, |entry| match (mode, entry) {
         (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => {
             (new, "STORED".into())
         }
@@ -84,7 +84,12 @@ fn store<'v>(
         (StoreMode::Cas(_), Some(_)) => (Change::Keep, "EXISTS".into()),
         (StoreMode::Cas(_), None) => (Change::Keep, "NOT_FOUND".into()),
         _ => (Change::Keep, "NOT_STORED".into()),
-    })
+    });
+    if stored.is_err() && mode == StoreMode::Set {
+        // As where the value is too large: a reader would take the old value for the new one.
+        kv.delete(key);
+    }
+    stored
 }
 
 /// Flags and time of expiry stay the old value's, as in memcached.
@@ -103,7 +108,8 @@ fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, 
         let Some(Entry { value, flags, expires_ms, .. }) = entry else {
             return (Change::Keep, "NOT_FOUND".into());
         };
-        let Some(number) = parse_u64(value) else {
+        // Programs leave spaces around a number, and so does `decr` of memcached itself.
+        let Some(number) = parse_u64(value.trim_ascii()) else {
             let text = "CLIENT_ERROR cannot increment or decrement non-numeric value";
             return (Change::Keep, text.into());
         };

@@ -1,8 +1,10 @@
 //! One memcached client: its place in the input, and what it is answered.
 
+use super::statistics::MEMCACHED_VERSION;
 use super::{kv_store, queue_store, statistics};
 use crate::protocol::memcached::{
-    Command, Fatal, Found, Keys, Limits, Progress, Request, Retrieval, parse, reply,
+    Command, Fatal, Found, Keys, Limits, Progress, Refusal, Request, Retrieval, parse, reply,
+    set_key,
 };
 use crate::queue::{QueueError, Queues, Ticket};
 use crate::session::{
@@ -62,6 +64,9 @@ impl MemcachedSession {
             Ok(Found::Refused { refusal, noreply, consumed }) => {
                 self.count();
                 advance.consumed += consumed;
+                if refusal == Refusal::TooLarge {
+                    self.forget(set_key(&input[..consumed]));
+                }
                 if !noreply {
                     reply::line(output, refusal.text());
                 }
@@ -76,6 +81,15 @@ impl MemcachedSession {
                 advance.close = Some(Close::Framing);
             }
             Err(Fatal::Foreign(protocol)) => advance.close = Some(Close::Foreign(protocol)),
+        }
+    }
+
+    /// Removes the old value of a `set` whose new one is too large, as memcached does: a reader
+    /// would take the one for the other.
+    fn forget(&self, key: Option<&[u8]>) {
+        if let (Store::Kv(kv), Some(key)) = (&self.shared.store, key) {
+            let _gate = enter(&self.shared.gate);
+            kv.delete(key);
         }
     }
 
@@ -94,7 +108,7 @@ impl MemcachedSession {
                 advance.close = Some(Close::Quit);
                 return;
             }
-            Command::Version => concat!("VERSION ", env!("CARGO_PKG_VERSION")).into(),
+            Command::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
             Command::Verbosity => "OK".into(),
             Command::Stats { group } => statistics::write(&self.shared, group, output).into(),
             _ => self.ask_store(request, advance),

@@ -4,6 +4,11 @@ use crate::protocol::memcached::{Refusal, reply};
 use crate::session::{Shared, Store};
 use std::sync::atomic::Ordering;
 
+/// The version of memcached whose replies these are. Clients decide by it what they can send, and
+/// libmemcached takes a version that begins with 0 for a reply that it cannot read. `mq_version` is
+/// the daemon's own.
+pub(super) const MEMCACHED_VERSION: &str = "1.6.38";
+
 /// Writes the lines of a group and answers the last one. Groups that memcached has and that mean
 /// nothing here are empty; others are unknown, as in memcached.
 pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'static str {
@@ -32,7 +37,8 @@ fn general(shared: &Shared, output: &mut Vec<u8>) {
         ("cmd_total", counters.commands.load(Ordering::Relaxed)),
         ("limit_maxbytes", shared.store.max_memory()),
     ];
-    reply::statistic(output, "version", env!("CARGO_PKG_VERSION"));
+    reply::statistic(output, "version", MEMCACHED_VERSION);
+    reply::statistic(output, "mq_version", env!("CARGO_PKG_VERSION"));
     for (name, value) in numbers {
         reply::statistic(output, name, value);
     }

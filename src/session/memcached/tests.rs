@@ -1,6 +1,7 @@
 //! Transcripts: bytes sent to a session, bytes expected from it, without a socket.
 
 use super::MemcachedSession;
+use super::statistics::MEMCACHED_VERSION;
 use crate::clock::set_by_hand;
 use crate::kv::Kv;
 use crate::protocol::Foreign;
@@ -122,7 +123,7 @@ fn every_refusal_has_the_text_of_memcached_and_the_connection_stays() {
 
 #[test]
 fn commands_that_ask_no_store_are_answered_alike() {
-    let version = format!("VERSION {}\r\n", env!("CARGO_PKG_VERSION"));
+    let version = format!("VERSION {MEMCACHED_VERSION}\r\n");
     let script = [
         ("version\r\n", version.as_str()),
         ("verbosity 1\r\n", "OK\r\n"),

@@ -181,3 +181,44 @@ fn a_get_of_very_many_keys_is_answered_in_pieces() {
     let expected = format!("{}END\r\nEND\r\n", value.repeat(count));
     assert!(answer == expected.as_bytes());
 }
+
+/// memcached itself leaves such values behind, where `decr` makes a number shorter.
+#[test]
+fn a_number_may_have_spaces_around_it() {
+    for padded in ["9 ", " 9", "9   ", " 9 "] {
+        let set = format!("set n 0 0 {}\r\n{padded}\r\n", padded.len());
+        play(kv, &[(&set, "STORED\r\n"), ("incr n 1\r\n", "10\r\n"), ("decr n 3\r\n", "7\r\n")]);
+    }
+    let refusal = "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+    play(kv, &[("set n 0 0 3\r\n1 2\r\n", "STORED\r\n"), ("incr n 1\r\n", refusal)]);
+}
+
+/// A reader would take the old value for the new one.
+#[test]
+fn a_set_that_is_refused_for_its_size_leaves_no_old_value() {
+    let large = "x".repeat(101);
+    for (noreply, answer) in [("", "SERVER_ERROR object too large for cache\r\n"), (" noreply", "")]
+    {
+        let refused = |verb: &str| format!("{verb} k 0 0 101{noreply}\r\n{large}\r\n");
+        let (set, add, replace) = (refused("set"), refused("add"), refused("replace"));
+        let kept = "VALUE k 0 3\r\nold\r\nEND\r\n";
+        play(
+            kv,
+            &[
+                ("set k 0 0 3\r\nold\r\n", "STORED\r\n"),
+                (&add, answer),
+                (&replace, answer),
+                ("get k\r\n", kept),
+                (&set, answer),
+                ("get k\r\n", "END\r\n"),
+            ],
+        );
+    }
+    let small = || shared(Store::Kv(Arc::new(Kv::new(250))));
+    let stored = "SERVER_ERROR out of memory: the limit is 250 bytes (--max-memory)\r\n";
+    let too_much = format!("set k 0 0 90\r\n{}\r\n", "x".repeat(90));
+    play(
+        small,
+        &[("set k 0 0 3\r\nold\r\n", "STORED\r\n"), (&too_much, stored), ("get k\r\n", "END\r\n")],
+    );
+}

@@ -88,8 +88,6 @@ fn unknown_verbs_and_wrong_numbers_of_words_are_unknown() {
         "flush_all 0 0 0",
         "verbosity",
         "verbosity a b c",
-        "version x",
-        "version noreply",
         "quit x",
         "scard",
         "scard q x y",
