@@ -139,6 +139,35 @@ impl Kv {
         applied.inspect_err(say).map(|()| answer)
     }
 
+    /// Sets all of these values, without flags and times of expiry, in one step; of a key that is
+    /// named twice the last value counts. With `only_new` nothing is done, and the answer is false,
+    /// where one of the keys has an entry.
+    ///
+    /// # Errors
+    /// Where not all of them fit into the memory, nothing has changed.
+    pub fn set_all<'a>(
+        &self,
+        pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        only_new: bool,
+    ) -> Result<bool, OutOfMemory> {
+        let now_ms = self.clock.now_ms();
+        let pairs: HashMap<&[u8], &[u8]> = pairs.collect();
+        let mut map = self.lock();
+        if only_new && pairs.keys().any(|key| map.slot(key, now_ms).is_some()) {
+            return Ok(false);
+        }
+        map.make_room(
+            pairs.iter().map(|(key, value)| (*key, value.len())),
+            now_ms,
+            self.max_memory(),
+        )?;
+        for (key, value) in pairs {
+            map.remove_if_dead(key, now_ms);
+            map.set(key, value.into(), 0, 0);
+        }
+        Ok(true)
+    }
+
     /// Removes the entry of `key`; false where there was none.
     pub fn delete(&self, key: &[u8]) -> bool {
         let mut map = self.lock();
@@ -167,6 +196,11 @@ impl Kv {
     /// Entries, counting those that have expired and are not swept yet.
     pub fn len(&self) -> usize {
         self.lock().slots.len()
+    }
+
+    /// Entries that have a time of expiry.
+    pub fn expiring(&self) -> usize {
+        self.lock().due.len()
     }
 
     /// True where there are no entries.
@@ -262,10 +296,7 @@ impl Map {
         now_ms: u64,
         max_memory: u64,
     ) -> Result<(), OutOfMemory> {
-        if self.slot(key, now_ms).is_none() {
-            // An entry that has expired must not come back to life.
-            self.remove(key);
-        }
+        self.remove_if_dead(key, now_ms);
         match change {
             Change::Keep => {}
             Change::Set { expires_ms, .. } | Change::Touch { expires_ms }
@@ -275,7 +306,7 @@ impl Map {
             }
             Change::Delete => drop(self.remove(key)),
             Change::Set { value, flags, expires_ms } => {
-                self.make_room(key, value.len(), now_ms, max_memory)?;
+                self.make_room([(key, value.len())].into_iter(), now_ms, max_memory)?;
                 self.set(key, value.into_owned().into_boxed_slice(), flags, expires_ms);
             }
             Change::Touch { expires_ms } => self.touch(key, expires_ms),
@@ -283,20 +314,33 @@ impl Map {
         Ok(())
     }
 
-    /// Removes what has expired for as long as that is in the way of the new value.
-    fn make_room(
+    /// An entry that has expired must not come back to life.
+    fn remove_if_dead(&mut self, key: &[u8], now_ms: u64) {
+        if self.slot(key, now_ms).is_none() {
+            self.remove(key);
+        }
+    }
+
+    /// Removes what has expired for as long as that is in the way of new values of these lengths,
+    /// each of another key.
+    fn make_room<'a>(
         &mut self,
-        key: &[u8],
-        value_len: usize,
+        new: impl Iterator<Item = (&'a [u8], usize)> + Clone,
         now_ms: u64,
         max_memory: u64,
     ) -> Result<(), OutOfMemory> {
         loop {
-            let old = self.slots.get(key).map_or(0, |slot| cost(key, slot.value.len()));
-            if self.bytes - old + cost(key, value_len) <= max_memory {
+            let old = |key| self.slots.get(key).map_or(0, |slot| cost(key, slot.value.len()));
+            let (mut added, mut replaced) = (0, 0);
+            for (key, value_len) in new.clone() {
+                added += cost(key, value_len);
+                replaced += old(key);
+            }
+            if self.bytes - replaced + added <= max_memory {
                 return Ok(());
             }
-            if self.expire(now_ms, 1) == 0 {
+            // As many as there are new ones, so that this takes no longer than setting them.
+            if self.expire(now_ms, new.clone().count()) == 0 {
                 return Err(OutOfMemory { limit: max_memory });
             }
         }

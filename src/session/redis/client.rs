@@ -2,23 +2,51 @@
 //!
 //! It works on no queue and no value.
 
+use super::client_list::{describe, kill, list};
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use super::table::{Command, Subcommand, run_subcommand};
+use super::table::{Command, Subcommand, run_subcommand, subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
 use crate::queue::Handle;
-use crate::session::{Activity, ClientEntry, Membership};
+use crate::session::{Activity, Membership};
 use std::time::Duration;
 
 /// Bytes of a name that a client may give itself or its library: they are kept while it stays.
 const MAX_NAME: usize = 1024;
+
+/// Which commands are answered (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// None of the next commands, so many of them, and then all.
+    Skip(u8),
+}
+
+impl Replies {
+    /// Whether the command that has just run is answered; another one comes.
+    pub fn answers(&mut self) -> bool {
+        match *self {
+            Replies::On => true,
+            Replies::Off => false,
+            Replies::Skip(count) => {
+                *self = if count > 1 { Replies::Skip(count - 1) } else { Replies::On };
+                false
+            }
+        }
+    }
+}
 
 /// One client's state between requests.
 pub(super) struct Client {
     /// Its place among all clients, with its names.
     pub entry: Membership,
     pub version: Version,
+    pub replies: Replies,
     pub last_command: Option<&'static Command>,
     /// The queue of the last row of commands, if it was of use then.
     pub last_queue: Option<Handle>,
@@ -32,6 +60,7 @@ impl Client {
         Client {
             entry,
             version: Version::default(),
+            replies: Replies::default(),
             last_command: None,
             last_queue: None,
             transaction: None,
@@ -54,6 +83,7 @@ impl Client {
     /// Back to the state of a new connection, as RESET does.
     pub fn reset(&mut self) {
         self.version = Version::default();
+        self.replies = Replies::default();
         self.entry.names().name.clear();
         self.transaction = None;
         self.watched = Watched::default();
@@ -68,28 +98,6 @@ impl Client {
             version: protocol_number(self.version),
         });
     }
-}
-
-/// A client's line of CLIENT LIST, with its end.
-fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
-    let Activity { at, command, queued, version } = entry.activity();
-    let (id, peer) = (entry.id, &entry.peer);
-    let since = |then: Duration| uptime.saturating_sub(then).as_secs();
-    let (age, idle) = (since(entry.connected), since(at));
-    let flags = if queued.is_some() { "x" } else { "N" };
-    let multi = queued.map_or("-1".to_owned(), |queued| queued.to_string());
-    let names = entry.names();
-    [
-        format!("id={id} addr={peer} name=").as_bytes(),
-        &names.name,
-        format!(" age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 multi={multi}").as_bytes(),
-        format!(" events=r cmd={command} user=default resp={version} lib-name=").as_bytes(),
-        &names.library,
-        b" lib-ver=",
-        &names.library_version,
-        b"\n",
-    ]
-    .concat()
 }
 
 /// The protocol's version as HELLO writes it.
@@ -112,14 +120,20 @@ fn check_name(what: &str, name: &[u8]) -> Outcome {
     Ok(())
 }
 
+const KILL_HELP: &str = "<address> | [ID <id>] [ADDR <address>] [TYPE normal] [USER default] \
+                         [MAXAGE <seconds>] [SKIPME yes|no]: End connections.";
+
 const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand { name: "getname", arity: 2, run: getname },
-    Subcommand { name: "id", arity: 2, run: id },
-    Subcommand { name: "info", arity: 2, run: info },
-    Subcommand { name: "no-evict", arity: 3, run: switch },
-    Subcommand { name: "no-touch", arity: 3, run: switch },
-    Subcommand { name: "setinfo", arity: 4, run: setinfo },
-    Subcommand { name: "setname", arity: 3, run: setname },
+    subcommand("getname", 2, getname, ": Show this connection's name."),
+    subcommand("id", 2, id, ": Show this connection's number."),
+    subcommand("info", 2, info, ": Show this connection."),
+    subcommand("kill", -3, kill, KILL_HELP),
+    subcommand("list", -2, list, "[TYPE normal | ID <id> ...]: Show connections."),
+    subcommand("no-evict", 3, switch, "on|off: Do nothing; nothing is evicted."),
+    subcommand("no-touch", 3, switch, "on|off: Do nothing; nothing is evicted."),
+    subcommand("reply", 3, reply_mode, "on|off|skip: Answer the next commands or not."),
+    subcommand("setinfo", 4, setinfo, "LIB-NAME|LIB-VER <text>: Name this connection's library."),
+    subcommand("setname", 3, setname, "<name>: Name this connection."),
 ];
 
 pub(super) fn client(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -164,6 +178,19 @@ fn info(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Ou
     let uptime = context.shared.store.clock().uptime();
     context.client.note(uptime);
     reply.verbatim(&describe(&context.client.entry, uptime));
+    Ok(())
+}
+
+/// CLIENT REPLY ON|OFF|SKIP: only ON is answered.
+fn reply_mode(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    context.client.replies = match args.get(2).to_ascii_lowercase().as_slice() {
+        b"on" => Replies::On,
+        b"off" => Replies::Off,
+        // This command and the next one.
+        b"skip" => Replies::Skip(2),
+        _ => return Err(SYNTAX_ERROR.into()),
+    };
+    reply.simple("OK");
     Ok(())
 }
 

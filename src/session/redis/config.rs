@@ -7,7 +7,7 @@
 use super::dispatch::Context;
 use super::glob::Glob;
 use super::request::{Args, Outcome, Refusal};
-use super::table::{Subcommand, run_subcommand};
+use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::protocol::number::{parse_size, parse_u64};
 use crate::protocol::resp::Reply;
 use crate::queue::Limits;
@@ -18,10 +18,10 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand { name: "get", arity: -3, run: get },
-    Subcommand { name: "resetstat", arity: 2, run: resetstat },
-    Subcommand { name: "rewrite", arity: 2, run: rewrite },
-    Subcommand { name: "set", arity: -4, run: set },
+    subcommand("get", -3, get, "<pattern> ...: Show the settings that match."),
+    subcommand("resetstat", 2, resetstat, ": Do nothing; counters count from the start."),
+    subcommand("rewrite", 2, rewrite, ": Fail; there is no config file."),
+    subcommand("set", -4, set, "<name> <value> ...: Change settings until the next start."),
 ];
 
 pub(super) fn config(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {

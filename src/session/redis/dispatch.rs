@@ -13,7 +13,7 @@
 //!
 //! The gate is entered although a panic has poisoned it: it guards no data, only order.
 
-use super::client::Client;
+use super::client::{Client, Replies};
 use super::pipeline::Pipeline;
 use super::request::{Args, Outcome, Refusal};
 use super::session::REPLY_LIMIT;
@@ -211,6 +211,9 @@ impl Row<'_> {
         client: &mut Client,
         pipeline: &mut Pipeline<'_>,
     ) -> Option<&'static Command> {
+        if client.replies != Replies::On {
+            return None;
+        }
         let args = pipeline.next().filter(|args| self.is_on_queue(*args))?;
         resolve(client, args).ok().filter(|command| command.has(FAST))
     }

@@ -2,15 +2,15 @@
 
 use super::dispatch::Context;
 use super::request::{Args, Outcome, SYNTAX_ERROR};
-use super::table::{self, Command, Subcommand, TABLE, run_subcommand};
+use super::table::{self, Command, Subcommand, TABLE, run_subcommand, subcommand};
 use crate::protocol::resp::Reply;
 
 const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand { name: "count", arity: 2, run: count },
-    Subcommand { name: "docs", arity: -2, run: docs },
-    Subcommand { name: "getkeys", arity: -3, run: getkeys },
-    Subcommand { name: "info", arity: -2, run: info },
-    Subcommand { name: "list", arity: -2, run: list },
+    subcommand("count", 2, count, ": Count the commands."),
+    subcommand("docs", -2, docs, "[<name> ...]: Show what commands do."),
+    subcommand("getkeys", -3, getkeys, "<command> [<arg> ...]: Show the keys of a command."),
+    subcommand("info", -2, info, "[<name> ...]: Show arity, flags and keys of commands."),
+    subcommand("list", -2, list, ": Show the names of all commands."),
 ];
 
 pub(super) fn command(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -5,9 +5,11 @@
 
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
+use super::strings::show_old;
 use crate::clock::Clock;
 use crate::kv::{Change, Kv};
 use crate::protocol::resp::Reply;
+use crate::session::Store;
 
 /// Milliseconds of what a client counts in.
 const SECOND: i64 = 1000;
@@ -55,7 +57,7 @@ impl SetOptions {
             } else if args.is(index, "keepttl") && options.expires_ms.is_none() {
                 options.keep_expiry = true;
             } else if index + 1 < args.len() && !has_expiry {
-                options.expires_ms = Some(set_expiry(args, index, clock)?);
+                options.expires_ms = Some(option_expiry("set", args, index, clock)?);
                 index += 1;
             } else {
                 return Err(SYNTAX_ERROR.into());
@@ -72,7 +74,12 @@ impl SetOptions {
 }
 
 /// `EX s`, `PX ms`, `EXAT s` or `PXAT ms` at `index`.
-fn set_expiry(args: Args<'_>, index: usize, clock: &Clock) -> Result<u64, Refusal> {
+fn option_expiry(
+    command: &'static str,
+    args: Args<'_>,
+    index: usize,
+    clock: &Clock,
+) -> Result<u64, Refusal> {
     let (unit_ms, base_ms) = match args.get(index).to_ascii_lowercase().as_slice() {
         b"ex" => (SECOND, now(clock)),
         b"px" => (MILLISECOND, now(clock)),
@@ -80,9 +87,7 @@ fn set_expiry(args: Args<'_>, index: usize, clock: &Clock) -> Result<u64, Refusa
         b"pxat" => (MILLISECOND, 0),
         _ => return Err(SYNTAX_ERROR.into()),
     };
-    let count = args.integer(index + 1)?;
-    let at_ms = deadline_ms(count, unit_ms, base_ms).filter(|_| count > 0);
-    at_ms.ok_or_else(|| invalid_time("set"))
+    Time { command, unit_ms, base_ms }.of_positive(args.integer(index + 1)?)
 }
 
 /// Conditions of EXPIRE: all that are given must hold.
@@ -137,7 +142,12 @@ pub(super) fn expire(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    expire_after(kv, "expire", SECOND, args, reply)
+    expire_at(
+        kv,
+        Time { command: "expire", unit_ms: SECOND, base_ms: now(kv.clock()) },
+        args,
+        reply,
+    )
 }
 
 pub(super) fn pexpire(
@@ -146,19 +156,58 @@ pub(super) fn pexpire(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    expire_after(kv, "pexpire", MILLISECOND, args, reply)
+    expire_at(
+        kv,
+        Time { command: "pexpire", unit_ms: MILLISECOND, base_ms: now(kv.clock()) },
+        args,
+        reply,
+    )
 }
 
-fn expire_after(
+pub(super) fn expireat(
     kv: &Kv,
-    command: &str,
-    unit_ms: i64,
+    _context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
+    expire_at(kv, Time { command: "expireat", unit_ms: SECOND, base_ms: 0 }, args, reply)
+}
+
+pub(super) fn pexpireat(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    expire_at(kv, Time { command: "pexpireat", unit_ms: MILLISECOND, base_ms: 0 }, args, reply)
+}
+
+/// How a command counts its time.
+struct Time {
+    command: &'static str,
+    unit_ms: i64,
+    base_ms: i64,
+}
+
+impl Time {
+    /// The time of `count` units, in milliseconds.
+    fn of(&self, count: i64) -> Result<u64, Refusal> {
+        let at_ms = deadline_ms(count, self.unit_ms, self.base_ms);
+        at_ms.ok_or_else(|| invalid_time(self.command))
+    }
+
+    /// The same, where it must be after the beginning.
+    fn of_positive(&self, count: i64) -> Result<u64, Refusal> {
+        if count <= 0 {
+            return Err(invalid_time(self.command));
+        }
+        self.of(count)
+    }
+}
+
+fn expire_at(kv: &Kv, time: Time, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let conditions = Conditions::parse(args)?;
-    let new_ms = deadline_ms(args.integer(2)?, unit_ms, now(kv.clock()));
-    let new_ms = new_ms.ok_or_else(|| invalid_time(command))?;
+    let new_ms = time.of(args.integer(2)?)?;
     let changed = kv.update(args.get(1), |old| match old {
         Some(entry) if conditions.hold(entry.expires_ms, new_ms) => {
             (Change::Touch { expires_ms: new_ms }, true)
@@ -166,6 +215,59 @@ fn expire_after(
         _ => (Change::Keep, false),
     })?;
     reply.integer(i64::from(changed));
+    Ok(())
+}
+
+/// SETEX key seconds value
+pub(super) fn setex(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    set_for(kv, Time { command: "setex", unit_ms: SECOND, base_ms: now(kv.clock()) }, args, reply)
+}
+
+/// PSETEX key milliseconds value
+pub(super) fn psetex(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    set_for(
+        kv,
+        Time { command: "psetex", unit_ms: MILLISECOND, base_ms: now(kv.clock()) },
+        args,
+        reply,
+    )
+}
+
+fn set_for(kv: &Kv, time: Time, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let expires_ms = time.of_positive(args.integer(2)?)?;
+    let value = args.get(3).into();
+    kv.update(args.get(1), |_| (Change::Set { value, flags: 0, expires_ms }, ()))?;
+    reply.simple("OK");
+    Ok(())
+}
+
+/// GETEX key [EX s|PX ms|EXAT s|PXAT ms|PERSIST]: answers the value and changes when it expires.
+pub(super) fn getex(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let expires_ms = match args.len() {
+        2 => None,
+        3 if args.is(2, "persist") => Some(0),
+        4 => Some(option_expiry("getex", args, 2, kv.clock())?),
+        _ => return Err(SYNTAX_ERROR.into()),
+    };
+    kv.update(args.get(1), |old| {
+        show_old(old, reply);
+        (expires_ms.map_or(Change::Keep, |expires_ms| Change::Touch { expires_ms }), ())
+    })?;
     Ok(())
 }
 
@@ -183,33 +285,62 @@ pub(super) fn persist(
     Ok(())
 }
 
-/// Seconds left, rounded; -1: it never expires, -2: there is none.
-pub(super) fn ttl(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let left_ms = left_ms(kv, args.get(1));
-    reply.integer(if left_ms < 0 { left_ms } else { left_ms.saturating_add(500) / SECOND });
+/// Seconds left, rounded; -1: it never expires, -2: there is none. A queue never expires.
+pub(super) fn ttl(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let left_ms = expiry(context, args)?.map(|(at_ms, now_ms)| at_ms.saturating_sub(now_ms));
+    reply.integer(left_ms.map_or_else(|none| none, seconds));
     Ok(())
 }
 
 /// As TTL, in milliseconds.
-pub(super) fn pttl(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    reply.integer(left_ms(kv, args.get(1)));
+pub(super) fn pttl(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let left_ms = expiry(context, args)?.map(|(at_ms, now_ms)| at_ms.saturating_sub(now_ms));
+    reply.integer(left_ms.map_or_else(|none| none, to_i64));
     Ok(())
 }
 
-fn left_ms(kv: &Kv, key: &[u8]) -> i64 {
-    match kv.get(key, |entry| entry.expires_ms) {
-        None => -2,
-        Some(0) => -1,
-        Some(at_ms) => i64::try_from(at_ms.saturating_sub(kv.clock().now_ms())).unwrap_or(i64::MAX),
-    }
+/// As TTL, but the Unix time at which it expires.
+pub(super) fn expiretime(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let at_ms = expiry(context, args)?.map(|(at_ms, _)| at_ms);
+    reply.integer(at_ms.map_or_else(|none| none, seconds));
+    Ok(())
+}
+
+/// As EXPIRETIME, in milliseconds.
+pub(super) fn pexpiretime(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let at_ms = expiry(context, args)?.map(|(at_ms, _)| at_ms);
+    reply.integer(at_ms.map_or_else(|none| none, to_i64));
+    Ok(())
+}
+
+/// When the key of word 1 expires, and the time now, in milliseconds; or what to answer where it
+/// never does, or is not there.
+fn expiry(context: &mut Context<'_>, args: Args<'_>) -> Result<Result<(u64, u64), i64>, Refusal> {
+    const NEVER: i64 = -1;
+    const NO_KEY: i64 = -2;
+    let Store::Kv(kv) = &context.shared.store else {
+        let exists = context.exists(args.get(1))?;
+        return Ok(Err(if exists { NEVER } else { NO_KEY }));
+    };
+    Ok(match kv.get(args.get(1), |entry| entry.expires_ms) {
+        None => Err(NO_KEY),
+        Some(0) => Err(NEVER),
+        Some(at_ms) => Ok((at_ms, kv.clock().now_ms())),
+    })
+}
+
+fn seconds(time_ms: u64) -> i64 {
+    to_i64(time_ms.saturating_add(500) / 1000)
+}
+
+fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -6,8 +6,10 @@
 //! Redis 7, apart from what a queue must do differently; such a place says so.
 
 mod client;
+mod client_list;
 mod config;
 mod connection;
+mod decimal;
 mod dispatch;
 mod docs;
 mod expiry;

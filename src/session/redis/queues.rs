@@ -180,13 +180,15 @@ fn pop_up_to(queue: &mut Queue, count: u64, reply: &mut Reply<'_>) -> Result<usi
     Ok(popped)
 }
 
+/// SMEMBERS q: an array in RESP3 too, where Redis answers a set. A queue has an order and may have
+/// equal messages, and a client makes neither of a set.
 pub(super) fn smembers(
     target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
     _args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    show_oldest(target, context, u64::MAX, "use SSCAN", Reply::set, reply)
+    show_oldest(target, context, u64::MAX, "use SSCAN", Reply::array, reply)
 }
 
 /// SRANDMEMBER q [count]: a peek. Redis repeats members where the count is negative; a queue shows

@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// one value or message may exceed it by its own length.
 pub(super) const REPLY_LIMIT: usize = 32 << 20;
 
-/// Arguments of one request, as in Redis.
-const MAX_ARGUMENTS: usize = 1024 * 1024;
+/// Arguments of one request, as in Redis 7: the bytes of a request are the limit that is met.
+const MAX_ARGUMENTS: usize = i32::MAX as usize;
 
 /// Bytes of an inline command, as in Redis.
 const MAX_INLINE: usize = 64 * 1024;
@@ -73,7 +73,11 @@ impl Session for RedisSession {
             } else if let Some(protocol) = foreign(args) {
                 context.close = Some(Close::Foreign(protocol));
             } else {
+                let start = reply.out.len();
                 dispatch::handle(&mut context, &mut pipeline, &mut reply);
+                if !context.client.replies.answers() {
+                    reply.out.truncate(start);
+                }
             }
         }
         let mut advance = Advance {

@@ -3,6 +3,7 @@
 //! Each command decides and changes in one step under the store's lock. Client flags, which only
 //! memcached sets, stay with a value that is changed and go with one that is replaced.
 
+use super::decimal::Decimal;
 use super::dispatch::Context;
 use super::expiry::SetOptions;
 use super::request::{Args, NOT_AN_INTEGER, Outcome, Refusal};
@@ -48,10 +49,7 @@ pub(super) fn set(
     let options = SetOptions::parse(args, kv.clock())?;
     let stored = kv.update(args.get(1), |old| {
         if options.get {
-            match old {
-                Some(entry) => reply.bulk(entry.value),
-                None => reply.null(),
-            }
+            show_old(old, reply);
         }
         if !options.allow(old.is_some()) {
             return (Change::Keep, false);
@@ -92,11 +90,63 @@ pub(super) fn mset(
     if args.len().is_multiple_of(2) {
         return Err(Refusal::arity("mset"));
     }
-    for index in (1..args.len()).step_by(2) {
-        kv.update(args.get(index), |_| (plain(args.get(index + 1)), ()))?;
-    }
+    kv.set_all(pairs(args), false)?;
     reply.simple("OK");
     Ok(())
+}
+
+/// MSETNX key value [key value ...]: all of them, or none where one of the keys has a value.
+pub(super) fn msetnx(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    if args.len().is_multiple_of(2) {
+        return Err(Refusal::arity("msetnx"));
+    }
+    reply.integer(i64::from(kv.set_all(pairs(args), true)?));
+    Ok(())
+}
+
+fn pairs<'a>(args: Args<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    (1..args.len()).step_by(2).map(move |index| (args.get(index), args.get(index + 1)))
+}
+
+/// GETSET key value: answers the old value.
+pub(super) fn getset(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    kv.update(args.get(1), |old| {
+        show_old(old, reply);
+        (plain(args.get(2)), ())
+    })?;
+    Ok(())
+}
+
+/// GETDEL key: answers the value and removes it.
+pub(super) fn getdel(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    kv.update(args.get(1), |old| {
+        show_old(old, reply);
+        (Change::Delete, ())
+    })?;
+    Ok(())
+}
+
+/// A bulk string, or null where there is no value.
+pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply<'_>) {
+    match old {
+        Some(entry) => reply.bulk(entry.value),
+        None => reply.null(),
+    }
 }
 
 fn plain(value: &[u8]) -> Change<'_> {
@@ -124,8 +174,63 @@ pub(super) fn append(
         }
         (changed(old, [before, added].concat()), Some(len))
     })?;
-    let len = len.ok_or("ERR string exceeds maximum allowed size (--max-message)")?;
-    reply.integer(to_i64(len));
+    reply.integer(to_i64(len.ok_or(TOO_LONG)?));
+    Ok(())
+}
+
+/// SETRANGE key offset value: writes over the value from `offset` on, behind zeros where it is
+/// shorter; answers its length.
+pub(super) fn setrange(
+    kv: &Kv,
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let (offset, part, limit) =
+        (args.integer(2)?, args.get(3), context.shared.limits.max_message());
+    let offset = usize::try_from(offset).map_err(|_| "ERR offset is out of range")?;
+    let len = kv.update(args.get(1), |old| {
+        let before = old.map_or(&[][..], |entry| entry.value);
+        if part.is_empty() {
+            return (Change::Keep, Some(before.len()));
+        }
+        let end = offset.saturating_add(part.len());
+        if end > limit {
+            return (Change::Keep, None);
+        }
+        let mut value = before.to_vec();
+        value.resize(before.len().max(end), 0);
+        value[offset..end].copy_from_slice(part);
+        let len = value.len();
+        (changed(old, value), Some(len))
+    })?;
+    reply.integer(to_i64(len.ok_or(TOO_LONG)?));
+    Ok(())
+}
+
+const TOO_LONG: &str = "ERR string exceeds maximum allowed size (--max-message)";
+
+/// GETRANGE key start end: both count, and from the end where they are negative.
+pub(super) fn getrange(
+    kv: &Kv,
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let (start, end) = (args.integer(2)?, args.integer(3)?);
+    context.check_room(reply, 0, "use a smaller transaction")?;
+    let shown = kv.get(args.get(1), |entry| {
+        let len = to_i64(entry.value.len());
+        let from_start = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
+        let (start, end) = (from_start(start).max(0), from_start(end).max(0).min(len - 1));
+        // What is out of range or the wrong way round is empty.
+        let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+        let part = range.and_then(|(start, end)| entry.value.get(start..=end));
+        reply.bulk(part.unwrap_or_default());
+    });
+    if shown.is_none() {
+        reply.bulk(b"");
+    }
     Ok(())
 }
 
@@ -179,6 +284,30 @@ pub(super) fn decrby(
 ) -> Outcome {
     let delta = args.integer(2)?.checked_neg().ok_or("ERR decrement would overflow")?;
     add(kv, args.get(1), delta, reply)
+}
+
+/// INCRBYFLOAT key increment: exact, to 17 digits behind the point as Redis shows them.
+pub(super) fn incrbyfloat(
+    kv: &Kv,
+    _context: &mut Context<'_>,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let delta = Decimal::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
+    let sum = kv.update(args.get(1), |old| match float_sum(old, delta) {
+        Ok(sum) => (changed(old, sum.clone().into_bytes()), Ok(sum)),
+        Err(refusal) => (Change::Keep, Err(refusal)),
+    })?;
+    reply.bulk(sum?.as_bytes());
+    Ok(())
+}
+
+const NOT_A_FLOAT: &str = "ERR value is not a valid float";
+
+fn float_sum(old: Option<Entry<'_>>, delta: Decimal) -> Result<String, Refusal> {
+    let value = old.map_or(Some(Decimal::default()), |entry| Decimal::parse(entry.value));
+    let sum = value.ok_or(NOT_A_FLOAT)?.checked_add(delta);
+    Ok(sum.ok_or("ERR increment would produce NaN or Infinity")?.to_string())
 }
 
 fn add(kv: &Kv, key: &[u8], delta: i64, reply: &mut Reply<'_>) -> Outcome {

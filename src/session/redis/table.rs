@@ -107,6 +107,20 @@ pub(super) struct Subcommand {
     /// Counts both names.
     pub arity: i8,
     pub run: Handler,
+    /// What it takes and does, one line for HELP.
+    pub help: &'static str,
+}
+
+/// HELP of a command with subcommands.
+fn help(container: &str, subcommands: &[Subcommand], reply: &mut Reply<'_>) {
+    let name = container.to_ascii_uppercase();
+    reply.array(subcommands.len() + 2);
+    reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for Subcommand { name, help, .. } in subcommands {
+        let space = if help.starts_with(':') { "" } else { " " };
+        reply.simple(&format!("{}{space}{help}", name.to_ascii_uppercase()));
+    }
+    reply.simple("HELP: Print this help.");
 }
 
 /// Runs the subcommand that word 1 names.
@@ -117,6 +131,10 @@ pub(super) fn run_subcommand(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let container = find(args.get(0)).map_or("", |command| command.name);
+    if args.is(1, "help") && args.len() == 2 {
+        help(container, subcommands, reply);
+        return Ok(());
+    }
     let Some(subcommand) = subcommands.iter().find(|known| args.is(1, known.name)) else {
         let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
         return Err(Refusal::quoting("ERR unknown subcommand '", args.get(1), &after));
@@ -125,6 +143,15 @@ pub(super) fn run_subcommand(
         return Err(Refusal::arity(&format!("{container}|{}", subcommand.name)));
     }
     (subcommand.run)(context, args, reply)
+}
+
+pub(super) const fn subcommand(
+    name: &'static str,
+    arity: i8,
+    run: Handler,
+    help: &'static str,
+) -> Subcommand {
+    Subcommand { name, arity, run, help }
 }
 
 const fn command(
@@ -174,18 +201,32 @@ pub(super) static TABLE: &[Command] = &[
         "generic", "Count which of the keys exist"),
     command("expire", -3, ONE, WRITE | FAST, InKv(expiry::expire),
         "generic", "Let a value expire after seconds"),
+    command("expireat", -3, ONE, WRITE | FAST, InKv(expiry::expireat),
+        "generic", "Let a value expire at a Unix time"),
+    command("expiretime", 2, ONE, READ | FAST, Any(expiry::expiretime),
+        "generic", "Answer the Unix time at which a value expires"),
     command("flushall", -1, NONE, WRITE | EXCLUSIVE, Any(keyspace::flush),
         "server", "Remove everything"),
     command("flushdb", -1, NONE, WRITE | EXCLUSIVE, Any(keyspace::flush),
         "server", "Remove everything"),
     command("get", 2, ONE, READ | FAST | TYPED, InKv(strings::get),
         "string", "Answer a value"),
+    command("getdel", 2, ONE, WRITE | FAST | TYPED, InKv(strings::getdel),
+        "string", "Answer a value and remove it"),
+    command("getex", -2, ONE, WRITE | FAST | TYPED, InKv(expiry::getex),
+        "string", "Answer a value and change when it expires"),
+    command("getrange", 4, ONE, READ | TYPED, InKv(strings::getrange),
+        "string", "Answer a part of a value"),
+    command("getset", 3, ONE, WRITE | FAST | TYPED, InKv(strings::getset),
+        "string", "Set a value and answer the old one"),
     command("hello", -1, NONE, FAST, Any(connection::hello),
         "connection", "Choose the protocol's version"),
     command("incr", 2, ONE, WRITE | FAST | TYPED, InKv(strings::incr),
         "string", "Add 1 to a number"),
     command("incrby", 3, ONE, WRITE | FAST | TYPED, InKv(strings::incrby),
         "string", "Add to a number"),
+    command("incrbyfloat", 3, ONE, WRITE | FAST | TYPED, InKv(strings::incrbyfloat),
+        "string", "Add to a number with digits behind the point"),
     command("info", -1, NONE, 0, Any(info::info),
         "server", "Show the daemon in numbers"),
     command("keys", 2, NONE, READ, Any(keyspace::keys),
@@ -194,15 +235,23 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Answer several values"),
     command("mset", -3, (1, -1, 2), WRITE | EXCLUSIVE, InKv(strings::mset),
         "string", "Set several values at once"),
+    command("msetnx", -3, (1, -1, 2), WRITE | EXCLUSIVE, InKv(strings::msetnx),
+        "string", "Set several values at once if there is none of them"),
     command("multi", 1, NONE, FAST | IMMEDIATE, Any(transaction::multi),
         "transactions", "Queue the following commands for EXEC"),
     command("persist", 2, ONE, WRITE | FAST, InKv(expiry::persist),
         "generic", "Let a value never expire"),
     command("pexpire", -3, ONE, WRITE | FAST, InKv(expiry::pexpire),
         "generic", "Let a value expire after milliseconds"),
+    command("pexpireat", -3, ONE, WRITE | FAST, InKv(expiry::pexpireat),
+        "generic", "Let a value expire at a Unix time in milliseconds"),
+    command("pexpiretime", 2, ONE, READ | FAST, Any(expiry::pexpiretime),
+        "generic", "Answer the Unix time in milliseconds at which a value expires"),
     command("ping", -1, NONE, FAST, Any(connection::ping),
         "connection", "Answer PONG or the same bytes"),
-    command("pttl", 2, ONE, READ | FAST, InKv(expiry::pttl),
+    command("psetex", 4, ONE, WRITE, InKv(expiry::psetex),
+        "string", "Set a value that expires after milliseconds"),
+    command("pttl", 2, ONE, READ | FAST, Any(expiry::pttl),
         "generic", "Answer the milliseconds until a value expires"),
     command("quit", -1, NONE, FAST | IMMEDIATE, Any(connection::quit),
         "connection", "Close the connection"),
@@ -218,8 +267,12 @@ pub(super) static TABLE: &[Command] = &[
         "connection", "Choose database 0, the only one"),
     command("set", -3, ONE, WRITE, InKv(strings::set),
         "string", "Set a value"),
+    command("setex", 4, ONE, WRITE, InKv(expiry::setex),
+        "string", "Set a value that expires after seconds"),
     command("setnx", 3, ONE, WRITE | FAST, InKv(strings::setnx),
         "string", "Set a value if there is none"),
+    command("setrange", 4, ONE, WRITE | TYPED, InKv(strings::setrange),
+        "string", "Write over a part of a value"),
     command("sismember", 3, ONE, READ | FAST | MEMBERSHIP, InQueue(queues::sismember),
         "set", "Ask whether a message is in a queue"),
     command("smembers", 2, ONE, READ, InQueue(queues::smembers),
@@ -240,8 +293,8 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Answer the length of a value"),
     command("time", 1, NONE, FAST, Any(connection::time),
         "server", "Answer the time in seconds and microseconds"),
-    command("ttl", 2, ONE, READ | FAST, InKv(expiry::ttl),
-        "generic", "Answer the seconds until a value expires"),
+    command("ttl", 2, ONE, READ | FAST, Any(expiry::ttl),
+        "generic", "Answer the seconds until a value expires; a queue never does"),
     command("type", 2, ONE, READ | FAST, Any(keyspace::type_of),
         "generic", "Answer set for a queue, string for a value, or none"),
     command("unlink", -2, ALL, WRITE | FAST, Any(keyspace::del),

@@ -2,6 +2,7 @@
 //!
 //! A reply is written with `|` for each line end: `*2|$1|a|$1|b|`.
 
+mod clients;
 mod config;
 mod connection;
 mod isolation;
@@ -12,6 +13,7 @@ mod queues;
 mod rows;
 mod strings;
 mod transaction;
+mod values;
 
 use super::RedisSession;
 use crate::clock::Clock;
@@ -60,7 +62,11 @@ impl Daemon {
     }
 
     pub fn client(&self) -> Conversation {
-        let session = RedisSession::new(Arc::clone(&self.shared), NewClient::detached(7));
+        self.client_of(NewClient::detached(7))
+    }
+
+    pub fn client_of(&self, client: NewClient) -> Conversation {
+        let session = RedisSession::new(Arc::clone(&self.shared), client);
         Conversation { session, last: Advance::default(), log: String::new() }
     }
 }

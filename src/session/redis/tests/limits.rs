@@ -133,3 +133,12 @@ fn a_pattern_cannot_take_unbounded_time() {
     let reply = client.raw(&request(&[b"SSCAN", b"q", b"0", b"MATCH", &pattern]));
     assert_eq!(reply, b"-ERR the pattern takes too long to match\r\n");
 }
+
+/// As Redis 7 does it: the bytes of a request are the limit, not its words.
+#[test]
+fn a_request_may_have_more_than_a_million_words() {
+    let words = 1_100_000;
+    let mut request = format!("*{words}\r\n$6\r\nEXISTS\r\n").into_bytes();
+    request.extend(b"$1\r\nk\r\n".repeat(words - 1));
+    assert_eq!(kv_client().raw(&request), b":0\r\n");
+}
