@@ -51,21 +51,10 @@ fn timed_syncs() -> io::Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// Keeps each processor busy until the process ends.
-pub fn keep_busy() {
-    for _ in 0..cores() {
-        thread::spawn(|| {
-            loop {
-                std::hint::spin_loop();
-            }
-        });
-    }
-}
-
-/// A measurement of who uses the processors, from when it was started.
+/// A measurement of who uses the CPUs, from when it was started.
 pub struct Usage {
     start: Instant,
-    /// Ticks of all processors that were not idle.
+    /// Ticks of all CPUs that were not idle.
     busy: u64,
 }
 
@@ -75,7 +64,7 @@ impl Usage {
         Usage { start: Instant::now(), busy: busy_ticks() }
     }
 
-    /// The part of all processors that others than this process and its children have used since;
+    /// The part of all CPUs that others than this process and its children have used since;
     /// every child must have ended.
     pub fn of_others(&self) -> f64 {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -98,7 +87,7 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Lines of Markdown: processors, kernel, file system, versions.
+/// Lines of Markdown: CPUs, kernel, file system, versions.
 pub fn describe() -> String {
     let cores = cores();
     let model = first_line("/proc/cpuinfo", "model name").unwrap_or_default();
@@ -106,7 +95,7 @@ pub fn describe() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let directory = std::env::temp_dir();
     let mut text = format!(
-        "- {cores} processors, {model}; they serve the load generator too\n\
+        "- {cores} CPUs, {model}; they serve the load generator too\n\
          - Linux {}, {} on {}\n",
         kernel.trim(),
         file_system(&directory).unwrap_or_else(|| "an unknown file system".into()),

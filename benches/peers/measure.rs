@@ -3,7 +3,7 @@
 //! A round fails when a reply is wrong, or when the messages that were popped are not the ones that
 //! were pushed: a server that answers quickly and wrongly is not quick.
 
-use crate::cases::{Case, Row, Third};
+use crate::cases::{Case, Row};
 use crate::generator::{self, Plan, Report, Workload};
 use crate::server::{Memory, Program, Server};
 use crate::tool;
@@ -14,7 +14,7 @@ use std::time::Duration;
 const KEYS: u64 = 100_000;
 
 /// How much time to take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Effort {
     /// Most rounds.
     pub rounds: usize,
@@ -26,16 +26,19 @@ pub struct Effort {
     pub tool: bool,
     /// The generator's threads.
     pub threads: usize,
+    /// Arguments of mqd beside those of each case.
+    pub mqd: Vec<String>,
 }
 
 impl Effort {
     /// For the record.
     pub const FULL: Effort = Effort {
-        rounds: 6,
-        last_start: Duration::from_secs(500),
+        rounds: 5,
+        last_start: Duration::from_secs(250),
         slice: Duration::from_millis(500),
         tool: true,
         threads: 1,
+        mqd: Vec::new(),
     };
     /// For a look.
     pub const SHORT: Effort = Effort {
@@ -44,6 +47,7 @@ impl Effort {
         slice: Duration::from_millis(150),
         tool: false,
         threads: 1,
+        mqd: Vec::new(),
     };
 }
 
@@ -56,8 +60,8 @@ pub struct Sample {
     pub latency_us: [f64; 3],
     /// Requests that were answered.
     pub requests: u64,
-    /// Processor time that the server took for them.
-    pub processor: Duration,
+    /// CPU time that the server took for them.
+    pub cpu: Duration,
     /// Its memory afterwards.
     pub memory: Memory,
     /// Messages that it held then.
@@ -66,31 +70,22 @@ pub struct Sample {
     pub tool_rate: Option<f64>,
 }
 
-/// mqd's sample, the peer's, and the third server's where there is one.
+/// mqd's sample and the peer's.
 pub type Trial = Vec<Sample>;
 
 /// For each round, for each row of a case, a trial.
 pub type Samples = Vec<Vec<Trial>>;
 
-/// Measures all rows of `case` once. The order of the servers is another one from round to round,
-/// until all orders have been: what one leaves behind, files to be removed for one, is the next
-/// one's burden.
-pub fn round(
-    case: &Case,
-    effort: &Effort,
-    third: Third,
-    number: usize,
-) -> Result<Vec<Trial>, String> {
-    let mut programs = vec![case.mqd, case.peer];
-    programs.extend(case.third(third));
-    let mut order: Vec<usize> = (0..programs.len()).collect();
-    order.rotate_left(number / 2 % programs.len());
+/// Measures all rows of `case` once. The order of the servers changes from round to round: what one
+/// leaves behind, such as files to be removed, is the next one's burden.
+pub fn round(case: &Case, effort: &Effort, number: usize) -> Result<Vec<Trial>, String> {
+    let mut order = [(0, case.mqd), (1, case.peer)];
     if number % 2 == 1 {
         order.reverse();
     }
     let mut sides = BTreeMap::new();
-    for place in order {
-        sides.insert(place, side(case, effort, programs[place])?);
+    for (place, program) in order {
+        sides.insert(place, side(case, effort, program)?);
     }
     let trial = |row: usize| sides.values().map(|side| side[row].clone()).collect();
     Ok((0..case.rows.len()).map(trial).collect())
@@ -101,7 +96,7 @@ fn side(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, S
     let name = |error| format!("{}: {error}", program.name());
     let mut samples = own_load(case, effort, program).map_err(name)?;
     if effort.tool && case.peer == Program::Redis {
-        let server = start(case, program).map_err(name)?;
+        let server = start(case, effort, program).map_err(name)?;
         let mut pushed = 0;
         for (row, sample) in case.rows.iter().zip(&mut samples) {
             let mut requests = (sample.rate * effort.slice.as_secs_f64()) as u64;
@@ -118,13 +113,12 @@ fn side(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, S
     Ok(samples)
 }
 
-fn start(case: &Case, program: Program) -> Result<Server, String> {
-    let arguments = match program {
-        Program::Shape(_) => &[],
-        program if program == case.peer => case.theirs,
-        _ => case.ours,
+fn start(case: &Case, effort: &Effort, program: Program) -> Result<Server, String> {
+    let (arguments, more) = match program == case.peer {
+        true => (case.theirs, &[][..]),
+        false => (case.ours, &effort.mqd[..]),
     };
-    Server::start(program, arguments)
+    Server::start(program, arguments.iter().copied().chain(more.iter().map(String::as_str)))
 }
 
 fn workload(case: &Case, row: &Row, program: Program) -> Workload {
@@ -133,7 +127,7 @@ fn workload(case: &Case, row: &Row, program: Program) -> Workload {
 
 /// Measures all rows on a fresh server.
 fn own_load(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample>, String> {
-    let server = start(case, program)?;
+    let server = start(case, effort, program)?;
     let mut samples = Vec::new();
     let mut before: Option<Report> = None;
     for row in case.rows {
@@ -163,10 +157,10 @@ fn own_load(case: &Case, effort: &Effort, program: Program) -> Result<Vec<Sample
             Workload::Get => plan.random_below = Some(KEYS),
             _ => {}
         }
-        let processor = server.processor_time();
+        let cpu = server.cpu_time();
         let report = run(&plan)?;
-        let processor = server.processor_time().saturating_sub(processor);
-        samples.push(sample(&server, &report, before.as_ref(), processor)?);
+        let cpu = server.cpu_time().saturating_sub(cpu);
+        samples.push(sample(&server, &report, before.as_ref(), cpu)?);
         before = Some(report);
     }
     Ok(samples)
@@ -185,7 +179,7 @@ fn sample(
     server: &Server,
     report: &Report,
     before: Option<&Report>,
-    processor: Duration,
+    cpu: Duration,
 ) -> Result<Sample, String> {
     let mut pushed = report.pushed;
     if let Some(before) = before {
@@ -198,7 +192,7 @@ fn sample(
         rate: report.rate(),
         latency_us: [0.5, 0.99, 0.999].map(|quantile| report.latency_us(quantile)),
         requests: report.requests,
-        processor,
+        cpu,
         memory: server.memory(),
         held,
         tool_rate: None,

@@ -14,37 +14,6 @@ use tempfile::TempDir;
 /// How long a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(10);
 
-/// The first argument of this program where it is to be the shape; an address follows, a path for a
-/// file, and the names of its duties.
-pub const AS_SHAPE: &str = "--shape";
-
-/// The first argument of this program where it is to be mqd on one thread; mqd's own follow.
-pub const AS_ONE_THREAD: &str = "--one-thread-server";
-
-/// What the shape does beside its threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Duties {
-    /// It writes to a file.
-    pub file: bool,
-    /// It syncs that before an answer leaves.
-    pub sync: bool,
-    /// It does the least that a queue must.
-    pub queue: bool,
-}
-
-impl Duties {
-    /// Those that have these names.
-    pub fn parse(names: &[String]) -> Duties {
-        let has = |wanted: &str| names.iter().any(|name| name == wanted);
-        Duties { file: has("file"), sync: has("sync"), queue: has("queue") }
-    }
-
-    fn names(self) -> impl Iterator<Item = &'static str> {
-        let named = [(self.file, "file"), (self.sync, "sync"), (self.queue, "queue")];
-        named.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name)
-    }
-}
-
 /// Ticks a second in `/proc/PID/stat`, on every architecture that Rust knows.
 pub const TICKS: u32 = 100;
 
@@ -61,10 +30,6 @@ pub enum Program {
     Memcached,
     /// beanstalkd.
     Beanstalkd,
-    /// The server with mqd's shape and nothing else but its duties.
-    Shape(Duties),
-    /// mqd's sessions and queues on one thread.
-    OneThread,
 }
 
 impl Program {
@@ -78,16 +43,12 @@ impl Program {
             Program::Redis => "redis-server",
             Program::Memcached => "memcached",
             Program::Beanstalkd => "beanstalkd",
-            Program::Shape(_) => "the shape",
-            Program::OneThread => "one thread",
         }
     }
 
     fn path(self) -> PathBuf {
         match self {
             Program::MqdRedis | Program::MqdMemcached => env!("CARGO_BIN_EXE_mqd").into(),
-            // Where the system does not tell, it cannot be started, and that is said.
-            Program::Shape(_) | Program::OneThread => std::env::current_exe().unwrap_or_default(),
             peer => peer.name().into(),
         }
     }
@@ -102,29 +63,20 @@ impl Program {
     fn command(self, port: u16, directory: &Path) -> Command {
         let mut command = Command::new(self.path());
         let (port, address) = (port.to_string(), format!("127.0.0.1:{port}"));
-        if self == Program::OneThread {
-            command.arg(AS_ONE_THREAD);
-        }
         match self {
-            Program::MqdRedis | Program::OneThread => {
-                command.args(["--redis", &address, "--memcached", "off"])
-            }
+            Program::MqdRedis => command.args(["--redis", &address, "--memcached", "off"]),
             Program::MqdMemcached => command.args(["--memcached", &address, "--redis", "off"]),
             Program::Redis => command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]),
             // As root it wants to be told whom to be.
             Program::Memcached => command.args(["-l", "127.0.0.1", "-p", &port, "-u", "root"]),
             Program::Beanstalkd => command.args(["-l", "127.0.0.1", "-p", &port]),
-            Program::Shape(_) => command.args([AS_SHAPE, &address]),
         };
         match self {
-            Program::MqdRedis | Program::MqdMemcached | Program::OneThread => {
-                command.arg("--dir").arg(directory)
-            }
+            Program::MqdRedis | Program::MqdMemcached => command.arg("--dir").arg(directory),
             Program::Redis => {
                 command.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(directory)
             }
             Program::Beanstalkd => command.arg("-b").arg(directory),
-            Program::Shape(duties) => command.arg(directory.join("log")).args(duties.names()),
             Program::Memcached => &mut command,
         };
         command
@@ -167,7 +119,10 @@ impl Drop for Server {
 
 impl Server {
     /// Starts `program` and waits until it accepts connections.
-    pub fn start(program: Program, arguments: &[&str]) -> Result<Server, String> {
+    pub fn start<'a>(
+        program: Program,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Server, String> {
         let describe = |error: std::io::Error| format!("{}: {error}", program.name());
         let directory = TempDir::with_prefix("mq-peers-").map_err(describe)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(describe)?;
@@ -197,8 +152,8 @@ impl Server {
         Err(format!("it does not listen on {}: {}", self.address, log.trim()))
     }
 
-    /// Processor time that it has used, in user and kernel mode, to a hundredth of a second.
-    pub fn processor_time(&self) -> Duration {
+    /// CPU time that it has used, in user and kernel mode, to a hundredth of a second.
+    pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).unwrap_or_default();
         Duration::from_millis(ticks(&stat, 2) * 1000 / u64::from(TICKS))
     }
