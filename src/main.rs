@@ -10,7 +10,7 @@ use mq::server::signals::StopSignals;
 use mq::server::{Limits, NothingToSync, Server, Service, limits};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
-use mq::session::{ClientLimits, Settings, Shared, Store};
+use mq::session::{ClientLimits, Settings, Shared, Store, process};
 use mq::storage::DataDirectory;
 use mq::{logging, options};
 use std::io::Write;
@@ -88,6 +88,7 @@ fn serve(options: &Options) -> Result<(), String> {
         directory: directory.display().to_string(),
         redis_port: port(redis.as_ref()),
         memcached_port: port(memcached.as_ref()),
+        process_memory: Some(process::memory),
     };
     let client_limits = ClientLimits {
         max_clients: max_clients.into(),

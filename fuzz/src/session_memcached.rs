@@ -8,7 +8,7 @@ use mq::session::NewClient;
 use mq::session::memcached::MemcachedSession;
 
 /// The largest value with its line, and all lines of statistics.
-const REPLY: usize = MAX_MESSAGE + 4096;
+const REPLY: usize = MAX_MESSAGE + 8192;
 
 /// Holds for every input, or panics.
 pub fn check(input: &[u8]) {

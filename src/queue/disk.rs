@@ -89,6 +89,10 @@ impl MessageStore for DiskStore {
         self.log.live_bytes()
     }
 
+    fn disk_bytes(&self) -> u64 {
+        self.log.segments().map(|segment| segment.size).sum()
+    }
+
     fn check_writable(&self) -> Result<(), QueueError> {
         Ok(self.log.check_writable()?)
     }

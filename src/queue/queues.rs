@@ -124,7 +124,7 @@ impl Queues {
         self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slot(&self, name: &[u8]) -> Option<Arc<Slot>> {
+    pub(super) fn slot(&self, name: &[u8]) -> Option<Arc<Slot>> {
         self.slots().by_name.get(name).cloned()
     }
 
@@ -375,6 +375,7 @@ impl Queues {
         queue.store().discard()?;
         state.queue = None;
         slot.len.store(0, Ordering::Relaxed);
+        slot.bytes.store(0, Ordering::Relaxed);
         slot.stamp.fetch_add(1, Ordering::Relaxed);
         drop(state);
         Ok(existed)
@@ -422,6 +423,11 @@ impl Queues {
     /// Messages in all queues.
     pub fn messages(&self) -> u64 {
         self.slots().by_name.values().map(|slot| slot.len.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes of the messages of all queues, as of the last work on each.
+    pub fn message_bytes(&self) -> u64 {
+        self.slots().by_name.values().map(|slot| slot.bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Name and value of each counter.

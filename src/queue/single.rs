@@ -6,6 +6,7 @@
 //! by; until then each counts, unless somebody has met it.
 
 use super::expiring::Expiring;
+use super::figures::Totals;
 use super::hidden::Hidden;
 use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub struct Queue {
     now_ms: u64,
     /// Whether messages came or went since the last look.
     pub(super) changed: bool,
+    totals: Totals,
 }
 
 fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
@@ -66,6 +68,7 @@ impl Queue {
             max_len,
             now_ms: 0,
             changed: false,
+            totals: Totals::default(),
         }
     }
 
@@ -105,6 +108,11 @@ impl Queue {
         self.store.bytes().saturating_sub(self.hidden.bytes())
     }
 
+    /// What has passed through the queue.
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
+    }
+
     /// Appends a message.
     pub fn push(&mut self, message: &NewMessage<'_>) -> Result<(), QueueError> {
         self.push_hashed(message, None)
@@ -128,6 +136,7 @@ impl Queue {
             pushed => pushed?,
         };
         self.changed = true;
+        self.totals.came += 1;
         self.expiring.insert(place, message.expires_ms);
         // The message is there. What fails here fails again in housekeeping, which says so.
         let _is_left = self.bury(DEAD_AT_PUSH);
@@ -152,6 +161,7 @@ impl Queue {
             if let Some(place) = found {
                 self.store.remove(place)?;
                 self.changed = true;
+                self.totals.expired += 1;
             }
             self.expiring.remove(place.sequence, expires_ms);
         }
@@ -193,6 +203,9 @@ impl Queue {
         self.store.remove(place)?;
         self.expiring.remove(place.sequence, expires_ms);
         self.changed = true;
+        let is_dead = has_passed(expires_ms, self.now_ms);
+        let total = if is_dead { &mut self.totals.expired } else { &mut self.totals.went };
+        *total += 1;
         Ok(())
     }
 
@@ -334,6 +347,7 @@ impl Queue {
         let place = self.store.current(place);
         self.store.remove(place)?;
         self.hidden.remove(number);
+        self.totals.went += 1;
         Ok(true)
     }
 }

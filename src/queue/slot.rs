@@ -18,6 +18,8 @@ pub(super) struct Slot {
     pub(super) name: Box<[u8]>,
     /// Messages, as of the last work on the queue; read without the lock.
     pub(super) len: AtomicU64,
+    /// Their bytes, likewise.
+    pub(super) bytes: AtomicU64,
     /// Counts changes, from a start of the slot's own.
     pub(super) stamp: AtomicU64,
     /// Why nothing can be done with the queue until restart. Its store is not there.
@@ -45,10 +47,12 @@ impl Slot {
     /// A slot in use, with the queue that was found for it.
     pub(super) fn new(id: u64, name: &[u8], queue: Option<Queue>) -> Slot {
         let len = queue.as_ref().map_or(0, Queue::len);
+        let bytes = queue.as_ref().map_or(0, Queue::bytes);
         Slot {
             id,
             name: name.into(),
             len: AtomicU64::new(len),
+            bytes: AtomicU64::new(bytes),
             stamp: AtomicU64::new(id << 32),
             closed: None,
             state: Mutex::new(State { queue, epoch: 0, retired: false, used: true }),
@@ -97,6 +101,7 @@ impl Slot {
     /// Notes how many messages there are now: some may have died.
     pub(super) fn note_len(&self, queue: &Queue) {
         self.len.store(queue.len(), Ordering::Relaxed);
+        self.bytes.store(queue.bytes(), Ordering::Relaxed);
     }
 
     /// Keeps syncs away while it is held. Taken before the queue is locked.

@@ -31,6 +31,11 @@ pub trait MessageStore: Send {
     /// Bytes of all bodies.
     fn bytes(&self) -> u64;
 
+    /// Bytes of its files.
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+
     /// An error when the store cannot promise anything new any more.
     fn check_writable(&self) -> Result<(), QueueError> {
         Ok(())

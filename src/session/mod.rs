@@ -6,6 +6,8 @@
 
 mod clients;
 pub mod memcached;
+pub mod process;
+mod queue_list;
 pub mod redis;
 pub mod settings;
 
@@ -129,4 +131,8 @@ pub struct Statistics {
     pub connections_refused: AtomicU64,
     /// Commands executed since the start.
     pub commands: AtomicU64,
+    /// Those over Redis, one by one.
+    pub redis: redis::CommandCounts,
+    /// Those over memcached, and what they met.
+    pub memcached: memcached::MemcachedCounts,
 }

@@ -1,5 +1,6 @@
 //! What the daemon was started with, and what of it may change while it runs.
 
+use super::process::ProcessMemory;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -16,6 +17,8 @@ pub struct Settings {
     pub redis_port: u16,
     /// The port of the memcached listener; 0 without one.
     pub memcached_port: u16,
+    /// Tells the process's memory; `None`: nobody does, as in a test.
+    pub process_memory: Option<fn() -> ProcessMemory>,
 }
 
 /// What clients may do. CONFIG SET changes it while the daemon runs: sessions and the server read

@@ -5,12 +5,14 @@
 //! drops a queue; the commands that queues cannot have answer an error that says so. Nothing here
 //! knows a socket, and nothing blocks.
 
+mod counts;
 mod expiry;
 mod kv_store;
 mod queue_store;
 mod session;
 mod statistics;
 
+pub use counts::MemcachedCounts;
 pub use session::MemcachedSession;
 
 #[cfg(test)]

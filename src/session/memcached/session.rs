@@ -111,7 +111,11 @@ impl MemcachedSession {
             Command::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
             Command::Verbosity => "OK".into(),
             Command::Stats { group } => statistics::write(&self.shared, group, output).into(),
-            _ => self.ask_store(request, advance),
+            _ => {
+                let line = self.ask_store(request, advance);
+                self.shared.statistics.memcached.note(&request.command, &line);
+                line
+            }
         };
         if !request.noreply {
             reply::line(output, &reply);
@@ -160,24 +164,36 @@ impl MemcachedSession {
     ) {
         let line_end = advance.consumed + keys.unread();
         let _gate = enter(&self.shared.gate);
+        let (mut hits, mut misses) = (0, 0);
+        let counts = &self.shared.statistics.memcached;
+        let note = |hits, misses| counts.note_get(hits, misses, retrieval.exptime.is_some());
         while let Some(key) = keys.next() {
+            let before = output.len();
             let written = match &self.shared.store {
                 Store::Queues(queues) => {
                     queue_store::pop_value(queues, key, retrieval, output, &mut advance.ticket)
                 }
                 Store::Kv(kv) => kv_store::write_value(kv, key, retrieval, output),
             };
+            if output.len() > before {
+                hits += 1
+            } else {
+                misses += 1
+            }
             if let Err(error) = written {
+                note(hits, misses);
                 reply::line(output, &error);
                 advance.consumed = line_end;
                 return;
             }
             if output.len() >= OUTPUT_PIECE {
+                note(hits, misses);
                 self.unfinished = Some(retrieval);
                 advance.consumed = line_end - keys.unread();
                 return;
             }
         }
+        note(hits, misses);
         reply::line(output, "END");
         advance.consumed = line_end;
     }

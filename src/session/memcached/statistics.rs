@@ -1,7 +1,7 @@
 //! `stats`: the daemon's counters and settings under memcached's names where it has one for them.
 
 use crate::protocol::memcached::{Refusal, reply};
-use crate::session::{Shared, Store};
+use crate::session::{Shared, Store, queue_list};
 use std::sync::atomic::Ordering;
 
 /// The version of memcached whose replies these are. Clients decide by it what they can send, and
@@ -15,7 +15,13 @@ pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'st
     match group {
         b"" => general(shared, output),
         b"settings" => settings(shared, output),
-        b"items" | b"slabs" | b"sizes" | b"conns" | b"cachedump" => {}
+        b"items" => items(shared, output),
+        b"queues" => queue_lines(shared, output),
+        b"slabs" => {
+            reply::statistic(output, "active_slabs", 0);
+            reply::statistic(output, "total_malloced", bytes(shared));
+        }
+        b"sizes" | b"conns" | b"cachedump" => {}
         // Counters are those of the whole daemon, and count from its start.
         b"reset" => return "RESET",
         _ => return Refusal::Unknown.text(),
@@ -42,16 +48,64 @@ fn general(shared: &Shared, output: &mut Vec<u8>) {
     for (name, value) in numbers {
         reply::statistic(output, name, value);
     }
+    for (name, value) in counters.memcached.list() {
+        reply::statistic(output, name, value);
+    }
+    reply::statistic(output, "curr_items", item_count(shared));
+    reply::statistic(output, "bytes", bytes(shared));
+    reply::statistic(output, "evictions", 0);
+    if let Store::Queues(queues) = &shared.store {
+        for (name, value) in queues.statistics() {
+            reply::statistic(output, name, value);
+        }
+    }
+}
+
+/// Messages or values.
+fn item_count(shared: &Shared) -> u64 {
     match &shared.store {
-        Store::Queues(queues) => {
-            for (name, value) in queues.statistics() {
-                reply::statistic(output, name, value);
-            }
+        Store::Queues(queues) => queues.messages(),
+        Store::Kv(kv) => kv.len() as u64,
+    }
+}
+
+/// Their bytes, with their bookkeeping where the store counts it.
+fn bytes(shared: &Shared) -> u64 {
+    match &shared.store {
+        Store::Queues(queues) => queues.message_bytes(),
+        Store::Kv(kv) => kv.bytes(),
+    }
+}
+
+/// memcached sorts its items by size into classes; here all are in one.
+fn items(shared: &Shared, output: &mut Vec<u8>) {
+    let count = item_count(shared);
+    if count > 0 {
+        reply::statistic(output, "items:1:number", count);
+        for name in ["age", "evicted", "evicted_time", "outofmemory", "reclaimed"] {
+            reply::statistic(output, &format!("items:1:{name}"), 0);
         }
-        Store::Kv(kv) => {
-            reply::statistic(output, "curr_items", kv.len());
-            reply::statistic(output, "bytes", kv.bytes());
-        }
+    }
+}
+
+/// The oldest queues.
+fn queue_lines(shared: &Shared, output: &mut Vec<u8>) {
+    let Store::Queues(queues) = &shared.store else { return };
+    for (name, figures) in queue_list::list(queues, std::iter::empty()) {
+        let mut line = |what: &str, value: u64| {
+            reply::statistic(output, &format!("queue_{name}_{what}"), value);
+        };
+        let Ok(figures) = figures else {
+            line("closed", 1);
+            continue;
+        };
+        line("items", figures.length);
+        line("bytes", figures.bytes);
+        line("disk_bytes", figures.disk_bytes);
+        line("age_ms", figures.oldest_age_ms);
+        line("total_items", figures.totals.came);
+        line("taken_items", figures.totals.went);
+        line("expired_items", figures.totals.expired);
     }
 }
 

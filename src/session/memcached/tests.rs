@@ -129,7 +129,7 @@ fn commands_that_ask_no_store_are_answered_alike() {
         ("verbosity 1\r\n", "OK\r\n"),
         ("verbosity 1 noreply\r\n", ""),
         ("stats items\r\n", "END\r\n"),
-        ("stats slabs\r\n", "END\r\n"),
+        ("stats sizes\r\n", "END\r\n"),
         ("stats reset\r\n", "RESET\r\n"),
     ];
     play(kv, &script);
@@ -148,6 +148,67 @@ fn statistics_count_commands_and_name_settings() {
         assert!(settings.contains("STAT maxconns 256\r\n"), "{settings}");
         assert!(settings.contains("STAT item_size_max 100\r\n"), "{settings}");
     }
+}
+
+/// The lines of `text` that are not among `expected`, and the other way round.
+fn check_statistics(text: &[u8], expected: &[(&str, u64)]) {
+    let text = String::from_utf8_lossy(text);
+    for (name, value) in expected {
+        assert!(text.contains(&format!("STAT {name} {value}\r\n")), "{name} {value} in {text}");
+    }
+}
+
+#[test]
+fn statistics_count_hits_and_misses() {
+    let mut client = Client::new(&kv());
+    client.ask(b"set n 0 0 1\r\n5\r\nadd n 0 0 1\r\nx\r\nget n x n\r\ngat 9 n x\r\n");
+    client.ask(b"cas n 0 0 1 1\r\n6\r\ncas n 0 0 1 1\r\n7\r\ncas x 0 0 1 1\r\n7\r\n");
+    client.ask(b"incr n 1\r\nincr x 1\r\ndecr n 1\r\ndecr x 1\r\ntouch n 9\r\ntouch x 9\r\n");
+    client.ask(b"delete n\r\ndelete x\r\nflush_all\r\nset k 0 0 2\r\nab\r\n");
+    let expected = [
+        ("cmd_get", 5),
+        ("get_hits", 3),
+        ("get_misses", 2),
+        ("cmd_set", 6),
+        ("total_items", 3),
+        ("cas_hits", 1),
+        ("cas_badval", 1),
+        ("cas_misses", 1),
+        ("incr_hits", 1),
+        ("incr_misses", 1),
+        ("decr_hits", 1),
+        ("decr_misses", 1),
+        ("cmd_touch", 4),
+        ("touch_hits", 2),
+        ("touch_misses", 2),
+        ("delete_hits", 1),
+        ("delete_misses", 1),
+        ("cmd_flush", 1),
+        ("curr_items", 1),
+        ("bytes", 195),
+    ];
+    check_statistics(&client.ask(b"stats\r\n"), &expected);
+    check_statistics(&client.ask(b"stats items\r\n"), &[("items:1:number", 1)]);
+    assert_eq!(client.ask(b"stats queues\r\n"), b"END\r\n");
+}
+
+#[test]
+fn statistics_show_each_queue() {
+    let mut client = Client::new(&queues());
+    client.ask(b"set a,b 0 0 2\r\nxy\r\nset a,b 0 0 1\r\nz\r\nget a,b none\r\n");
+    let general =
+        [("cmd_get", 2), ("get_hits", 1), ("get_misses", 1), ("curr_items", 1), ("bytes", 1)];
+    check_statistics(&client.ask(b"stats\r\n"), &general);
+    let queue = [
+        ("queue_a%2Cb_items", 1),
+        ("queue_a%2Cb_bytes", 1),
+        ("queue_a%2Cb_disk_bytes", 0),
+        ("queue_a%2Cb_total_items", 2),
+        ("queue_a%2Cb_taken_items", 1),
+        ("queue_a%2Cb_expired_items", 0),
+    ];
+    check_statistics(&client.ask(b"stats queues\r\n"), &queue);
+    check_statistics(&client.ask(b"stats items\r\n"), &[("items:1:number", 1)]);
 }
 
 #[test]

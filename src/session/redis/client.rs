@@ -3,6 +3,7 @@
 //! It works on no queue and no value.
 
 use super::client_list::{describe, kill, list};
+use super::counts::Tally;
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Command, Subcommand, run_subcommand, subcommand};
@@ -47,6 +48,7 @@ pub(super) struct Client {
     pub entry: Membership,
     pub version: Version,
     pub replies: Replies,
+    pub tally: Tally,
     pub last_command: Option<&'static Command>,
     /// The queue of the last row of commands, if it was of use then.
     pub last_queue: Option<Handle>,
@@ -61,6 +63,7 @@ impl Client {
             entry,
             version: Version::default(),
             replies: Replies::default(),
+            tally: Tally::default(),
             last_command: None,
             last_queue: None,
             transaction: None,

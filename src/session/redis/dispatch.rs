@@ -186,11 +186,14 @@ impl Row<'_> {
             context.begin(reply);
             let (queues, name) = (self.queues, args.get(1));
             let mut target = Target { queues, name, locked: locked.as_deref_mut(), hash };
-            if let Err(refusal) = run(&mut target, context, args, reply) {
+            let outcome = run(&mut target, context, args, reply);
+            if matches!(&outcome, Err(Refusal { wants_index: true, .. })) {
                 reply.out.truncate(start);
-                if refusal.wants_index {
-                    return Some(command);
-                }
+                return Some(command);
+            }
+            context.client.tally.note(command, outcome.is_err(), &context.shared.statistics.redis);
+            if let Err(refusal) = outcome {
+                reply.out.truncate(start);
                 reply.error_bytes(&refusal.text);
             }
             self.count += 1;
@@ -248,7 +251,7 @@ pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &m
 /// Runs a command with what `enter` gives in hand; if it wants an index, builds that without it and
 /// runs the command again.
 fn run_indexed<G>(
-    command: &Command,
+    command: &'static Command,
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
@@ -262,6 +265,7 @@ fn run_indexed<G>(
             run(command, context, args, reply)
         };
         if !matches!(&outcome, Err(Refusal { wants_index: true, .. })) {
+            context.client.tally.note(command, outcome.is_err(), &context.shared.statistics.redis);
             return outcome;
         }
         reply.out.truncate(start);

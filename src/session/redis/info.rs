@@ -6,7 +6,9 @@ use super::dispatch::Context;
 use super::keyspace;
 use super::request::{Args, Outcome};
 use crate::protocol::resp::Reply;
-use crate::session::{Shared, Store};
+use crate::queue::{Figures, Totals};
+use crate::session::process::ProcessMemory;
+use crate::session::{Shared, Store, queue_list};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +21,7 @@ type Lines = Vec<(&'static str, String)>;
 
 type Section = fn(&Shared) -> Lines;
 
-/// Title and content of each section.
+/// Title and content of each section that is shown without being named.
 const SECTIONS: [(&str, Section); 7] = [
     ("Server", server),
     ("Clients", clients),
@@ -30,26 +32,68 @@ const SECTIONS: [(&str, Section); 7] = [
     ("Keyspace", keys),
 ];
 
-/// INFO [section ...]: without a name, or with `all`, `default` or `everything`, all sections.
+/// INFO [section ...]: without a name, or with `default`, all sections above, and with `all` or
+/// `everything` also `commandstats`. `INFO queues [name ...]` is for itself.
 pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let names = [b"all".as_slice(), b"default", b"everything"];
-    let is_any = |word: &[u8]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
-    let wants_all = args.len() == 1 || args.from(1).any(is_any);
-    let mut text = String::new();
+    if args.is(1, "queues") {
+        return show(vec![("Queues", queue_lines(context.shared, args))], context, reply);
+    }
+    let names = |word: &str| args.from(1).any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
+    let wants_more = names("all") || names("everything");
+    let wants_all = args.len() == 1 || names("default") || wants_more;
+    let mut sections = Vec::new();
     for (title, lines) in SECTIONS {
-        if !wants_all && !args.from(1).any(|word| word.eq_ignore_ascii_case(title.as_bytes())) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str("\r\n");
-        }
-        text.push_str(&format!("# {title}\r\n"));
-        for (name, value) in lines(context.shared) {
-            text.push_str(&format!("{name}:{value}\r\n"));
+        if wants_all || names(title) {
+            sections.push((title, named(lines(context.shared))));
         }
     }
+    if wants_more || names("commandstats") {
+        sections.push(("Commandstats", command_lines(context.shared)));
+    }
+    show(sections, context, reply)
+}
+
+fn show(
+    sections: Vec<(&str, Vec<String>)>,
+    context: &Context<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let section = |(title, lines): (&str, Vec<String>)| format!("# {title}\r\n{}", lines.concat());
+    let text = sections.into_iter().map(section).collect::<Vec<_>>().join("\r\n");
+    context.check_room(reply, text.len() as u64, "ask for fewer queues")?;
     reply.verbatim(text.as_bytes());
     Ok(())
+}
+
+fn named(lines: Lines) -> Vec<String> {
+    lines.into_iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect()
+}
+
+/// How often each command was called. Nobody measures how long they take.
+fn command_lines(shared: &Shared) -> Vec<String> {
+    let line = |(name, calls, failed)| {
+        format!(
+            "cmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls=0,\
+             failed_calls={failed}\r\n"
+        )
+    };
+    shared.statistics.redis.list().map(line).collect()
+}
+
+/// A line for each of the queues that are named from word 2 on, or for the oldest ones.
+fn queue_lines(shared: &Shared, args: Args<'_>) -> Vec<String> {
+    let Store::Queues(queues) = &shared.store else { return Vec::new() };
+    let line = |(name, figures)| match figures {
+        Ok(Figures { length, bytes, disk_bytes, oldest_age_ms, totals }) => {
+            let Totals { came, went, expired } = totals;
+            format!(
+                "queue_{name}:length={length},bytes={bytes},disk_bytes={disk_bytes},\
+                 oldest_age_ms={oldest_age_ms},in={came},out={went},expired={expired}\r\n"
+            )
+        }
+        Err(_) => format!("queue_{name}:closed=1\r\n"),
+    };
+    queue_list::list(queues, args.from(2)).into_iter().map(line).collect()
 }
 
 fn line(name: &'static str, value: impl Display) -> (&'static str, String) {
@@ -86,18 +130,21 @@ fn clients(shared: &Shared) -> Lines {
     ]
 }
 
-/// Bytes of messages or values, and of their bookkeeping where the store counts it.
+/// Bytes of messages or values and of their bookkeeping; with the disk store, which does not count
+/// them, the process's own memory.
 fn memory(shared: &Shared) -> Lines {
+    let process = shared.settings.process_memory.map_or(ProcessMemory::default(), |tell| tell());
     let used = match &shared.store {
         Store::Queues(queues) => {
             let counters = queues.statistics();
             let used = counters.iter().find(|(name, _)| *name == "memory_used_bytes");
-            used.map_or(0, |(_, bytes)| *bytes)
+            used.map_or(process.own, |(_, bytes)| *bytes)
         }
         Store::Kv(kv) => kv.bytes(),
     };
     vec![
         line("used_memory", used),
+        line("used_memory_rss", process.resident),
         line("maxmemory", shared.store.max_memory()),
         line("maxmemory_policy", "noeviction"),
     ]
@@ -132,8 +179,12 @@ fn replication(_shared: &Shared) -> Lines {
 }
 
 fn keys(shared: &Shared) -> Lines {
+    let expires = match &shared.store {
+        Store::Queues(_) => 0,
+        Store::Kv(kv) => kv.expiring(),
+    };
     match keyspace::size(shared) {
         0 => Vec::new(),
-        keys => vec![line("db0", format!("keys={keys},expires=0,avg_ttl=0"))],
+        keys => vec![line("db0", format!("keys={keys},expires={expires},avg_ttl=0"))],
     }
 }

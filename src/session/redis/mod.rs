@@ -9,6 +9,7 @@ mod client;
 mod client_list;
 mod config;
 mod connection;
+mod counts;
 mod decimal;
 mod dispatch;
 mod docs;
@@ -25,6 +26,7 @@ mod strings;
 mod table;
 mod transaction;
 
+pub use counts::CommandCounts;
 pub use session::RedisSession;
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ impl Session for RedisSession {
             }
             _ => {}
         }
+        self.client.tally.flush(&self.shared.statistics.redis);
         self.client.note(self.shared.store.clock().uptime());
         advance
     }

@@ -8,6 +8,7 @@ mod connection;
 mod isolation;
 mod keyspace;
 mod limits;
+mod monitors;
 mod pieces;
 mod queues;
 mod rows;

@@ -1,0 +1,30 @@
+//! The queues that a monitor asks for, with their figures.
+
+use crate::queue::{Figures, QueueError, Queues};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// The most queues that are listed where none are named: each is locked for a moment, and the first
+/// message of one at rest is read from its file.
+const MOST_UNNAMED: usize = 256;
+
+/// What a name in a list has as it is. All else is written `%41`: names are any bytes, and a list
+/// has lines, words and signs of its own.
+const UNCHANGED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
+
+/// A queue in a list: its name as it is written there, and what is known of it.
+pub(super) type Listed = (String, Result<Figures, QueueError>);
+
+/// The queues of these names that have messages; without names, the oldest queues.
+pub(super) fn list<'a>(queues: &Queues, names: impl Iterator<Item = &'a [u8]>) -> Vec<Listed> {
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        let (_, all) = queues.scan(0, MOST_UNNAMED);
+        return all.iter().filter_map(|name| figures(queues, name)).collect();
+    }
+    names.filter_map(|name| figures(queues, name)).collect()
+}
+
+fn figures(queues: &Queues, name: &[u8]) -> Option<Listed> {
+    let figures = queues.figures(name).transpose()?;
+    Some((percent_encode(name, UNCHANGED).to_string(), figures))
+}

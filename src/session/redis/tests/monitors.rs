@@ -1,0 +1,66 @@
+//! What monitors read: INFO with its sections, and a line for each queue.
+
+use super::{Daemon, kv_client, pipeline, queue_client};
+use crate::clock::set_by_hand;
+use crate::queue::{NewMessage, Ticket};
+use crate::session::Store;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn info_counts_the_calls_of_each_command_and_those_that_failed() {
+    let mut client = queue_client();
+    pipeline(&mut client, &["SADD q a", "SADD q b", "SCARD q", "SADD q c", "GET q", "GET r"]);
+    client.check(&[("MULTI", "+OK|"), ("SCARD q", "+QUEUED|"), ("EXEC", "*1|:3|")]);
+    let text = client.ask("INFO commandstats");
+    let counts = |name: &str, calls: u64, failed: u64| {
+        format!(
+            "|cmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls=0,\
+             failed_calls={failed}|"
+        )
+    };
+    let lines = [("exec", 1, 0), ("get", 2, 2), ("multi", 1, 0), ("sadd", 3, 0), ("scard", 2, 0)];
+    for (name, calls, failed) in lines {
+        assert!(text.contains(&counts(name, calls, failed)), "{name} in {text}");
+    }
+    assert!(client.ask("INFO all").contains("# Commandstats|"));
+    assert!(!client.ask("INFO").contains("cmdstat_"), "only where it is asked for");
+}
+
+#[test]
+fn info_shows_each_queue_that_is_asked_for() {
+    let (clock, time_ms) = set_by_hand();
+    let daemon = Daemon::with_queues_at(clock);
+    let mut client = daemon.client();
+    client.check(&[("SADD jobs ab c d", ":3|"), ("SADD a:b,c x", ":1|"), ("SPOP jobs", "$2|ab|")]);
+    let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+    let expires_ms = time_ms.load(Relaxed) + 10;
+    let message = NewMessage { body: b"m", flags: 0, expires_ms };
+    queues.create(b"jobs", &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    time_ms.fetch_add(2500, Relaxed);
+    while queues.tidy() {}
+    let jobs = "queue_jobs:length=2,bytes=2,disk_bytes=0,oldest_age_ms=2500,in=4,out=1,expired=1";
+    let other = "queue_a%3Ab%2Cc:length=1,bytes=1,disk_bytes=0,oldest_age_ms=2500,in=1,out=0,\
+                 expired=0";
+    let shown = |lines: &str| {
+        let text = format!("# Queues|{lines}");
+        format!("${}|{text}|", text.len() + text.matches('|').count())
+    };
+    assert_eq!(client.ask("INFO queues"), shown(&format!("{jobs}|{other}|")));
+    assert_eq!(client.ask("info QUEUES none a:b,c"), shown(&format!("{other}|")));
+    // A clock that is set back makes no negative age.
+    time_ms.fetch_sub(5000, Relaxed);
+    assert!(client.ask("INFO queues jobs").contains("oldest_age_ms=0,"));
+    assert!(!client.ask("INFO everything").contains("# Queues"));
+}
+
+#[test]
+fn info_counts_keys_that_expire() {
+    let mut client = kv_client();
+    client.check(&[
+        ("SETEX a 100 1", "+OK|"),
+        ("SET b 1", "+OK|"),
+        ("INFO keyspace", "$44|# Keyspace|db0:keys=2,expires=1,avg_ttl=0||"),
+        ("PERSIST a", ":1|"),
+        ("INFO keyspace", "$44|# Keyspace|db0:keys=2,expires=0,avg_ttl=0||"),
+    ]);
+}
