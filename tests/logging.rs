@@ -165,13 +165,13 @@ fn conditions_are_said_when_they_begin_and_when_they_end() {
     let large = request(&[b"SADD", b"q", &[b'x'; 1 << 20]]);
     client.ask(large, "-OOM out of memory, the limit is 1048576 bytes (--max-memory)\r\n");
     let conditions = [
-        ("queue q is full", "the limit is 2 messages (--max-queue-len)", 10),
-        ("too many queues", "the limit is 1 (--max-queues)", 10),
-        ("too many clients", "the limit is 1 (--max-clients)", 10),
-        ("out of memory", "the limit is 1048576 bytes (--max-memory)", 1),
+        ("queue q is full", "the limit is 2 messages (--max-queue-len)", "10 times"),
+        ("too many queues", "the limit is 1 (--max-queues)", "10 times"),
+        ("too many clients", "the limit is 1 (--max-clients)", "10 times"),
+        ("out of memory", "the limit is 1048576 bytes (--max-memory)", "once"),
     ];
-    for (name, detail, count) in conditions {
-        daemon.wait_for_log(&format!(" WARN  {name}: over, {count} request"));
+    for (name, detail, times) in conditions {
+        daemon.wait_for_log(&format!(" WARN  {name}: over, met {times} in "));
         let lines = lines_with(&daemon, name);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].ends_with(&format!(" WARN  {name}: {detail}")), "{lines:?}");

@@ -1,9 +1,9 @@
 //! Conditions that last, such as a full disk: said when they begin and when they end, not for each
 //! request that meets them.
 //!
-//! A condition begins with the first request that is refused for it. It is over when none has been
-//! refused for [`QUIET`]: whoever frees some room again and again, and fills it, does not fill the
-//! log. While nothing is wrong nobody pays anything.
+//! A condition begins with the first request that is refused for it. It is over when nobody has met
+//! it for [`QUIET`]: whoever frees some room again and again, and fills it, does not fill the log.
+//! While nothing is wrong nobody pays anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,12 +28,12 @@ pub(super) struct Conditions(Mutex<BTreeMap<String, Episode>>);
 pub(super) struct Episode {
     begun: Duration,
     last: Duration,
-    /// Requests that were refused.
-    pub(super) refused: u64,
+    /// How often it was met.
+    pub(super) count: u64,
 }
 
 impl Episode {
-    /// From the first refusal to the last.
+    /// From the first time that it was met to the last.
     pub(super) fn length(&self) -> Duration {
         self.last - self.begun
     }
@@ -44,18 +44,18 @@ impl Conditions {
         Conditions(Mutex::new(BTreeMap::new()))
     }
 
-    /// Counts a request that was refused for the condition `name`. Returns the name that it has
-    /// here if it begins with this request, or `None` if it goes on.
+    /// Counts that the condition `name` was met. Returns the name that it has here if it begins
+    /// with that, or `None` if it goes on.
     pub(super) fn meet<'n>(&self, name: &'n str, now: Duration) -> Option<&'n str> {
         let mut episodes = self.lock();
         let is_one_of_many = episodes.len() >= MOST && !episodes.contains_key(name);
         let name = if is_one_of_many { OTHERS } else { name };
         if let Some(episode) = episodes.get_mut(name) {
             episode.last = now;
-            episode.refused += 1;
+            episode.count += 1;
             return None;
         }
-        episodes.insert(name.into(), Episode { begun: now, last: now, refused: 1 });
+        episodes.insert(name.into(), Episode { begun: now, last: now, count: 1 });
         Some(name)
     }
 
@@ -94,7 +94,7 @@ mod tests {
     fn ended(conditions: &Conditions, now: Duration) -> Vec<(String, u64, Duration)> {
         let mut ended = Vec::new();
         conditions.settle(now, |name, episode| {
-            ended.push((name.to_owned(), episode.refused, episode.length()));
+            ended.push((name.to_owned(), episode.count, episode.length()));
         });
         ended
     }

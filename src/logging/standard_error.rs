@@ -72,9 +72,9 @@ pub fn limited(level: Level, kind: &'static str, line: Arguments<'_>) {
     }
 }
 
-/// Notes that a request was refused for a condition that may last: "the disk is full", "queue jobs
-/// is full". The condition is logged as a warning when it begins, with `detail`, and when none has
-/// been refused for it for five seconds.
+/// Notes that a request was refused, or work failed, for a condition that may last: "the disk is
+/// full", "queue jobs is full". The condition is logged as a warning when it begins, with `detail`,
+/// and when nobody has met it for five seconds.
 pub fn refused(condition: &str, detail: impl Display) {
     if let Some(name) = LOGGER.conditions.meet(condition, CLOCK.uptime()) {
         warn!("{name}: {detail}");
@@ -85,12 +85,10 @@ pub fn refused(condition: &str, detail: impl Display) {
 fn settle(now: Duration) {
     LOGGER.limits.settle(now, say_skipped);
     LOGGER.conditions.settle(now, |name, episode| {
-        let (refused, seconds) = (episode.refused, episode.length().as_secs());
-        let requests = if refused == 1 { "request was" } else { "requests were" };
-        warn!(
-            "{name}: over, {refused} {requests} refused in {seconds} s, and none in the last {} s",
-            QUIET.as_secs()
-        );
+        let (count, seconds) = (episode.count, episode.length().as_secs());
+        let times = if count == 1 { "once" } else { &format!("{count} times") };
+        let quiet = QUIET.as_secs();
+        warn!("{name}: over, met {times} in {seconds} s, and not in the last {quiet} s");
     });
 }
 

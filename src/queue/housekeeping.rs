@@ -6,6 +6,8 @@ use super::queues::Queues;
 use super::single::Queue;
 use super::slot::Slot;
 use super::{QueueError, Ticket, Tidied};
+use crate::logging;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +29,13 @@ impl Queues {
                 continue;
             }
             more |= self.bury_dead(&slot).unwrap_or_else(|error| {
-                log::warn!("queue {}: {error}", slot.name.escape_ascii());
+                say_failed(&slot, error);
                 false
             });
             let Some(tidied) = self.tidy_locked(&slot) else { continue };
             more |= tidied.more;
             if let Some(Err(error)) = tidied.work.map(|work| work()) {
-                log::warn!("queue {}: {error}", slot.name.escape_ascii());
+                say_failed(&slot, error);
             }
             if tidied.wants_sync {
                 // A failure is logged there and closes the queue for writing.
@@ -133,4 +135,10 @@ impl Queues {
         }
         is_whole & self.backing.settle().is_ok() & !self.backing.has_failed()
     }
+}
+
+/// Housekeeping comes every second, and what it fails for may last.
+fn say_failed(slot: &Slot, error: impl Display) {
+    let name = slot.name.escape_ascii();
+    logging::refused(&format!("housekeeping of queue {name} fails"), error);
 }

@@ -90,6 +90,9 @@ def work_on_a_full_disk(daemon, directory, policy, choose):
     small, _ = fill(client, "small", 0, 8)
     live += fill(client, "q", 20_000_000, 8)[0]
     check_refused(daemon, "q")
+    # Hundreds of pushes were refused, and the log says that it begins.
+    told = [line for line in daemon.log().splitlines() if " WARN  the disk is full: " in line]
+    assert 1 <= len(told) <= 10, told
     # Everything else goes on.
     assert client.ask("PING") == "PONG"
     assert client.ask("SCARD", "q") == len(live)
