@@ -1,5 +1,5 @@
-// ioredis against mqd: node ioredis.js queue|kv PORT, under RESP2 and again under RESP3. The
-// client's ready check sends INFO first. Needs an mqd of its own: it flushes it.
+// ioredis against mqd: node ioredis.js queue|kv PORT, with its defaults, and again under RESP2 and
+// RESP3. The client's ready check sends INFO first. Needs an mqd of its own: it flushes it.
 'use strict';
 
 const Redis = require('ioredis');
@@ -97,8 +97,8 @@ const STEPS = {
 
 run(async () => {
   const [store, port] = process.argv.slice(2);
-  for (const protocol of [2, 3]) {
-    const options = { port: Number(port), protocol, retryStrategy: null, lazyConnect: true };
+  for (const version of [{}, { protocol: 2 }, { protocol: 3 }]) {
+    const options = { port: Number(port), retryStrategy: null, lazyConnect: true, ...version };
     const c = new Redis(options);
     c.on('error', (error) => fail(error.stack));
     await c.connect();

@@ -1,5 +1,5 @@
-// node-redis against mqd: node node_redis.js queue|kv PORT, under RESP2 and again under RESP3.
-// Needs an mqd of its own: it flushes it.
+// node-redis against mqd: node node_redis.js queue|kv PORT, with its defaults, and again under RESP2
+// and RESP3. Needs an mqd of its own: it flushes it.
 'use strict';
 
 const { createClient, RESP_TYPES, WatchError } = require('redis');
@@ -98,8 +98,8 @@ const STEPS = {
 
 run(async () => {
   const [store, port] = process.argv.slice(2);
-  for (const RESP of [2, 3]) {
-    const c = createClient({ socket: { port: Number(port), reconnectStrategy: false }, RESP });
+  for (const version of [{}, { RESP: 2 }, { RESP: 3 }]) {
+    const c = createClient({ socket: { port: Number(port), reconnectStrategy: false }, ...version });
     c.on('error', (error) => fail(error.stack));
     await c.connect();
     expect('flushAll', await c.flushAll(), 'OK');

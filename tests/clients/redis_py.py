@@ -1,6 +1,6 @@
 """redis-py against mqd: redis_py.py queue|kv PORT.
 
-Runs everything under RESP2 and again under RESP3. Needs an mqd of its own: it flushes it.
+Runs everything with the client's defaults, and again under RESP2 and RESP3. Needs an mqd of its own: it flushes it.
 """
 
 import sys
@@ -197,18 +197,46 @@ def kv_errors(r):
     expect("in step", r.ping(), True)
 
 
+def kv_more_values(r):
+    """A value read and changed in one step, and parts of values."""
+    expect("getset", [r.getset("g", "a"), r.getex("g", ex=100), r.ttl("g") > 90], [None, b"a", True])
+    expect("getdel", [r.getdel("g"), r.getdel("g")], [b"a", None])
+    expect("setex", [r.execute_command("SETEX", "g", 100, "v"), r.ttl("g") > 90], [True, True])
+    expect("expireat", [r.expireat("g", 32503680000), r.expiretime("g")], [True, 32503680000])
+    expect("setrange", [r.setrange("part", 2, "cd"), r.getrange("part", 1, 2)], [4, b"\x00c"])
+    expect("incrbyfloat", [r.incrbyfloat("f", 0.1), r.incrbyfloat("f", 0.2)], [0.1, 0.3])
+    expect("msetnx", [r.msetnx({"m1": 1, "m2": 2}), r.msetnx({"m2": 3, "m3": 4})], [True, False])
+
+
+def clients(r):
+    """Who is connected; one client ends another."""
+    r.client_setname("first")
+    with redis.Redis(port=int(sys.argv[2]), retry=NO_RETRY, client_name="second") as other:
+        victim = other.client_id()
+        # The pool has more connections, without a name.
+        names = {client["name"] for client in r.client_list()} - {""}
+        expect("client list", names, {"first", "second"})
+        expect("client info", r.client_info()["name"], "first")
+        expect("client kill", r.client_kill_filter(_id=victim), 1)
+        # The client finds its connection closed and makes another.
+        expect("another connection", other.client_id() > victim, True)
+    expect("config set", r.config_set("loglevel", "info"), True)
+    expect("info", r.info("commandstats")["cmdstat_flushdb"]["failed_calls"], 0)
+
+
 STEPS = {
     "queue": [ancestor_examples, order_and_membership, hostile_bytes, queue_pipelines,
-              queue_keyspace, queue_errors],
-    "kv": [kv_values, kv_numbers, kv_expiry, kv_pipelines, kv_keyspace, kv_errors],
+              queue_keyspace, queue_errors, clients],
+    "kv": [kv_values, kv_more_values, kv_numbers, kv_expiry, kv_pipelines, kv_keyspace, kv_errors,
+           clients],
 }
 
 
 def main():
     """Run the steps of the store under both protocols."""
     store, port = sys.argv[1], int(sys.argv[2])
-    for protocol in (2, 3):
-        with redis.Redis(port=port, protocol=protocol, retry=NO_RETRY, socket_timeout=30) as r:
+    for options in ({}, {"protocol": 2}, {"protocol": 3}):
+        with redis.Redis(port=port, retry=NO_RETRY, socket_timeout=30, **options) as r:
             expect("flushdb", r.flushdb(), True)
             for step in STEPS[store]:
                 step(r)

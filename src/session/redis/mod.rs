@@ -17,6 +17,7 @@ mod expiry;
 mod glob;
 mod info;
 mod keyspace;
+mod measures;
 mod pipeline;
 mod queues;
 mod request;

@@ -6,7 +6,7 @@
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal};
 use super::transaction;
-use super::{client, config, connection, docs, expiry, info, keyspace, queues, strings};
+use super::{client, config, connection, docs, expiry, info, keyspace, measures, queues, strings};
 use crate::kv::Kv;
 use crate::protocol::resp::Reply;
 use crate::queue::{Queues, Target};
@@ -231,6 +231,8 @@ pub(super) static TABLE: &[Command] = &[
         "server", "Show the daemon in numbers"),
     command("keys", 2, NONE, READ, Any(keyspace::keys),
         "generic", "List the keys that match a pattern"),
+    command("latency", -2, NONE, 0, Any(measures::latency),
+        "server", "Show nothing; no latency is measured"),
     command("mget", -2, ALL, READ | FAST, InKv(strings::mget),
         "string", "Answer several values"),
     command("mset", -3, (1, -1, 2), WRITE | EXCLUSIVE, InKv(strings::mset),
@@ -275,6 +277,8 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Write over a part of a value"),
     command("sismember", 3, ONE, READ | FAST | MEMBERSHIP, InQueue(queues::sismember),
         "set", "Ask whether a message is in a queue"),
+    command("slowlog", -2, NONE, 0, Any(measures::slowlog),
+        "server", "Show nothing; no time of a command is measured"),
     command("smembers", 2, ONE, READ, InQueue(queues::smembers),
         "set", "Show all messages of a queue, oldest first"),
     command("smismember", -3, ONE, READ | FAST | MEMBERSHIP, InQueue(queues::smismember),
