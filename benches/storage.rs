@@ -55,7 +55,7 @@ impl Engine {
             })
         };
         let sync = repeat(|queues| {
-            assert!(!queues.commit().failed);
+            queues.commit();
             thread::park_timeout(SECOND);
         });
         let tidy = repeat(|queues| {

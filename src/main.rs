@@ -4,10 +4,11 @@ use log::{LevelFilter, info};
 use mq::kv::Kv;
 use mq::options::{Command, DEFAULT_MAX_CLIENTS, Options, StoreKind};
 use mq::queue::{
-    Backing, DiskBacking, Durability, Limits as QueueLimits, MemoryBacking, Policy, Queues,
+    Backing, DiskBacking, Durability, Limits as QueueLimits, MemoryBacking, NothingToSync, Policy,
+    Queues,
 };
 use mq::server::signals::StopSignals;
-use mq::server::{Limits, NothingToSync, Server, Service, limits};
+use mq::server::{Limits, Server, Service, limits};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
 use mq::session::{ClientLimits, Settings, Shared, Store, process};
@@ -94,6 +95,7 @@ fn serve(options: &Options) -> Result<(), String> {
         max_clients: max_clients.into(),
         idle_timeout_s: options.idle_timeout.map_or(0, |timeout| timeout.as_secs()).into(),
         max_message: options.max_message.into(),
+        max_output: options.max_output.into(),
     };
     let shared = Arc::new(Shared::new(store, settings, Arc::new(client_limits)));
     let statistics = Arc::clone(&shared.statistics);
@@ -101,7 +103,11 @@ fn serve(options: &Options) -> Result<(), String> {
     services.extend(redis.map(|listener| redis_service(listener, &shared)));
     services.extend(memcached.map(|listener| memcached_service(listener, &shared)));
     let addresses = announcement(&services)?;
-    let limits = Limits { max_clients, idle_timeout: options.idle_timeout };
+    let limits = Limits {
+        workers: options.workers,
+        max_memory: 1 << 30,
+        clients: Arc::clone(&shared.limits),
+    };
     let server = Server::start(services, limits, durability, statistics)
         .map_err(|error| format!("cannot start: {error}"))?;
     say_start(&shared, options, start);
@@ -225,6 +231,7 @@ fn redis_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
         protocol: "redis",
         listener,
         refusal: b"-ERR max number of clients reached\r\n",
+        overload: b"-ERR clients take too much memory, and this one takes most of it\r\n",
         sessions: Box::new(move |client| Box::new(RedisSession::new(Arc::clone(&shared), client))),
     }
 }
@@ -235,6 +242,7 @@ fn memcached_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
         protocol: "memcached",
         listener,
         refusal: b"SERVER_ERROR too many open connections\r\n",
+        overload: b"SERVER_ERROR clients take too much memory, and this one takes most of it\r\n",
         sessions: Box::new(move |client| {
             Box::new(MemcachedSession::new(Arc::clone(&shared), client))
         }),

@@ -157,7 +157,7 @@ fn a_reader_that_does_not_read_is_closed_in_the_end() {
 
 #[test]
 fn a_slow_reader_holds_up_nobody_and_costs_bounded_memory() {
-    let daemon = Daemon::start("--store kv");
+    let daemon = Daemon::start("--store kv --max-output 4m");
     daemon.redis().ask(request(&[b"SET", b"k", &vec![b'x'; MIB]]), "+OK\r\n");
     let before = daemon.memory("VmRSS");
     let mut slow = [daemon.redis(), daemon.memcached()];

@@ -95,7 +95,8 @@ mod tests {
 
     impl Run {
         fn new(backing: &dyn Backing) -> Run {
-            let queue = Queue::new(backing.create(b"q").unwrap(), Arc::new(u64::MAX.into()));
+            let max_len = Arc::new(u64::MAX.into());
+            let queue = Queue::new(1, backing.create(b"q").unwrap(), max_len);
             Run { queue, model: BTreeMap::new(), last: 0, random: Random::seeded() }
         }
 

@@ -5,7 +5,7 @@
 use super::queues::Queues;
 use super::single::Queue;
 use super::slot::Slot;
-use super::{QueueError, Ticket, Tidied};
+use super::{Durability, QueueError, Ticket, Tidied};
 use crate::logging;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -124,6 +124,8 @@ impl Queues {
     /// any time since the start. The queues are not to be used afterwards.
     pub fn close(&self) -> bool {
         let mut is_whole = true;
+        // Moves end with a commit.
+        self.commit();
         for slot in self.all_slots() {
             is_whole &= slot.sync().is_ok();
             let _no_sync = slot.no_sync();

@@ -7,7 +7,6 @@
 
 mod chores;
 mod chunks;
-mod commit;
 mod disk;
 mod error;
 mod expiring;
@@ -15,18 +14,20 @@ mod figures;
 mod held;
 mod hidden;
 mod housekeeping;
+mod ledger;
 mod memory;
+mod moves;
 mod queues;
 mod single;
 mod slot;
 mod store;
 
 pub use crate::storage::{BodyHash, Message, NewMessage, Place};
-pub use commit::{Committed, Durability, Policy, Ticket};
 pub use disk::DiskBacking;
 pub use error::QueueError;
 pub use figures::{Figures, Totals};
 pub use held::{Handle, Locked, Target};
+pub use ledger::{Durability, NothingToSync, Policy, Ticket, Verdict};
 pub use memory::MemoryBacking;
 pub use queues::{Limits, NAME_MAX, Queues};
 pub use single::{Queue, Wanted};

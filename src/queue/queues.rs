@@ -7,11 +7,11 @@
 //! is needed.
 
 use super::chores::Chores;
-use super::commit::Commit;
 use super::held::Handle;
+use super::ledger::Ledger;
 use super::single::Queue;
 use super::slot::{Slot, State};
-use super::{Backing, Committed, Durability, Message, NewMessage, Policy, QueueError, Ticket};
+use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -35,7 +35,9 @@ pub struct Queues {
     max_queues: AtomicUsize,
     /// Every queue reads it.
     max_queue_len: Arc<AtomicU64>,
-    commit: Commit,
+    pub(super) ledger: Ledger,
+    /// The last queue's name for the ledger.
+    last_queue: AtomicU64,
     pub(super) chores: Chores,
     pub(super) clock: Clock,
 }
@@ -68,17 +70,24 @@ impl Queues {
             slots.last_id += 1;
             let slot = match store {
                 Ok(store) => {
-                    let queue = Queue::new(store, Arc::clone(&max_queue_len));
+                    let queue = Queue::new(slots.last_id, store, Arc::clone(&max_queue_len));
                     Slot::new(slots.last_id, &name, Some(queue))
                 }
                 Err(why) => Slot::closed(slots.last_id, &name, why),
             };
             slots.by_name.insert(name, Arc::new(slot));
         }
-        let (slots, commit) = (RwLock::new(slots), Commit::new(policy));
-        let (chores, clock) = (Chores::default(), Clock::default());
-        let max_queues = limits.max_queues.into();
-        Ok(Queues { slots, backing, max_queues, max_queue_len, commit, chores, clock })
+        let ledger = Ledger::new(policy).map_err(|error| QueueError::Storage(error.to_string()))?;
+        Ok(Queues {
+            backing,
+            max_queues: limits.max_queues.into(),
+            max_queue_len,
+            ledger,
+            last_queue: slots.last_id.into(),
+            slots: RwLock::new(slots),
+            chores: Chores::default(),
+            clock: Clock::default(),
+        })
     }
 
     /// Messages expire by `clock` from now on, in place of the system's.
@@ -132,7 +141,7 @@ impl Queues {
         self.slots().by_name.values().cloned().collect()
     }
 
-    fn slot_or_new(&self, name: &[u8]) -> Result<Arc<Slot>, QueueError> {
+    pub(super) fn slot_or_new(&self, name: &[u8]) -> Result<Arc<Slot>, QueueError> {
         if let Some(slot) = self.slot(name) {
             return Ok(slot);
         }
@@ -204,6 +213,7 @@ impl Queues {
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
         let Some(slot) = self.slot(name) else {
+            self.ledger.await_directory(ticket);
             return Ok(None);
         };
         let mut state = slot.lock()?;
@@ -218,7 +228,7 @@ impl Queues {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
-        *ticket = (*ticket).max(Ticket(state.epoch));
+        self.ledger.await_queue(ticket, state.awaited);
         match &mut state.queue {
             Some(queue) => queue.set_time(now_ms),
             None => return Ok(None),
@@ -229,11 +239,12 @@ impl Queues {
         self.run(slot, state, now_ms, ticket, work).map(|(result, _)| Some(result))
     }
 
-    fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
+    pub(super) fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
         if state.queue.is_none() {
             let store = self.backing.create(&slot.name);
             let store = store.map_err(|error| error.logged(&slot.name))?;
-            state.queue = Some(Queue::new(store, Arc::clone(&self.max_queue_len)));
+            let id = self.last_queue.fetch_add(1, Ordering::Relaxed) + 1;
+            slot.fill(state, Queue::new(id, store, Arc::clone(&self.max_queue_len)));
         }
         Ok(())
     }
@@ -246,7 +257,7 @@ impl Queues {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<(R, bool), QueueError> {
-        let State { queue: Some(queue), epoch, used, .. } = state else {
+        let State { queue: Some(queue), epoch, awaited, used, .. } = state else {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
@@ -257,11 +268,11 @@ impl Queues {
         if changed && queue.store().wants_tidying() {
             self.chores.ring();
         }
-        let own = match changed && queue.store().is_dirty() {
-            true => self.commit.mark(slot, epoch),
-            false => Ticket(*epoch),
-        };
-        *ticket = (*ticket).max(own);
+        if changed && queue.store().is_dirty() {
+            self.ledger.mark(slot, queue.id(), epoch);
+            *awaited = (awaited.0.max(*epoch), queue.id());
+        }
+        self.ledger.await_queue(ticket, *awaited);
         result.map(|result| (result, changed)).map_err(|error| error.logged(&slot.name))
     }
 
@@ -286,94 +297,23 @@ impl Queues {
         }
     }
 
-    /// Moves one message with these bytes; false: `from` has none. It is durable in `to` before it
-    /// goes from `from`, whatever the policy: a crash in between leaves it in both, never in
-    /// neither.
-    pub fn move_message(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        body: &[u8],
-        ticket: &mut Ticket,
-    ) -> Result<bool, QueueError> {
-        if from == to {
-            let there = self.find(from, ticket, |queue| queue.contains(body))?;
-            return Ok(there.unwrap_or(false));
-        }
-        if self.find(from, ticket, |queue| queue.contains(body))? != Some(true) {
-            return Ok(false);
-        }
-        loop {
-            let Some(source) = self.slot(from) else {
-                return Ok(false);
-            };
-            let target = self.slot_or_new(to)?;
-            // Two moves in opposite directions must not wait for each other.
-            let (mut source_state, mut target_state) = if source.id < target.id {
-                let first = source.lock()?;
-                (first, target.lock()?)
-            } else {
-                let first = target.lock()?;
-                (source.lock()?, first)
-            };
-            if source_state.retired || target_state.retired {
-                continue;
-            }
-            let (source, target) = ((&source, &mut *source_state), (&target, &mut *target_state));
-            return self.move_between(source, target, body, ticket);
-        }
-    }
-
-    fn move_between(
-        &self,
-        (source, source_state): (&Arc<Slot>, &mut State),
-        (target, target_state): (&Arc<Slot>, &mut State),
-        body: &[u8],
-        ticket: &mut Ticket,
-    ) -> Result<bool, QueueError> {
-        *ticket = (*ticket).max(Ticket(source_state.epoch));
-        if source_state.queue.is_none() {
-            return Ok(false);
-        }
-        let now_ms = self.clock.now_ms();
-        let keep = |message: Message<'_>| (message.flags, message.expires_ms);
-        let (found, _) =
-            self.run(source, source_state, now_ms, ticket, |queue| queue.find(body.into(), keep))?;
-        let Some((flags, expires_ms)) = found else {
-            return Ok(false);
-        };
-        self.make_store(target, target_state)?;
-        let moved = NewMessage { body, flags, expires_ms };
-        self.run(target, target_state, now_ms, ticket, |queue| queue.push_unique(&moved, None))?;
-        if let Some(queue) = &mut target_state.queue {
-            queue.store().sync_now()?;
-        }
-        self.run(source, source_state, now_ms, ticket, |queue| queue.remove_one(body.into()))?;
-        Ok(true)
-    }
-
     /// Drops a queue with all its messages; false: it did not exist.
     pub fn drop_queue(&self, name: &[u8], ticket: &mut Ticket) -> Result<bool, QueueError> {
-        let existed = self.discard(name, ticket)?;
-        self.backing.settle()?;
-        Ok(existed)
-    }
-
-    /// Drops a queue; that is durable once the backing has settled.
-    fn discard(&self, name: &[u8], ticket: &mut Ticket) -> Result<bool, QueueError> {
         let Some(slot) = self.slot(name) else {
+            self.ledger.await_directory(ticket);
             return Ok(false);
         };
-        let _no_sync = slot.no_sync();
         let mut state = slot.lock()?;
-        *ticket = (*ticket).max(Ticket(state.epoch));
+        self.ledger.await_queue(ticket, state.awaited);
         let Some(queue) = &mut state.queue else {
             return Ok(false);
         };
         queue.set_time(self.clock.now_ms());
         let existed = !queue.is_empty();
         queue.store().discard()?;
-        state.queue = None;
+        slot.empty(&mut state);
+        state.awaited = self.ledger.mark_directory();
+        self.ledger.await_queue(ticket, state.awaited);
         slot.len.store(0, Ordering::Relaxed);
         slot.bytes.store(0, Ordering::Relaxed);
         slot.stamp.fetch_add(1, Ordering::Relaxed);
@@ -387,9 +327,9 @@ impl Queues {
         // One that is closed cannot be dropped, and half of all is not what was asked for.
         slots.iter().try_for_each(|slot| slot.check_open())?;
         for slot in slots {
-            self.discard(&slot.name, ticket)?;
+            self.drop_queue(&slot.name, ticket)?;
         }
-        self.backing.settle()
+        Ok(())
     }
 
     /// Queues that have messages.
@@ -439,24 +379,26 @@ impl Queues {
 }
 
 impl Durability for Queues {
-    fn durable(&self) -> Ticket {
-        self.commit.durable()
+    fn verdict(&self, ticket: &Ticket) -> Verdict {
+        self.ledger.verdict(ticket)
     }
 
-    fn commit(&self) -> Committed {
-        let was_closed = self.backing.is_closed();
-        let committed = self.commit.commit();
+    fn commit(&self) {
+        let mut commit = self.ledger.begin_commit();
+        commit.sync();
+        for it in commit.take_moves() {
+            self.finish_move(&commit, &it);
+        }
         // A queue that was popped empty and then taken out has nothing left to sync: what says that
         // its messages are gone is that it is not there.
-        let settled = self.backing.settle().is_ok();
-        if was_closed {
-            // Nothing has been dropped since, and this commit is for all that was done before.
+        if self.backing.settle().is_err() || self.backing.is_closed() {
+            commit.fail_directory();
             self.backing.give_up();
         }
-        Committed { failed: committed.failed || !settled, ..committed }
+        commit.publish();
     }
 
     fn interval_ms(&self) -> Option<u64> {
-        self.commit.interval_ms()
+        self.ledger.interval_ms()
     }
 }

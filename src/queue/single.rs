@@ -8,6 +8,7 @@
 use super::expiring::Expiring;
 use super::figures::Totals;
 use super::hidden::Hidden;
+use super::ledger::QueueId;
 use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,7 @@ impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
 
 /// One queue.
 pub struct Queue {
+    id: QueueId,
     store: Box<dyn MessageStore>,
     hidden: Hidden,
     expiring: Expiring,
@@ -59,8 +61,9 @@ fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
 }
 
 impl Queue {
-    pub(super) fn new(store: Box<dyn MessageStore>, max_len: Arc<AtomicU64>) -> Queue {
+    pub(super) fn new(id: QueueId, store: Box<dyn MessageStore>, max_len: Arc<AtomicU64>) -> Queue {
         Queue {
+            id,
             unread_from: (!store.is_empty()).then_some(0),
             store,
             hidden: Hidden::default(),
@@ -70,6 +73,10 @@ impl Queue {
             changed: false,
             totals: Totals::default(),
         }
+    }
+
+    pub(super) fn id(&self) -> QueueId {
+        self.id
     }
 
     pub(super) fn store(&mut self) -> &mut dyn MessageStore {

@@ -1,15 +1,12 @@
 //! One name's place among the queues: the queue's lock, and what is read without it.
 
 use super::QueueError;
+use super::ledger::{NO_QUEUE, QueueId};
 use super::single::Queue;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread;
-
-/// How often a thread asks for a queue before it sleeps until it has it. In between the others run.
-/// A queue is in hand for microseconds, and to be woken takes longer: while one thread is, others
-/// find the queue in hand and go to sleep too, until processors stand still for want of one awake.
-const ASKS: usize = 8;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One name's place in the map.
 pub(super) struct Slot {
@@ -24,6 +21,8 @@ pub(super) struct Slot {
     pub(super) stamp: AtomicU64,
     /// Why nothing can be done with the queue until restart. Its store is not there.
     closed: Option<QueueError>,
+    /// The queue that `state` holds now; read without the lock.
+    queue: AtomicU64,
     state: Mutex<State>,
     /// Held over a sync from beginning to end, over a drop, and while the queue is let go: the
     /// outcome of a sync never meets the next queue of this name, nor a new mapping. Taken before
@@ -37,6 +36,8 @@ pub(super) struct State {
     pub(super) queue: Option<Queue>,
     /// The commit epoch of the last change.
     pub(super) epoch: u64,
+    /// What a reply about the queue waits for: an epoch, and the queue, which may have gone since.
+    pub(super) awaited: (u64, QueueId),
     /// No longer in the map: whoever found it there looks again.
     pub(super) retired: bool,
     /// Worked on since the last housekeeping.
@@ -48,6 +49,8 @@ impl Slot {
     pub(super) fn new(id: u64, name: &[u8], queue: Option<Queue>) -> Slot {
         let len = queue.as_ref().map_or(0, Queue::len);
         let bytes = queue.as_ref().map_or(0, Queue::bytes);
+        let holds = queue.as_ref().map_or(NO_QUEUE, Queue::id);
+        let state = State { queue, epoch: 0, awaited: (0, holds), retired: false, used: true };
         Slot {
             id,
             name: name.into(),
@@ -55,7 +58,8 @@ impl Slot {
             bytes: AtomicU64::new(bytes),
             stamp: AtomicU64::new(id << 32),
             closed: None,
-            state: Mutex::new(State { queue, epoch: 0, retired: false, used: true }),
+            queue: AtomicU64::new(holds),
+            state: Mutex::new(state),
             syncing: Mutex::new(()),
         }
     }
@@ -73,16 +77,8 @@ impl Slot {
     /// Locks the queue for work on it.
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, State>, QueueError> {
         self.check_open()?;
-        let locked = (0..ASKS).find_map(|_| match self.state.try_lock() {
-            Ok(state) => Some(Ok(state)),
-            Err(TryLockError::Poisoned(error)) => Some(Err(error)),
-            Err(TryLockError::WouldBlock) => {
-                thread::yield_now();
-                None
-            }
-        });
         // A panic under the lock may have left the store half-changed: it is not touched again.
-        locked.unwrap_or_else(|| self.state.lock()).map_err(|_| {
+        self.state.lock().map_err(|_| {
             let name = self.name.escape_ascii();
             QueueError::Storage(format!("queue {name} is closed after an internal error; restart"))
         })
@@ -117,25 +113,46 @@ impl Slot {
     }
 
     /// Makes the queue's changes durable; its lock is free while the device works.
-    pub(super) fn sync(&self) -> Result<(), QueueError> {
+    ///
+    /// # Errors
+    /// The queue that could not be synced: it is closed for writing from now on.
+    pub(super) fn sync(&self) -> Result<(), QueueId> {
         if self.closed.is_some() {
             return Ok(());
         }
         let _one_at_a_time = self.no_sync();
-        let begun = match &mut self.lock()?.queue {
-            Some(queue) => queue.store().begin_sync(),
-            None => None,
-        };
-        let Some((work, point)) = begun else {
-            return Ok(());
-        };
-        let outcome = work();
-        if let Some(queue) = &mut self.lock()?.queue {
+        let mut state = self.lock().map_err(|_| self.queue_id())?;
+        let Some(queue) = &mut state.queue else { return Ok(()) };
+        let id = queue.id();
+        let Some((work, point)) = queue.store().begin_sync() else { return Ok(()) };
+        drop(state);
+        let panicked = |_| Err(io::Error::other("a sync panicked"));
+        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
+        let mut state = self.lock().map_err(|_| id)?;
+        // Another queue of this name has nothing to do with it.
+        if let Some(queue) = state.queue.as_mut().filter(|queue| queue.id() == id) {
             queue.store().end_sync(point, &outcome);
             // The system tells of a failure once: another sync of the same file may have been told.
-            queue.store().check_writable()?;
+            queue.store().check_writable().map_err(|_| id)?;
         }
-        outcome.map_err(|error| QueueError::Storage(error.to_string()))
+        outcome.map_err(|_| id)
+    }
+
+    /// The queue that the slot holds now, or [`NO_QUEUE`].
+    pub(super) fn queue_id(&self) -> QueueId {
+        self.queue.load(Ordering::Relaxed)
+    }
+
+    /// Puts a new queue into the empty slot whose lock the caller holds.
+    pub(super) fn fill(&self, state: &mut State, queue: Queue) {
+        self.queue.store(queue.id(), Ordering::Relaxed);
+        state.queue = Some(queue);
+    }
+
+    /// Takes the queue out of the slot whose lock the caller holds.
+    pub(super) fn empty(&self, state: &mut State) {
+        self.queue.store(NO_QUEUE, Ordering::Relaxed);
+        state.queue = None;
     }
 
     /// Whether the queue had messages after the last work on it.
@@ -161,7 +178,7 @@ impl Slot {
                 return false;
             }
         }
-        state.queue = None;
+        self.empty(&mut state);
         state.retired = true;
         true
     }
@@ -170,21 +187,7 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn a_queue_in_hand_is_waited_for() {
-        let slot = Slot::new(1, b"q", None);
-        thread::scope(|scope| {
-            let mut state = slot.lock().unwrap();
-            let waiting = scope.spawn(|| slot.lock().map(|state| state.epoch));
-            // Long enough for all that it asks before it sleeps; where it is not, the test is easy.
-            thread::sleep(Duration::from_millis(50));
-            state.epoch = 7;
-            drop(state);
-            assert_eq!(waiting.join().unwrap(), Ok(7));
-        });
-    }
+    use std::thread;
 
     #[test]
     fn a_panic_under_the_lock_closes_the_queue() {

@@ -1,27 +1,26 @@
-//! One connection: reads, lets the session execute, hands the replies to the outbox.
+//! One client's connection: input, session, output, and how far it has come.
 //!
-//! The only I/O loop around the sessions. It sees its socket as a [`Wire`], so that tests drive it
-//! with byte vectors; it knows no protocol.
+//! The only I/O loop around the sessions. No call waits: a worker calls when the socket is ready
+//! or when the client's turn has come, and sends the replies at the end of the turn. The socket is
+//! a [`Wire`], so that tests drive this file with byte vectors; it knows no protocol.
 
-use super::acceptor::Reception;
-use super::clients::Clients;
-use super::committer::{Committer, Verdict};
-use super::input::Input;
-use super::outbox::{Broken, Condition, Outbox};
-use super::wire::{Wire, is_timeout};
-use crate::session::{Close, OUTPUT_PIECE, Session};
+use super::input::{Input, UNEARNED};
+use super::interest::{Phase, State};
+use super::output::{Broken, Flushed, Output};
+use super::wire::Wire;
+use crate::queue::Durability;
+use crate::session::{Advance, Close, Session, Wait};
+use std::collections::TryReserveError;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
-use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-/// A client that has sent nothing for so long gives back the memory of its last burst.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// How long a client may take to see our last reply before its socket is closed: what it has sent
-/// and we have not read would make the kernel reset the connection, and the reply would be lost.
+/// How long a client may take to see the last reply before its socket is closed: what it has sent
+/// and nobody has read would make the kernel reset the connection, and the reply would be lost.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Empty buffers that a worker keeps for the next replies.
+const SPARE_BUFFERS: usize = 64;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -32,218 +31,377 @@ pub(super) enum Ending {
     Session(Close),
     /// No request for longer than the timeout.
     Idle,
-    /// A request that was not whole in the timeout.
+    /// A request that was not whole within the timeout.
     Slow,
     /// The daemon stops.
     Stopping,
+    /// Another client asked for it.
+    Killed,
+    /// All clients together take more memory than they may, and this one takes most of it.
+    TooLarge,
     /// No more replies leave.
     Broken(Broken),
     /// The socket failed.
     Failed(io::Error),
     /// The session took nothing, answered nothing and wanted nothing: a fault of ours.
     Stuck,
+    /// The session panicked.
+    Panicked,
 }
 
-/// One client's connection, with everything that its handler needs.
+impl From<TryReserveError> for Ending {
+    fn from(_: TryReserveError) -> Ending {
+        Ending::TooLarge
+    }
+}
+
+/// What a worker lends to the client whose turn it is.
+pub(super) struct Bench {
+    /// The time of this turn.
+    pub(super) now: Instant,
+    /// Bytes that are kept for a client that does not read its replies, and again as many for one
+    /// that goes on sending meanwhile.
+    pub(super) max_output: usize,
+    /// What is read is executed here, unless it belongs to a large request.
+    scratch: Vec<u8>,
+    /// Empty buffers for replies.
+    spares: Vec<Vec<u8>>,
+}
+
+impl Bench {
+    pub(super) fn new(now: Instant, max_output: usize) -> Bench {
+        Bench { now, max_output, scratch: vec![0; UNEARNED], spares: Vec::new() }
+    }
+
+    /// A panic may have taken the scratch with it.
+    pub(super) fn mend(&mut self) {
+        self.scratch.resize(UNEARNED, 0);
+    }
+
+    fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= 2 * UNEARNED && self.spares.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.spares.push(buffer);
+        }
+    }
+}
+
+/// One client's connection.
 pub(super) struct Connection {
-    wire: Arc<dyn Wire>,
     session: Box<dyn Session>,
-    clients: Arc<Clients>,
-    committer: Arc<Committer>,
-    outbox: Arc<Outbox>,
     input: Input,
-    output: Vec<u8>,
-    idle_timeout: Option<Duration>,
-    /// What the wire's read timeout is now.
-    read_timeout: Option<Duration>,
-    /// When the first bytes of an incomplete request were found; None: there is none.
+    output: Output,
+    phase: Phase,
+    /// Why the phase is no longer `Open`.
+    ending: Option<Ending>,
+    /// The client has closed its sending side.
+    is_half_closed: bool,
+    /// Bytes of input that the session wants before it goes on; 0 if it has more to do.
+    need: usize,
+    /// The session waits for something else than input.
+    wait: Option<Wait>,
+    /// When the first bytes of an incomplete request were found.
     begun: Option<Instant>,
     /// The session passes over the rest of a request.
     midway: bool,
+    /// The session is in the middle of a request.
+    is_unfinished: bool,
+    /// The daemon stops: nothing begins any more.
+    is_stopping: bool,
+    /// When the client last sent or took something.
+    active: Instant,
+    /// When lingering ends.
+    linger_until: Option<Instant>,
 }
 
 impl Connection {
-    /// `outbox` is this connection's own, over the same wire.
-    pub(super) fn new(
-        wire: Arc<dyn Wire>,
-        session: Box<dyn Session>,
-        outbox: Arc<Outbox>,
-        reception: &Reception,
-    ) -> Connection {
+    pub(super) fn new(session: Box<dyn Session>, now: Instant) -> Connection {
         Connection {
-            wire,
             session,
-            clients: Arc::clone(&reception.clients),
-            committer: Arc::clone(&reception.committer),
-            outbox,
-            input: Input::new(),
-            output: Vec::new(),
-            idle_timeout: reception.idle_timeout,
-            read_timeout: None,
+            input: Input::default(),
+            output: Output::default(),
+            phase: Phase::Open,
+            ending: None,
+            is_half_closed: false,
+            need: 1,
+            wait: None,
             begun: None,
             midway: false,
+            is_unfinished: false,
+            is_stopping: false,
+            active: now,
+            linger_until: None,
         }
     }
 
-    /// Serves the client until the connection ends, and ends it: whatever was answered has been
-    /// sent, or cannot be.
-    pub(super) fn serve(&mut self) -> Ending {
-        let ending = self.converse();
-        let drained = self.outbox.drain();
-        match (ending, drained) {
-            (Ending::Broken(broken), _) | (_, Err(broken)) => Ending::Broken(broken),
-            (ending, Ok(())) => {
-                match ending {
-                    Ending::Session(_) => self.linger(),
-                    Ending::Stopping => self.leave_to_read(),
-                    _ => {}
-                }
-                self.wire.shutdown(Shutdown::Both);
-                ending
-            }
-        }
-    }
-
-    fn converse(&mut self) -> Ending {
-        let mut need = 1;
-        loop {
-            if self.clients.is_stopping() {
-                return Ending::Stopping;
-            }
-            while self.input.pending().len() < need {
-                if let Err(ending) = self.read(need) {
-                    return ending;
-                }
-            }
-            match self.execute() {
-                Ok(wanted) => need = wanted,
-                Err(ending) => return ending,
-            }
-        }
-    }
-
-    /// Executes the whole requests that are there and answers how many bytes the next one needs.
-    fn execute(&mut self) -> Result<usize, Ending> {
-        loop {
-            let failures = self.committer.failures();
-            let advance = self.session.advance(self.input.pending(), &mut self.output);
-            let progress = advance.consumed > 0 || !self.output.is_empty();
-            if advance.consumed > 0 {
-                self.input.consume(advance.consumed);
-                // More of a request that is passed over is no new request.
-                if !(self.midway && advance.midway && self.output.is_empty()) {
-                    self.begun = None;
-                }
-            }
-            self.midway = advance.midway;
-            self.hand_over(Condition { ticket: advance.ticket, failures })?;
-            if let Some(close) = advance.close {
-                return Err(Ending::Session(close));
-            }
-            if advance.need > 0 {
-                if self.midway || !self.input.pending().is_empty() {
-                    self.begun.get_or_insert_with(Instant::now);
-                }
-                return Ok(advance.need);
-            }
-            if !progress {
-                return Err(Ending::Stuck);
-            }
-        }
-    }
-
-    fn hand_over(&mut self, condition: Condition) -> Result<(), Ending> {
-        if self.output.is_empty() {
-            return Ok(());
-        }
-        // Nobody shares this sync, and the only client waits for it: another thread is a detour.
-        if self.committer.verdict(condition) == Verdict::Wait
-            && self.clients.is_one()
-            && !self.wire.has_unread()
-        {
-            self.committer.commit();
-        }
-        self.outbox.send(&mut self.output, condition).map_err(Ending::Broken)?;
-        if self.output.capacity() > 2 * OUTPUT_PIECE {
-            self.output = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// Waits for more bytes of a request that needs `need` in all.
-    fn read(&mut self, need: usize) -> Result<(), Ending> {
-        loop {
-            let patience = self.patience()?;
-            self.set_read_timeout(patience).map_err(Ending::Failed)?;
-            match self.wire.read(self.input.room(need)) {
-                Ok(0) => return Err(Ending::Closed),
-                Ok(count) => {
-                    self.input.arrived(count);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) && self.is_large() => self.shrink(),
-                Err(error) if is_timeout(&error) && self.begun.is_none() => {
-                    return Err(Ending::Idle);
-                }
-                Err(error) if is_timeout(&error) => return Err(Ending::Slow),
-                Err(error) => return Err(Ending::Failed(error)),
-            }
-        }
-    }
-
-    /// How long the next read may wait. Between requests this is the same from read to read, so
-    /// that a client that sends one request at a time costs no system call for it.
-    fn patience(&self) -> Result<Option<Duration>, Ending> {
-        let left = match (self.idle_timeout, self.begun) {
-            (Some(timeout), Some(begun)) => match timeout.checked_sub(begun.elapsed()) {
-                Some(left) if !left.is_zero() => Some(left),
-                _ => return Err(Ending::Slow),
-            },
-            (timeout, _) => timeout,
+    /// The client has sent something, or has closed its side: reads once and executes.
+    pub(super) fn receive(&mut self, wire: &mut impl Wire, bench: &mut Bench) {
+        let received = match self.phase {
+            Phase::Open => self.receive_input(wire, bench),
+            Phase::Lingering => return self.discard(wire, bench),
+            Phase::Draining | Phase::Over => return,
         };
-        if self.is_large() {
-            return Ok(Some(left.map_or(QUIET, |left| left.min(QUIET))));
+        match received {
+            Ok(count) => {
+                self.active = bench.now;
+                self.is_half_closed = count == 0;
+                self.settle_half_closed();
+            }
+            Err(Ending::Failed(error)) if is_passing(&error) => {}
+            Err(ending) => self.abort(ending),
         }
-        Ok(left)
     }
 
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        if timeout != self.read_timeout {
-            self.wire.set_read_timeout(timeout)?;
-            self.read_timeout = timeout;
+    fn receive_input(&mut self, wire: &mut impl Wire, bench: &mut Bench) -> Result<usize, Ending> {
+        let pending = self.input.len();
+        let is_large = pending > UNEARNED / 2 || self.need > UNEARNED;
+        if is_large || self.wait.is_some() || self.is_full(bench) {
+            let receive = |room: &mut [u8]| wire.receive(room).map_err(Ending::Failed);
+            let count = self.input.receive(self.need, receive)?;
+            self.go_on(bench);
+            return Ok(count);
         }
-        Ok(())
+        let mut scratch = std::mem::take(&mut bench.scratch);
+        scratch[..pending].copy_from_slice(self.input.pending());
+        let received = wire.receive(&mut scratch[pending..]);
+        let mut kept = Ok(());
+        if let Ok(count) = received {
+            let arrived = &scratch[..pending + count];
+            let consumed = self.execute(arrived, bench);
+            self.input.consume(pending);
+            kept = self.input.append(&arrived[consumed..]);
+        }
+        bench.scratch = scratch;
+        kept?;
+        received.map_err(Ending::Failed)
     }
 
-    fn is_large(&self) -> bool {
-        self.input.is_large() || self.output.capacity() > OUTPUT_PIECE
+    /// Executes what has arrived before, if there is enough of it.
+    pub(super) fn go_on(&mut self, bench: &mut Bench) {
+        if self.is_runnable(bench) {
+            let mut input = std::mem::take(&mut self.input);
+            let consumed = self.execute(input.pending(), bench);
+            input.consume(consumed);
+            self.input = input;
+            self.settle_half_closed();
+        }
     }
 
-    fn shrink(&mut self) {
-        self.input.shrink();
-        self.output = Vec::new();
+    /// What the session waited for has come, or its time is up.
+    pub(super) fn wake(&mut self, bench: &mut Bench) {
+        if self.wait.take().is_some() {
+            self.need = 0;
+            self.go_on(bench);
+        }
     }
 
-    /// Lets the client see the last reply: reads and throws away what it still sends.
-    fn linger(&mut self) {
-        self.wire.shutdown(Shutdown::Write);
-        let start = Instant::now();
-        let mut rest = [0; 4096];
-        while let Some(left) = LINGER.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            let read = self.set_read_timeout(Some(left)).and_then(|()| self.wire.read(&mut rest));
-            if !matches!(read, Ok(count) if count > 0) {
-                return;
+    /// Lets the session execute `input`, and returns how many bytes of it are done.
+    fn execute(&mut self, input: &[u8], bench: &mut Bench) -> usize {
+        if self.need > input.len() || self.wait.is_some() {
+            return 0;
+        }
+        let mut reply = bench.spares.pop().unwrap_or_default();
+        let advance = self.session.advance(input, &mut reply);
+        let consumed = advance.consumed.min(input.len());
+        self.note(&advance, input.len() - consumed, reply.is_empty(), bench.now);
+        match reply.is_empty() {
+            true => bench.recycle(reply),
+            false => self.output.push(&mut reply, advance.ticket),
+        }
+        consumed
+    }
+
+    fn note(&mut self, advance: &Advance, rest: usize, is_silent: bool, now: Instant) {
+        // More of a request that is passed over is no new request.
+        if advance.consumed > 0 && !(self.midway && advance.midway && is_silent) {
+            self.begun = None;
+        }
+        self.midway = advance.midway;
+        self.need = advance.need;
+        self.wait = advance.wait;
+        self.is_unfinished = advance.again;
+        if let Some(close) = advance.close {
+            return self.end(Ending::Session(close));
+        }
+        if self.is_stopping && !self.is_unfinished {
+            return self.end(Ending::Stopping);
+        }
+        if advance.need > 0 {
+            if self.midway || rest > 0 {
+                self.begun.get_or_insert(now);
+            }
+            return;
+        }
+        let has_progress =
+            advance.consumed > 0 || !is_silent || advance.again || advance.wait.is_some();
+        if !has_progress {
+            self.end(Ending::Stuck);
+        }
+    }
+
+    /// Whether there is something to execute and room for the reply.
+    pub(super) fn is_runnable(&self, bench: &Bench) -> bool {
+        self.phase == Phase::Open
+            && self.wait.is_none()
+            && self.input.len() >= self.need
+            && !self.is_full(bench)
+    }
+
+    /// Whether the client is to take replies before there are more.
+    fn is_full(&self, bench: &Bench) -> bool {
+        self.output.memory() >= bench.max_output
+    }
+
+    pub(super) fn state(&self, bench: &Bench) -> State {
+        State {
+            phase: self.phase,
+            is_half_closed: self.is_half_closed,
+            is_runnable: self.is_runnable(bench),
+            is_input_full: self.input.len() >= bench.max_output.max(self.need),
+            is_blocked: self.output.is_blocked(),
+        }
+    }
+
+    /// Whether the socket is waited for until something arrives.
+    #[cfg(test)]
+    pub(super) fn wants_input(&self, bench: &Bench) -> bool {
+        super::interest::interest(self.state(bench)).read
+    }
+
+    /// A client that sends no more gets the replies to its whole requests. One that waits has gone.
+    fn settle_half_closed(&mut self) {
+        if self.is_half_closed && (self.wait.is_some() || self.input.len() < self.need) {
+            self.end(Ending::Closed);
+        }
+    }
+
+    /// Finishes the request that is being executed, and begins no other one.
+    pub(super) fn stop(&mut self) {
+        self.is_stopping = true;
+        if !self.is_unfinished {
+            self.end(Ending::Stopping);
+        }
+    }
+
+    /// Executes no further request; the replies that are left are sent.
+    pub(super) fn end(&mut self, ending: Ending) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Draining;
+            self.ending = Some(ending);
+            self.input = Input::default();
+        }
+    }
+
+    /// Ends the connection at once, with what has not been sent.
+    pub(super) fn abort(&mut self, ending: Ending) {
+        self.ending = match self.ending.take() {
+            Some(first) if !matches!(ending, Ending::Broken(_) | Ending::Panicked) => Some(first),
+            _ => Some(ending),
+        };
+        self.phase = Phase::Over;
+        self.output.clear();
+    }
+
+    /// Tells the client why it is disconnected, if it reads, and disconnects it.
+    pub(super) fn refuse(&mut self, ending: Ending, text: &[u8]) {
+        self.end(ending);
+        if self.output.is_blocked() || self.phase != Phase::Draining {
+            return self.abort(Ending::TooLarge);
+        }
+        self.output.push(&mut text.to_vec(), Default::default());
+    }
+
+    /// Sends what may leave. Returns whether a reply waits for a commit.
+    pub(super) fn flush(
+        &mut self,
+        wire: &mut impl Wire,
+        bench: &mut Bench,
+        durability: &dyn Durability,
+    ) -> bool {
+        let taken = self.output.taken();
+        let flushed = self.output.flush(wire, durability, |buffer| bench.recycle(buffer));
+        if self.output.taken() > taken {
+            self.active = bench.now;
+        }
+        match flushed {
+            Ok(Flushed::Empty) => self.drained(wire, bench.now),
+            Ok(Flushed::Waiting | Flushed::Blocked) => {}
+            Err(broken) => self.abort(Ending::Broken(broken)),
+        }
+        flushed == Ok(Flushed::Waiting)
+    }
+
+    /// Everything has been sent.
+    fn drained(&mut self, wire: &mut impl Wire, now: Instant) {
+        if self.phase == Phase::Draining {
+            let is_clean = matches!(self.ending, Some(Ending::Closed | Ending::Idle));
+            if is_clean || self.is_half_closed {
+                self.phase = Phase::Over;
+            } else {
+                wire.shutdown(Shutdown::Write);
+                self.phase = Phase::Lingering;
+                self.linger_until = Some(now + LINGER);
             }
         }
     }
-    /// At the stop, gives a client that is still sending the time to read what was answered. What
-    /// it sent stays unread on purpose: reading has been ended and would not open the window again,
-    /// and the reset at the close frees a client that waits for room to send.
-    fn leave_to_read(&self) {
-        self.wire.shutdown(Shutdown::Write);
-        if self.wire.has_unread() {
-            thread::sleep(LINGER);
+
+    /// Throws away what a client still sends that has been sent its last reply.
+    fn discard(&mut self, wire: &mut impl Wire, bench: &mut Bench) {
+        match wire.receive(&mut bench.scratch) {
+            Ok(count) if count > 0 => {}
+            Err(error) if is_passing(&error) => {}
+            _ => self.phase = Phase::Over,
         }
     }
+
+    /// When the connection has to be looked at even if nothing happens: the end of a wait, or of
+    /// lingering.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.linger_until.or_else(|| self.wait.as_ref()?.until)
+    }
+
+    /// The deadline may have come.
+    pub(super) fn look_at_deadline(&mut self, bench: &mut Bench) {
+        if self.deadline().is_some_and(|deadline| deadline <= bench.now) {
+            match self.phase {
+                Phase::Lingering => self.phase = Phase::Over,
+                _ => self.wake(bench),
+            }
+        }
+    }
+
+    /// Why the client is to be disconnected if it may do nothing for `timeout`: it sends no
+    /// request, does not finish one, or does not take its replies.
+    pub(super) fn overdue(&self, now: Instant, timeout: Duration) -> Option<Ending> {
+        let is_over = |since: Instant| now.saturating_duration_since(since) > timeout;
+        match (self.phase, self.begun) {
+            _ if self.output.is_blocked() && is_over(self.active) => {
+                Some(Ending::Broken(Broken::Wire(ErrorKind::TimedOut)))
+            }
+            (Phase::Open, Some(begun)) if self.wait.is_none() && is_over(begun) => {
+                Some(Ending::Slow)
+            }
+            (Phase::Open, None) if self.is_idle() && is_over(self.active) => Some(Ending::Idle),
+            _ => None,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.wait.is_none() && self.output.is_empty() && self.need > self.input.len()
+    }
+
+    /// Bytes of memory that the client takes beside the connection itself.
+    pub(super) fn memory(&self) -> usize {
+        self.input.memory() + self.output.memory() + self.session.memory()
+    }
+
+    /// Whether the socket is to be closed, and why.
+    pub(super) fn over(&self) -> Option<&Ending> {
+        self.ending.as_ref().filter(|_| self.phase == Phase::Over)
+    }
+}
+
+/// Nothing has arrived after all.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -1,27 +1,26 @@
 //! The server as a whole: starts the threads and stops them.
 
 use super::acceptor::{self, Reception};
+use super::budget::Budget;
 use super::clients::Clients;
-use super::committer::Committer;
-use super::turns::Turns;
+use super::mailbox::{Mailbox, Message};
+use super::ticker::Ticker;
+use super::worker::Worker;
 use crate::logging::expecting_panic;
 use crate::queue::Durability;
-use crate::session::{NewClient, Session, Statistics};
-use log::{error, warn};
+use crate::session::{ClientLimits, NewClient, Session, Statistics};
+use log::warn;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use threadpool::ThreadPool;
 
-/// Bytes of a handler's stack. A debug build has touched 32 KiB of it, with mixed commands over
-/// each of the stores; what is not touched costs only addresses.
-const HANDLER_STACK: usize = 256 * 1024;
-
-/// How long clients may take, at the stop, to get the replies to their commands in hand.
+/// How long clients may take, at the stop, to get the replies to their commands.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How long handlers may take to notice that their connections have been cut.
+/// How long workers may take to notice that their clients have been cut off.
 const STOP_CUT: Duration = Duration::from_secs(1);
 
 /// Makes the session of a new client.
@@ -35,90 +34,107 @@ pub struct Service {
     pub listener: TcpListener,
     /// What one client too many is told before it is disconnected.
     pub refusal: &'static [u8],
+    /// What the largest client is told before it is disconnected, if all clients together take too
+    /// much memory.
+    pub overload: &'static [u8],
     /// Makes a client's session.
     pub sessions: SessionFactory,
 }
 
-/// What clients may ask of the server.
-#[derive(Clone, Copy, Debug)]
+/// What the server may use.
+#[derive(Clone, Debug)]
 pub struct Limits {
-    /// Most clients at a time, over all listeners; as many threads are made.
-    pub max_clients: usize,
-    /// How long a client may send nothing, take for one request, or take to read a reply; None: for
-    /// ever.
-    pub idle_timeout: Option<Duration>,
+    /// Threads that serve clients.
+    pub workers: usize,
+    /// Bytes that all clients may take together.
+    pub max_memory: usize,
+    /// What clients may do.
+    pub clients: Arc<ClientLimits>,
 }
 
 /// A running server.
 pub struct Server {
     services: Vec<Arc<Service>>,
     clients: Arc<Clients>,
-    committer: Arc<Committer>,
-    committing: JoinHandle<()>,
+    accepting: Vec<JoinHandle<()>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    workers: ThreadPool,
+    ticker: Option<Ticker>,
+    durability: Arc<dyn Durability>,
 }
 
 impl Server {
-    /// Serves `services` from now on. Errors: a thread that could not be made.
+    /// Serves `services` from now on.
+    ///
+    /// # Errors
+    /// A thread or a descriptor that the system does not allow.
     pub fn start(
         services: Vec<Service>,
         limits: Limits,
         durability: Arc<dyn Durability>,
         statistics: Arc<Statistics>,
     ) -> io::Result<Server> {
-        let clients = Arc::new(Clients::new(limits.max_clients, statistics));
-        let committer = Arc::new(Committer::new(durability));
-        let reception = Reception {
-            clients: Arc::clone(&clients),
-            committer: Arc::clone(&committer),
-            pool: pool(limits.max_clients)?,
-            idle_timeout: limits.idle_timeout,
-            turns: Arc::new(Turns::new()),
-            last_id: Arc::default(),
-        };
-        let run = Arc::clone(&committer);
-        let committing = spawn("committer", move || run.run())?;
+        let clients = Arc::new(Clients::new(Arc::clone(&limits.clients), statistics));
+        let budget = Arc::new(Budget::new(limits.max_memory));
+        let workers = pool(limits.workers)?;
+        let mut mailboxes = Vec::new();
+        for _ in 0..limits.workers {
+            let (budget, durability) = (Arc::clone(&budget), Arc::clone(&durability));
+            let clients = Arc::clone(&limits.clients);
+            let mut worker = Worker::new(clients, budget, durability, Instant::now())?;
+            mailboxes.push(Arc::clone(worker.mailbox()));
+            workers.execute(move || worker.run());
+        }
+        let reception = Reception::new(Arc::clone(&clients), mailboxes.clone());
         let services: Vec<_> = services.into_iter().map(Arc::new).collect();
-        let accepting = |service: &Arc<Service>| {
+        let accept = |service: &Arc<Service>| {
             let (service, reception) = (Arc::clone(service), reception.clone());
-            spawn(service.protocol, move || acceptor::accept(&service, &reception)).map(drop)
+            let accepting = thread::Builder::new().name(service.protocol.into());
+            accepting.spawn(move || acceptor::accept(&service, &reception))
         };
-        services.iter().try_for_each(accepting)?;
-        Ok(Server { services, clients, committer, committing })
+        let accepting = services.iter().map(accept).collect::<io::Result<Vec<_>>>()?;
+        let ticker = Ticker::start(Arc::clone(&durability))?;
+        Ok(Server { services, clients, accepting, mailboxes, workers, ticker, durability })
     }
 
-    /// Stops accepting, lets clients get the replies to what is in hand, and syncs. Afterwards no
-    /// handler works any more, or it has been reported.
+    /// Clients of each worker.
+    #[cfg(test)]
+    pub(super) fn clients_of_workers(&self) -> Vec<usize> {
+        self.mailboxes.iter().map(|mailbox| mailbox.clients()).collect()
+    }
+
+    /// Stops accepting, lets clients get the replies to the commands that have begun, and commits.
+    /// Afterwards no session runs any more, or that has been reported.
     pub fn stop(self) {
         self.clients.stop();
         self.services.iter().for_each(|service| acceptor::wake(service));
+        for accepting in self.accepting {
+            // A panic of an acceptor has been logged by its hook.
+            let _ = accepting.join();
+        }
+        let post = |message: fn() -> Message| {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.post(message()));
+        };
+        post(|| Message::Stop);
         if self.clients.wait_until_empty(STOP_GRACE) > 0 {
-            self.clients.disconnect();
+            post(|| Message::Cut);
             let remain = self.clients.wait_until_empty(STOP_CUT);
             if remain > 0 {
-                warn!("{remain} clients are still being served at the stop");
+                return warn!("stopped while {remain} clients were still being served");
             }
         }
-        self.committer.stop();
-        match self.committing.join() {
-            Ok(()) => {}
-            Err(_) => error!("the committer has panicked"),
+        self.workers.join();
+        if let Some(ticker) = self.ticker {
+            ticker.stop();
         }
+        self.durability.commit();
     }
 }
 
-/// A pool of exactly `threads` threads. The pool panics if a thread cannot be made.
-fn pool(threads: usize) -> io::Result<threadpool::ThreadPool> {
-    let build = || {
-        threadpool::Builder::new()
-            .num_threads(threads)
-            .thread_name("client".into())
-            .thread_stack_size(HANDLER_STACK)
-            .build()
-    };
+/// A pool of exactly `threads` threads. The pool panics where a thread cannot be made.
+fn pool(threads: usize) -> io::Result<ThreadPool> {
+    let build =
+        || threadpool::Builder::new().num_threads(threads).thread_name("worker".into()).build();
     expecting_panic(build)
-        .map_err(|_| io::Error::other(format!("the system does not allow {threads} threads")))
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.into()).spawn(work)
+        .map_err(|_| io::Error::other(format!("the system does not allow {threads} workers")))
 }

@@ -1,90 +1,86 @@
-//! The input of one connection: bytes that have arrived and are not executed yet.
+//! The input of one client: bytes that have arrived and are not executed yet.
 //!
-//! Its memory grows with what has arrived, never with what a client declares, and shrinks again
-//! when less arrives. It knows bytes, and nothing of requests.
+//! Its memory grows with what has arrived, never with what a client declares, and an input without
+//! bytes has none. It knows bytes, and nothing of requests.
 
-/// Bytes of a buffer at the start, and of one that is idle.
-pub(super) const INITIAL: usize = 4 * 1024;
+use std::collections::TryReserveError;
 
-/// A buffer of this many bytes may be had without having sent that much; beyond it, a buffer at
-/// most doubles what has arrived.
+/// Room for a read that need not have been earned by sending as much. Beyond it, the room at most
+/// doubles what has arrived, and is at least half as much: a large request costs a number of reads
+/// and copies that grows with the logarithm of its size.
 pub(super) const UNEARNED: usize = 64 * 1024;
 
-/// A growing buffer: `start..end` of `bytes` is what has arrived and is not consumed.
+/// A growing buffer; `start..` of `bytes` has arrived and is not consumed.
+#[derive(Default)]
 pub(super) struct Input {
     bytes: Vec<u8>,
     start: usize,
-    end: usize,
-    /// The last read took all the room that it was given: probably more is there.
-    filled: bool,
 }
 
 impl Input {
-    pub(super) fn new() -> Input {
-        Input { bytes: vec![0; INITIAL], start: 0, end: 0, filled: false }
-    }
-
     /// What has arrived and is not consumed.
     pub(super) fn pending(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        &self.bytes[self.start..]
     }
 
-    /// Drops `count` bytes, at most all, from the front. A buffer that turns out to be four times
-    /// as large as what it was used for is halved.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Adds bytes that have arrived elsewhere.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
+        self.bytes.try_reserve(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Drops `count` bytes, at most all, from the front. Memory goes when little is left in it.
     pub(super) fn consume(&mut self, count: usize) {
-        self.start = self.end.min(self.start.saturating_add(count));
-        if self.start < self.end {
-            return;
-        }
-        let used = self.end;
-        (self.start, self.end) = (0, 0);
-        if self.bytes.len() > INITIAL && used < self.bytes.len() / 4 {
-            self.resize(INITIAL.max(self.bytes.len() / 2));
+        self.start = self.bytes.len().min(self.start.saturating_add(count));
+        if self.len() <= self.bytes.capacity() / 4 {
+            *self = Input { bytes: self.pending().to_vec(), start: 0 };
         }
     }
 
-    /// Room for the next read, at least one byte, when `need` bytes in all are wanted.
-    pub(super) fn room(&mut self, need: usize) -> &mut [u8] {
-        let pending = self.end - self.start;
-        if self.bytes.len() - self.end < need.saturating_sub(pending).max(1) {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, pending);
+    /// Lets `receive` fill a part of the room for a request that needs `need` bytes in all, and
+    /// returns what it returns: how many bytes it has filled.
+    ///
+    /// # Errors
+    /// Those of `receive`, and that there is no memory.
+    pub(super) fn receive<E: From<TryReserveError>>(
+        &mut self,
+        need: usize,
+        receive: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let (pending, room) = (self.len(), self.room(need));
+        if self.bytes.capacity() - self.bytes.len() < room {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+            self.bytes.try_reserve_exact(room)?;
         }
-        let earned = UNEARNED.max(pending.saturating_mul(2));
-        let mut wanted = need.max(pending + 1).min(earned);
-        if self.filled {
-            wanted = wanted.max(UNEARNED.min(self.bytes.len() * 2));
+        self.bytes.resize(self.start + pending + room, 0);
+        let received = receive(&mut self.bytes[self.start + pending..]);
+        let count = *received.as_ref().unwrap_or(&0);
+        self.bytes.truncate(self.start + pending + count);
+        if count == 0 {
+            // The room is given back.
+            self.consume(0);
         }
-        if wanted > self.bytes.len() {
-            self.resize(wanted);
-        }
-        &mut self.bytes[self.end..]
+        received
     }
 
-    /// The last `room` was filled with `count` bytes.
-    pub(super) fn arrived(&mut self, count: usize) {
-        self.filled = count == self.bytes.len() - self.end;
-        self.end += count;
-    }
-
-    /// Whether `shrink` would give memory back.
-    pub(super) fn is_large(&self) -> bool {
-        self.bytes.len() > INITIAL && self.end - self.start < INITIAL
-    }
-
-    /// Gives back what an idle client does not need.
-    pub(super) fn shrink(&mut self) {
-        if self.is_large() {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-            self.resize(INITIAL);
-        }
-    }
-
-    fn resize(&mut self, size: usize) {
-        self.bytes.reserve_exact(size.saturating_sub(self.bytes.len()));
-        self.bytes.resize(size, 0);
-        self.bytes.shrink_to_fit();
+    /// Bytes that the next read may take.
+    fn room(&self, need: usize) -> usize {
+        let pending = self.len();
+        need.saturating_sub(pending).clamp(pending / 2, pending).max(UNEARNED)
     }
 }
 
@@ -92,85 +88,81 @@ impl Input {
 mod tests {
     use super::*;
 
-    fn arrive(input: &mut Input, need: usize, bytes: &[u8]) {
-        let room = input.room(need);
-        room[..bytes.len()].copy_from_slice(bytes);
-        input.arrived(bytes.len());
+    /// Receives as much as there is room for, and returns how much that was.
+    fn fill(input: &mut Input, need: usize) -> usize {
+        let all = |room: &mut [u8]| Ok::<usize, TryReserveError>(room.len());
+        input.receive(need, all).unwrap()
+    }
+
+    fn arrive(input: &mut Input, bytes: &[u8]) {
+        let some = |room: &mut [u8]| {
+            room[..bytes.len()].copy_from_slice(bytes);
+            Ok::<usize, TryReserveError>(bytes.len())
+        };
+        assert_eq!(input.receive(1, some).unwrap(), bytes.len());
     }
 
     #[test]
     fn a_declared_length_reserves_at_most_the_unearned_size() {
-        let mut input = Input::new();
-        arrive(&mut input, 1, b"$500000000\r\n");
-        assert_eq!(input.room(500_000_014).len() + 12, UNEARNED);
+        let mut input = Input::default();
+        arrive(&mut input, b"$500000000\r\n");
+        assert_eq!(fill(&mut input, 500_000_014), UNEARNED);
+        assert!(input.memory() <= 2 * UNEARNED + 12);
     }
 
     #[test]
     fn a_large_request_at_most_doubles_what_has_arrived() {
-        let mut input = Input::new();
-        let need = 16 << 20;
-        let mut pending = 0;
-        while pending < need {
-            let room = input.room(need).len();
-            assert!(room > 0);
-            assert!(pending + room <= UNEARNED.max(2 * pending), "{room} after {pending}");
-            input.arrived(room);
-            pending += room;
+        let (mut input, need, mut reads) = (Input::default(), 16 << 20, 0);
+        while input.len() < need {
+            let pending = input.len();
+            let room = fill(&mut input, need);
+            assert!(room > 0 && room <= UNEARNED.max(pending), "{room} after {pending}");
+            assert!(input.memory() <= UNEARNED + 2 * input.len());
+            reads += 1;
         }
-        assert_eq!(pending, need);
+        assert!(reads < 20, "{reads} reads");
+    }
+
+    /// A request of many words needs a few bytes more each time.
+    #[test]
+    fn a_small_need_of_a_large_request_is_read_in_large_pieces() {
+        let (mut input, mut reads) = (Input::default(), 0);
+        while input.len() < 16 << 20 {
+            let need = input.len() + 5;
+            fill(&mut input, need);
+            reads += 1;
+        }
+        assert!(reads < 30, "{reads} reads");
     }
 
     #[test]
     fn bytes_keep_their_order_when_the_front_is_consumed() {
-        let mut input = Input::new();
-        arrive(&mut input, 1, &vec![b'a'; INITIAL - 2]);
-        arrive(&mut input, 1, b"bc");
-        input.consume(INITIAL - 2);
-        arrive(&mut input, INITIAL, b"def");
+        let mut input = Input::default();
+        input.append(&vec![b'a'; UNEARNED]).unwrap();
+        arrive(&mut input, b"bc");
+        input.consume(UNEARNED);
+        arrive(&mut input, b"def");
         assert_eq!(input.pending(), b"bcdef");
         input.consume(usize::MAX);
-        assert_eq!(input.pending(), b"");
+        assert_eq!(input.len(), 0);
     }
 
     #[test]
-    fn a_full_read_makes_the_buffer_grow_for_a_pipeline() {
-        let mut input = Input::new();
-        for _ in 0..10 {
-            let room = input.room(1).len();
-            input.arrived(room);
-            input.consume(room);
-        }
-        assert_eq!(input.room(1).len(), UNEARNED);
+    fn an_empty_input_has_no_memory() {
+        let mut input = Input::default();
+        fill(&mut input, 1 << 20);
+        input.consume(UNEARNED - 1);
+        assert_eq!((input.len(), input.memory()), (1, 1));
+        input.consume(1);
+        assert_eq!(input.memory(), 0);
     }
 
     #[test]
-    fn small_requests_shrink_the_buffer_of_a_large_one() {
-        let mut input = Input::new();
-        while input.pending().len() < 1 << 20 {
-            let room = input.room(1 << 20).len();
-            input.arrived(room);
-        }
-        input.consume(1 << 20);
-        for _ in 0..20 {
-            arrive(&mut input, 1, b"PING\r\n");
-            input.consume(6);
-        }
-        assert_eq!(input.bytes.len(), INITIAL);
-        assert!(input.bytes.capacity() <= 2 * INITIAL);
-    }
-
-    #[test]
-    fn an_idle_buffer_keeps_the_start_of_a_request_when_it_shrinks() {
-        let mut input = Input::new();
-        for _ in 0..10 {
-            let room = input.room(1).len();
-            input.arrived(room);
-            input.consume(room);
-        }
-        arrive(&mut input, 1, b"PI");
-        assert!(input.is_large());
-        input.shrink();
-        assert_eq!((input.pending(), input.bytes.len()), (&b"PI"[..], INITIAL));
-        assert!(!input.is_large());
+    fn an_error_leaves_what_has_arrived() {
+        let mut input = Input::default();
+        input.append(b"abc").unwrap();
+        let failed = input.receive(9, |_| Err::<usize, _>(std::io::Error::other("no")));
+        assert!(failed.is_err());
+        assert_eq!((input.pending(), input.memory()), (&b"abc"[..], 3), "and nothing else");
     }
 }

@@ -1,36 +1,39 @@
-//! Server: the only owner of sockets and threads.
+//! Server: the only owner of sockets, and of the threads that serve clients.
 //!
-//! An acceptor thread per listener hands each connection to a pool that has as many threads as
-//! there may be clients. A connection's handler reads, lets the session execute, and hands the
-//! replies to the connection's outbox; a reply that must wait for the disk leaves from the
-//! committer's thread, so that no handler sleeps through a sync, but that of a client who is alone
-//! and waits for it, and no slow client holds up another.
+//! An acceptor thread per listener hands each connection to one of a fixed number of workers. A
+//! worker waits for all its clients at once. In one turn it reads what has arrived, lets the
+//! sessions execute it, makes the log durable once for all of them, and sends the replies.
 //!
 //! ```text
-//! acceptor -> pool -> connection -> session      (bytes in, bytes out)
-//!                         |
-//!                       outbox <- committer      (replies leave in order, once they are durable)
+//! acceptor -> mailbox -> worker -> connection -> session   (bytes in, bytes out)
+//!                          |           |
+//!                        poller   input, output            (replies leave in order, once they
+//!                                                           are durable)
 //! ```
 //!
 //! This module knows sessions as bytes and the queues as [`crate::queue::Durability`]: no command,
 //! no protocol, no store.
 
 mod acceptor;
+mod budget;
 mod clients;
-mod committer;
 mod connection;
 mod daemon;
 mod input;
+mod interest;
 mod keepalive;
 pub mod limits;
-mod outbox;
+mod mailbox;
+mod output;
+mod poller;
+mod report;
 pub mod signals;
 #[cfg(test)]
 mod tests;
-mod turns;
+mod ticker;
 mod wire;
+mod worker;
 
-pub use committer::NothingToSync;
 pub use daemon::{Limits, Server, Service, SessionFactory};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// What one session may do to another's connection; the server makes it.
 pub trait ClientHandle: Send + Sync {
+    /// Ends the session's [`Wait`](super::Wait), from any thread. Never blocks.
+    fn wake(&self);
+
     /// Ends the connection soon, from any thread: a wait for its input ends, no further request of
     /// it is executed, and its session is dropped. Never blocks.
     fn close(&self);
@@ -16,6 +19,8 @@ pub trait ClientHandle: Send + Sync {
 
 /// No connection: for sessions that a test or a fuzzer drives.
 impl ClientHandle for () {
+    fn wake(&self) {}
+
     fn close(&self) {}
 }
 

@@ -20,6 +20,7 @@ use crate::kv::Kv;
 use crate::queue::{Queues, Ticket};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
+use std::time::Instant;
 
 /// One client's conversation.
 pub trait Session: Send {
@@ -27,6 +28,18 @@ pub trait Session: Send {
     /// Stops once `output` holds [`OUTPUT_PIECE`] bytes or more, so that the caller can send them
     /// first.
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance;
+
+    /// Bytes of memory that the session keeps between two calls.
+    fn memory(&self) -> usize {
+        0
+    }
+}
+
+/// What a session waits for beside input: until its [`ClientHandle`] is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// When it gives up; `None` if it does not.
+    pub until: Option<Instant>,
 }
 
 /// A session hands its replies over when there are this many bytes of them.
@@ -44,6 +57,11 @@ pub struct Advance {
     pub ticket: Ticket,
     /// What was consumed last belongs to a request whose rest is passed over as it comes.
     pub midway: bool,
+    /// A request has begun and is not done: call again, with the same input, when others have had
+    /// their turn.
+    pub again: bool,
+    /// The session is not to be called until this is over, even if input arrives.
+    pub wait: Option<Wait>,
     /// The connection ends after these replies.
     pub close: Option<Close>,
 }

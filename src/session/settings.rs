@@ -3,6 +3,7 @@
 use super::process::ProcessMemory;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// What the daemon was started with, as CONFIG GET, INFO and stats show it.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +32,32 @@ pub struct ClientLimits {
     pub idle_timeout_s: AtomicU64,
     /// The longest message or value in bytes (`--max-message`).
     pub max_message: AtomicUsize,
+    /// Bytes of replies that are kept for a client that does not read them, and again as many of
+    /// what it goes on sending (`--max-output`).
+    pub max_output: AtomicUsize,
 }
 
 impl ClientLimits {
     /// The longest message or value in bytes.
     pub fn max_message(&self) -> usize {
         self.max_message.load(Ordering::Relaxed)
+    }
+
+    /// How long a client may send nothing, take for one request, or take to read a reply; `None`
+    /// for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        let seconds = self.idle_timeout_s.load(Ordering::Relaxed);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// Clients at once.
+    pub fn max_clients(&self) -> usize {
+        self.max_clients.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of replies that are kept for a client that does not read them.
+    pub fn max_output(&self) -> usize {
+        self.max_output.load(Ordering::Relaxed)
     }
 }
 
@@ -47,6 +68,7 @@ impl Default for ClientLimits {
             max_clients: 256.into(),
             idle_timeout_s: 0.into(),
             max_message: (1 << 20).into(),
+            max_output: (32 << 20).into(),
         }
     }
 }

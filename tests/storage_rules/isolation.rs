@@ -3,7 +3,9 @@
 //! Disks that are full, read-only or rotten are in `tests/faults`.
 
 use super::bench::*;
-use mq::queue::{DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, Ticket};
+use mq::queue::{
+    DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, Ticket, Verdict,
+};
 use mq::storage::{DataDirectory, StorageError};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -72,8 +74,10 @@ fn rule_17_a_queue_that_cannot_be_opened_is_closed_and_costs_no_other() {
         while queues.tidy() {}
         queues.rest_idle();
         assert_eq!(pop(&queues, b"good"), Ok(Some(b"m".to_vec())), "{reason}");
-        push(&queues, b"good").unwrap();
-        assert!(!queues.commit().failed);
+        let (mut ticket, message) = (Ticket::default(), new_message(b"n"));
+        queues.create(b"good", &mut ticket, |queue| queue.push(&message)).unwrap();
+        queues.commit();
+        assert_eq!(queues.verdict(&ticket), Verdict::Leave);
         assert!(queues.statistics().contains(&("closed_queues", 1)));
         assert!(queues.close(), "what is closed has nothing to sync");
         drop(queues);

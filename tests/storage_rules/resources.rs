@@ -52,7 +52,8 @@ fn limited(limit: u32, directory: &TempDir) -> Child {
     shell
         .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")])
         .arg(daemon.get_program())
-        .args(["--redis", "127.0.0.1:0", "--memcached", "off", "--fsync", "never", "--dir"])
+        .args(["--redis", "127.0.0.1:0", "--memcached", "off", "--fsync", "never"])
+        .args(["--max-clients", "256", "--dir"])
         .arg(directory.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -62,7 +63,6 @@ fn limited(limit: u32, directory: &TempDir) -> Child {
 
 #[test]
 fn rule_07_more_queues_than_files_may_be_open_are_served() {
-    // The default of 256 clients and 64 others just fit.
     let directory = TempDir::new().unwrap();
     let mut daemon = limited(330, &directory);
     let mut line = String::new();

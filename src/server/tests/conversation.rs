@@ -1,117 +1,257 @@
-//! A connection's handler, driven with byte vectors: no socket, no other thread.
+//! One connection, driven with byte vectors: no socket, no thread, no clock.
 
 use super::*;
-use crate::server::outbox::Broken;
+use crate::server::interest::Phase;
+use crate::server::output::Broken;
 
-fn answer(events: impl IntoIterator<Item = Event>, idle_ms: u64) -> (Arc<ScriptedWire>, Ending) {
-    let wire = ScriptedWire::new(events);
-    let reception = reception(Arc::new(NothingToSync), Some(Duration::from_millis(idle_ms)));
-    let ending = serve(&wire, None, &reception);
-    (wire, ending)
+fn served(reads: &[&str]) -> Served {
+    let mut served = Served::new(ScriptedWire::arriving(reads));
+    served.serve();
+    served
 }
 
-fn bytes(text: &str) -> Event {
-    Event::Bytes(text.as_bytes().to_vec())
+fn phase(served: &Served) -> Phase {
+    served.connection.state(&served.bench).phase
 }
 
 #[test]
 fn what_one_read_yields_leaves_in_one_write() {
-    let (wire, ending) = answer([bytes("say a\nsay b\nsay c\n"), bytes("say d\n")], 1000);
-    assert_eq!(wire.written(), "a\nb\nc\nd\n");
-    assert_eq!(wire.writes(), 2);
-    assert!(matches!(ending, Ending::Closed), "{ending:?}");
+    let served = served(&["say a\nsay b\nsay c\n", "say d\n", ""]);
+    assert_eq!(served.wire.text(), "a\nb\nc\nd\n");
+    assert_eq!(served.wire.sent.len(), 2);
+    assert!(matches!(served.over(), Some(Ending::Closed)), "{:?}", served.over());
 }
 
 #[test]
 fn requests_in_single_bytes_get_the_same_replies() {
     let input = "say a\nsay bc\nbig 70000\nsay d\n";
-    let whole = answer([bytes(input)], 1000).0.written();
-    let single = input.chars().map(|character| bytes(&character.to_string()));
-    assert_eq!(answer(single, 1000).0.written(), whole);
+    let bytes: Vec<String> = input.chars().map(String::from).collect();
+    let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
+    assert_eq!(served(&bytes).wire.text(), served(&[input]).wire.text());
+}
+
+#[test]
+fn a_request_larger_than_any_buffer_is_executed_once_it_is_whole() {
+    let long = "x".repeat(3_000_000);
+    let mut served = served(&["say a\nsay ", &long, "\nsay b\nsa"]);
+    assert_eq!(served.wire.text(), format!("a\n{long}\nb\n"));
+    assert!(served.connection.memory() < 100, "what is left is small");
+    served.says("y c\n");
+    assert!(served.wire.text().ends_with("b\nc\n"));
+    assert_eq!(served.connection.memory(), 0, "a client without bytes has no buffers");
 }
 
 #[test]
 fn the_rest_of_a_request_is_never_executed_after_the_end() {
-    let (wire, ending) = answer([bytes("say a\nsay b")], 1000);
-    assert_eq!(wire.written(), "a\n");
-    assert!(matches!(ending, Ending::Closed), "{ending:?}");
+    let served = served(&["say a\nsay b", ""]);
+    assert_eq!(served.wire.text(), "a\n");
+    assert!(matches!(served.over(), Some(Ending::Closed)), "{:?}", served.over());
 }
 
 #[test]
-fn a_client_that_sends_nothing_is_idle_and_one_that_stops_midway_is_slow() {
-    let (wire, ending) = answer([bytes("say a\n"), Event::Timeout, bytes("say b\n")], 1000);
-    assert!(matches!(ending, Ending::Idle), "{ending:?}");
-    assert_eq!(wire.written(), "a\n");
-    assert!(wire.is_cut());
-    let (_, ending) = answer([bytes("say"), Event::Timeout], 1000);
-    assert!(matches!(ending, Ending::Slow), "{ending:?}");
+fn a_half_closed_client_gets_all_replies() {
+    let served = served(&["say a\nslow 3\nwrite b\nsay c\n", ""]);
+    assert_eq!(served.wire.text(), "a\nslow\nb\nc\n");
+    assert!(matches!(served.over(), Some(Ending::Closed)), "{:?}", served.over());
 }
 
 #[test]
-fn a_client_that_trickles_a_request_is_closed_although_every_read_has_bytes() {
-    let pause = || Event::Pause(Duration::from_millis(20));
-    let events = (0..1000).flat_map(|_| [pause(), bytes("x")]);
-    let (wire, ending) = answer(events, 100);
-    assert!(matches!(ending, Ending::Slow), "{ending:?}");
-    assert!(lock(&wire.client).events.len() > 1000, "closed too late");
+fn a_framing_error_is_answered_and_what_follows_is_thrown_away() {
+    let mut served = served(&["say a\nframing\nsay b\n"]);
+    assert_eq!(served.wire.text(), "a\nerror\n");
+    assert!(served.wire.is_half_closed && served.over().is_none());
+    served.says("say c\n");
+    assert_eq!(phase(&served), Phase::Lingering);
+    served.says("");
+    assert!(matches!(served.over(), Some(Ending::Session(Close::Framing))));
+    assert_eq!(served.wire.text(), "a\nerror\n");
 }
 
 #[test]
-fn an_upload_that_begins_late_has_its_time_from_its_first_byte() {
-    let pause = |ms| Event::Pause(Duration::from_millis(ms));
-    let late = [pause(800), bytes("sa"), pause(400), bytes("y a\n")];
-    let (wire, ending) = answer(late, 1000);
-    assert_eq!(wire.written(), "a\n");
-    assert!(matches!(ending, Ending::Closed), "{ending:?}");
-}
-
-#[test]
-fn a_client_that_falls_quiet_after_a_burst_is_not_idle_yet() {
-    let burst = "say abcdefg\n".repeat(50_000);
-    let (wire, ending) = answer([bytes(&burst), Event::Timeout, bytes("say last\n")], 60_000);
-    assert!(wire.written().ends_with("g\nlast\n"));
-    assert!(matches!(ending, Ending::Closed), "{ending:?}");
-    let timeouts = &lock(&wire.client).read_timeouts;
-    assert!(timeouts.contains(&Some(Duration::from_secs(1))), "{timeouts:?}");
-    assert_eq!(timeouts.last(), Some(&Some(Duration::from_secs(60))));
-}
-
-#[test]
-fn one_request_at_a_time_costs_one_timeout_for_the_whole_connection() {
-    let (wire, _) = answer((0..100).map(|_| bytes("say a\n")), 60_000);
-    assert_eq!(lock(&wire.client).read_timeouts.len(), 1);
-}
-
-#[test]
-fn a_framing_error_is_answered_and_ends_the_connection() {
-    let (wire, ending) = answer([bytes("say a\nframing\nsay b\n"), bytes("say c\n")], 1000);
-    assert_eq!(wire.written(), "a\nerror\n");
-    assert!(matches!(ending, Ending::Session(Close::Framing)), "{ending:?}");
-    let client = lock(&wire.client);
-    assert!(client.half_closed && client.cut, "the client first sees the error, then the end");
+fn lingering_ends_by_itself() {
+    let mut served = served(&["quit\n"]);
+    let deadline = served.connection.deadline().unwrap();
+    assert_eq!(deadline, served.start + Duration::from_secs(1));
+    served.bench.now = deadline - Duration::from_millis(1);
+    served.connection.look_at_deadline(&mut served.bench);
+    assert!(served.over().is_none());
+    served.bench.now = deadline;
+    served.connection.look_at_deadline(&mut served.bench);
+    assert!(matches!(served.over(), Some(Ending::Session(Close::Quit))));
 }
 
 #[test]
 fn a_session_that_makes_no_progress_is_ended() {
-    let (_, ending) = answer([bytes("stuck\n")], 1000);
-    assert!(matches!(ending, Ending::Stuck), "{ending:?}");
+    let served = served(&["stuck\n", ""]);
+    assert!(matches!(served.over(), Some(Ending::Stuck)), "{:?}", served.over());
 }
 
 #[test]
-fn a_client_that_is_gone_ends_its_handler() {
-    let wire = ScriptedWire::with_bytes(b"say a\n");
-    wire.shutdown(Shutdown::Both);
-    let ending = serve(&wire, None, &reception(Arc::new(NothingToSync), None));
+fn a_client_that_is_gone_is_ended() {
+    let mut served = Served::new(ScriptedWire::arriving(&["say a\n"]));
+    served.connection.receive(&mut served.wire, &mut served.bench);
+    served.wire.is_cut = true;
+    served.connection.flush(&mut served.wire, &mut served.bench, &*served.disk);
     let gone = Broken::Wire(ErrorKind::BrokenPipe);
-    assert!(matches!(ending, Ending::Broken(broken) if broken == gone), "{ending:?}");
+    assert!(matches!(served.over(), Some(Ending::Broken(broken)) if *broken == gone));
 }
 
 #[test]
-fn a_stopping_server_executes_nothing_more() {
-    let wire = ScriptedWire::with_bytes(b"say a\n");
-    let reception = reception(Arc::new(NothingToSync), None);
-    reception.clients.stop();
-    let ending = serve(&wire, None, &reception);
-    assert!(matches!(ending, Ending::Stopping), "{ending:?}");
-    assert_eq!(wire.written(), "");
+fn a_reply_waits_for_its_commit_and_those_behind_it_wait_too() {
+    let mut served = Served::new(ScriptedWire::arriving(&["say a\nwrite b\nsay c\n"]));
+    served.connection.receive(&mut served.wire, &mut served.bench);
+    served.connection.go_on(&mut served.bench);
+    let Served { connection, wire, bench, disk, .. } = &mut served;
+    assert!(connection.flush(wire, bench, &**disk));
+    assert_eq!(wire.text(), "", "the first reply shares a piece with the second");
+    disk.commit();
+    assert!(!connection.flush(wire, bench, &**disk));
+    assert_eq!(wire.text(), "a\nb\nc\n");
+}
+
+#[test]
+fn a_reply_whose_sync_failed_never_leaves() {
+    let mut served = Served::new(ScriptedWire::arriving(&["write a\n", "write b\nsay c\n"]));
+    lock(&served.disk.failing).push(2);
+    served.serve();
+    assert_eq!(served.wire.text(), "a\n");
+    assert!(matches!(served.over(), Some(Ending::Broken(Broken::NotDurable))));
+}
+
+#[test]
+fn a_client_that_writes_everything_before_it_reads_gets_every_reply() {
+    let mut wire = ScriptedWire { room: Some(0), ..ScriptedWire::default() };
+    let count = 1000;
+    for number in 0..count {
+        wire.arriving.push_back(format!("say {number} {}\n", "y".repeat(1000)).into());
+    }
+    let mut served = Served::new(wire);
+    served.serve();
+    assert!(served.wire.arriving.len() < count / 2, "much of it has been read");
+    assert!(served.connection.memory() < 3 * MAX_OUTPUT, "and is bounded");
+    assert!(!served.connection.is_runnable(&served.bench));
+    while !served.wire.arriving.is_empty() || served.connection.memory() > 0 {
+        served.wire.room = Some(10_000);
+        served.serve();
+    }
+    let text = served.wire.text();
+    let number = |line: &str| line.split_once(' ').unwrap().0.parse::<usize>().unwrap();
+    assert!(text.lines().map(number).eq(0..count), "in order");
+}
+
+#[test]
+fn a_client_that_never_reads_takes_bounded_memory() {
+    let mut wire = ScriptedWire { room: Some(0), ..ScriptedWire::default() };
+    wire.arriving.extend((0..1000).map(|_| b"big 10000\nsay x\n".repeat(100)));
+    let mut served = Served::new(wire);
+    served.serve();
+    assert!(served.connection.memory() < 3 * MAX_OUTPUT, "{}", served.connection.memory());
+    assert!(served.wire.arriving.len() > 500, "the rest is not read");
+    let state = served.connection.state(&served.bench);
+    assert!(state.is_input_full && state.is_blocked && !state.is_runnable, "{state:?}");
+}
+
+#[test]
+fn small_replies_that_are_not_read_cost_their_bytes() {
+    let mut wire = ScriptedWire { room: Some(0), ..ScriptedWire::default() };
+    wire.arriving.extend((0..1000).map(|_| b"say 12345678\n".to_vec()));
+    let mut served = Served::new(wire);
+    served.serve();
+    assert!(served.connection.memory() < 32 * 1024, "{}", served.connection.memory());
+}
+
+#[test]
+fn a_waiting_session_is_called_when_it_is_woken_and_not_before() {
+    let mut served = served(&["say a\nwait\nsay b\n"]);
+    served.says("say c\n");
+    assert_eq!(served.wire.text(), "a\n", "what came before the wait has left");
+    assert_eq!(served.connection.deadline(), None);
+    served.connection.wake(&mut served.bench);
+    served.serve();
+    assert_eq!(served.wire.text(), "a\nwoken\nb\nc\n");
+    served.connection.wake(&mut served.bench);
+    assert!(served.over().is_none(), "nobody waits");
+}
+
+#[test]
+fn a_waiting_session_is_called_when_its_time_is_up() {
+    let mut served = served(&["wait 5\n"]);
+    let deadline = served.start + Duration::from_secs(5);
+    assert_eq!(served.connection.deadline(), Some(deadline));
+    served.bench.now = deadline - Duration::from_nanos(1);
+    served.connection.look_at_deadline(&mut served.bench);
+    assert_eq!(served.serve().wire.text(), "");
+    served.bench.now = deadline;
+    served.connection.look_at_deadline(&mut served.bench);
+    assert_eq!(served.serve().wire.text(), "woken\n");
+}
+
+#[test]
+fn a_client_that_hangs_up_while_it_waits_is_ended() {
+    let served = served(&["wait\n", "say a\n", ""]);
+    assert!(matches!(served.over(), Some(Ending::Closed)), "{:?}", served.over());
+    assert_eq!(served.wire.text(), "");
+}
+
+#[test]
+fn who_does_nothing_for_too_long_is_overdue() {
+    let timeout = Duration::from_secs(10);
+    let after = |served: &Served, seconds| {
+        let now = served.start + Duration::from_secs(seconds);
+        served.connection.overdue(now, timeout).map(|ending| format!("{ending:?}"))
+    };
+    let idle = served(&["say a\n"]);
+    assert_eq!((after(&idle, 10), after(&idle, 11)), (None, Some("Idle".into())));
+    let slow = served(&["say a"]);
+    assert_eq!((after(&slow, 10), after(&slow, 11)), (None, Some("Slow".into())));
+    let mut deaf = served(&["say a\n"]);
+    deaf.wire.room = Some(0);
+    deaf.says("say b\n");
+    assert_eq!(after(&deaf, 11), Some("Broken(Wire(TimedOut))".into()));
+    deaf.bench.now += Duration::from_secs(8);
+    deaf.wire.room = Some(1);
+    deaf.turn();
+    assert_eq!(after(&deaf, 11), None, "it has taken something");
+    assert_eq!(after(&served(&["wait\n"]), 11), None, "who waits is not idle");
+}
+
+#[test]
+fn a_request_that_trickles_in_is_as_old_as_its_first_byte() {
+    let mut served = served(&["say "]);
+    for second in 1..=11 {
+        served.bench.now = served.start + Duration::from_secs(second);
+        served.says("x");
+    }
+    let overdue = served.connection.overdue(served.bench.now, Duration::from_secs(10));
+    assert!(matches!(overdue, Some(Ending::Slow)), "{overdue:?}");
+    served.says("\nsa");
+    assert!(served.connection.overdue(served.bench.now, Duration::from_secs(10)).is_none());
+}
+
+#[test]
+fn the_stop_finishes_a_request_and_begins_no_other() {
+    let mut served = Served::new(ScriptedWire::arriving(&["slow 2\nsay a\n"]));
+    served.turn();
+    served.connection.stop();
+    served.serve();
+    assert!(served.wire.text().starts_with("slow\n"), "{}", served.wire.text());
+    assert_eq!(phase(&served), Phase::Lingering);
+    let mut idle = Served::new(ScriptedWire::arriving(&["say a\n"]));
+    idle.connection.stop();
+    idle.serve();
+    assert_eq!(idle.wire.text(), "");
+}
+
+#[test]
+fn a_client_that_takes_too_much_is_told_if_it_reads() {
+    let mut reading = served(&["say a"]);
+    reading.connection.refuse(Ending::TooLarge, b"too much\n");
+    assert_eq!(reading.serve().wire.text(), "too much\n");
+    assert_eq!(phase(&reading), Phase::Lingering);
+    let mut deaf = served(&[]);
+    deaf.wire.room = Some(0);
+    deaf.says("big 100000\n");
+    deaf.connection.refuse(Ending::TooLarge, b"too much\n");
+    assert!(matches!(deaf.over(), Some(Ending::TooLarge)), "{:?}", deaf.over());
+    assert_eq!(deaf.connection.memory(), 0);
 }

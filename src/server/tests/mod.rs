@@ -1,264 +1,192 @@
 //! Stand-ins for the server's tests: a wire, a disk and a session that do as they are told.
 
-mod committing;
 mod conversation;
 mod sockets;
+mod turns;
 
-use super::acceptor::Reception;
-use super::clients::Clients;
-use super::committer::Committer;
-use super::connection::{Connection, Ending};
-use super::outbox::{Condition, Outbox};
-use super::turns::Turns;
+use super::connection::{Bench, Connection, Ending};
+use super::lock;
 use super::wire::Wire;
-use super::{NothingToSync, lock};
-use crate::queue::{Committed, Durability, Ticket};
-use crate::session::{Advance, Close, Foreign, Session, Statistics};
+use crate::queue::{Durability, Ticket, Verdict};
+use crate::session::{Advance, ClientHandle, ClientLimits, Close, OUTPUT_PIECE, Session, Wait};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-/// What the next read of a `ScriptedWire` finds.
-enum Event {
-    Bytes(Vec<u8>),
-    /// Nothing for as long as the read timeout.
-    Timeout,
-    /// The next event comes after so long.
-    Pause(Duration),
-}
-
-/// What a client has seen, and what it lets through.
-#[derive(Default)]
-struct Client {
-    events: VecDeque<Event>,
-    /// One entry for each write or send.
-    written: Vec<Vec<u8>>,
-    /// Bytes that may still be sent without waiting; None: all.
-    room: Option<usize>,
-    cut: bool,
-    half_closed: bool,
-    read_timeouts: Vec<Option<Duration>>,
-}
-
-/// A wire made of byte vectors. After its last event the client has closed its side.
+/// A wire made of byte vectors.
 #[derive(Default)]
 struct ScriptedWire {
-    client: Mutex<Client>,
-    changed: Condvar,
+    /// What the next reads find; an empty one is the end of the stream.
+    arriving: VecDeque<Vec<u8>>,
+    /// One entry for each send.
+    sent: Vec<Vec<u8>>,
+    /// Bytes that the client still takes; `None` for all.
+    room: Option<usize>,
+    is_cut: bool,
+    is_half_closed: bool,
 }
 
 impl ScriptedWire {
-    fn new(events: impl IntoIterator<Item = Event>) -> Arc<ScriptedWire> {
-        let wire = ScriptedWire::default();
-        lock(&wire.client).events.extend(events);
-        Arc::new(wire)
+    fn arriving(reads: &[&str]) -> ScriptedWire {
+        let arriving = reads.iter().map(|read| read.as_bytes().to_vec()).collect();
+        ScriptedWire { arriving, ..ScriptedWire::default() }
     }
 
-    fn with_bytes(bytes: &[u8]) -> Arc<ScriptedWire> {
-        ScriptedWire::new([Event::Bytes(bytes.to_vec())])
-    }
-
-    fn set_room(&self, room: Option<usize>) {
-        lock(&self.client).room = room;
-        self.changed.notify_all();
-    }
-
-    fn written(&self) -> String {
-        String::from_utf8(lock(&self.client).written.concat()).unwrap()
-    }
-
-    fn writes(&self) -> usize {
-        lock(&self.client).written.len()
-    }
-
-    fn is_cut(&self) -> bool {
-        lock(&self.client).cut
-    }
-
-    fn wait_for(&self, condition: impl Fn(&Client) -> bool) {
-        let guard = lock(&self.client);
-        let wait = self.changed.wait_timeout_while(guard, GUARD, |client| !condition(client));
-        assert!(!wait.unwrap().1.timed_out(), "waited in vain");
+    fn text(&self) -> String {
+        String::from_utf8(self.sent.concat()).unwrap()
     }
 }
 
-/// Only a guard against hanging.
-const GUARD: Duration = Duration::from_secs(20);
-
 impl Wire for ScriptedWire {
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let event = lock(&self.client).events.pop_front();
-        match event {
-            None => Ok(0),
-            Some(Event::Timeout) => Err(ErrorKind::WouldBlock.into()),
-            Some(Event::Pause(pause)) => {
-                thread::sleep(pause);
-                self.read(buffer)
-            }
-            Some(Event::Bytes(mut bytes)) => {
-                let count = bytes.len().min(buffer.len());
-                let rest = bytes.split_off(count);
-                buffer[..count].copy_from_slice(&bytes);
-                if !rest.is_empty() {
-                    lock(&self.client).events.push_front(Event::Bytes(rest));
-                }
-                Ok(count)
-            }
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_cut {
+            return Err(ErrorKind::ConnectionReset.into());
         }
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        lock(&self.client).read_timeouts.push(timeout);
-        Ok(())
-    }
-
-    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        self.wait_for(|client| client.cut || client.room.is_none_or(|room| room >= bytes.len()));
-        match self.send_now(bytes)? {
-            sent if sent == bytes.len() => Ok(()),
-            _ => Err(ErrorKind::WriteZero.into()),
-        }
-    }
-
-    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut client = lock(&self.client);
-        if client.cut {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        let count = client.room.map_or(bytes.len(), |room| room.min(bytes.len()));
-        if count == 0 {
+        let Some(mut bytes) = self.arriving.pop_front() else {
             return Err(ErrorKind::WouldBlock.into());
+        };
+        let count = bytes.len().min(buffer.len());
+        let rest = bytes.split_off(count);
+        buffer[..count].copy_from_slice(&bytes);
+        if !rest.is_empty() {
+            self.arriving.push_front(rest);
         }
-        client.room = client.room.map(|room| room - count);
-        client.written.push(bytes[..count].to_vec());
-        self.changed.notify_all();
         Ok(count)
     }
 
-    fn has_unread(&self) -> bool {
-        !lock(&self.client).events.is_empty()
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_cut {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let count = self.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+        if count == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.room = self.room.map(|room| room - count);
+        self.sent.push(bytes[..count].to_vec());
+        Ok(count)
     }
 
-    fn shutdown(&self, how: Shutdown) {
-        let mut client = lock(&self.client);
+    fn shutdown(&mut self, how: Shutdown) {
         match how {
-            Shutdown::Both => client.cut = true,
-            Shutdown::Write => client.half_closed = true,
-            Shutdown::Read => client.events.clear(),
+            Shutdown::Both | Shutdown::Read => self.is_cut = true,
+            Shutdown::Write => self.is_half_closed = true,
         }
-        self.changed.notify_all();
     }
 }
 
-/// A disk whose commits wait until the test lets each of them end.
-struct SlowDisk {
-    /// The last ticket that was given out.
+/// A disk that counts its commits.
+#[derive(Default)]
+struct Disk {
+    /// The last epoch that was given out.
     last: AtomicU64,
-    begun: Mutex<Sender<()>>,
-    outcomes: Mutex<Receiver<Outcome>>,
-    interval_ms: Option<u64>,
+    durable: AtomicU64,
+    commits: AtomicU64,
+    /// Epochs whose syncs fail.
+    failing: Mutex<Vec<u64>>,
 }
 
-#[derive(Clone, Copy)]
-enum Outcome {
-    Done,
-    Failed,
-    Panic,
-}
-
-/// The test's side of a `SlowDisk`.
-struct Operator {
-    begun: Receiver<()>,
-    outcomes: Sender<Outcome>,
-}
-
-impl Operator {
-    /// Waits until a commit has begun; it covers what was written before.
-    fn wait(&self) {
-        self.begun.recv_timeout(GUARD).unwrap();
-    }
-
-    fn end(&self, outcome: Outcome) {
-        self.outcomes.send(outcome).unwrap();
-    }
-}
-
-impl SlowDisk {
-    fn new(interval_ms: Option<u64>) -> (Arc<SlowDisk>, Operator) {
-        let (begin, begun) = channel();
-        let (end, outcomes) = channel();
-        let disk = SlowDisk {
-            last: AtomicU64::new(0),
-            begun: Mutex::new(begin),
-            outcomes: Mutex::new(outcomes),
-            interval_ms,
-        };
-        (Arc::new(disk), Operator { begun, outcomes: end })
-    }
-
+impl Disk {
     fn write(&self) -> Ticket {
-        Ticket(self.last.fetch_add(1, Ordering::SeqCst) + 1)
+        Ticket::at(self.last.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    fn commits(&self) -> u64 {
+        self.commits.load(Ordering::SeqCst)
     }
 }
 
-impl Durability for SlowDisk {
-    fn durable(&self) -> Ticket {
-        Ticket(0)
+impl Durability for Disk {
+    fn verdict(&self, ticket: &Ticket) -> Verdict {
+        if ticket.epoch() > self.durable.load(Ordering::SeqCst) {
+            Verdict::Wait
+        } else if lock(&self.failing).contains(&ticket.epoch()) {
+            Verdict::Never
+        } else {
+            Verdict::Leave
+        }
     }
 
-    fn commit(&self) -> Committed {
-        let durable = Ticket(self.last.load(Ordering::SeqCst));
-        let _ = lock(&self.begun).send(());
-        // A test that has ended lets every commit end.
-        match lock(&self.outcomes).recv().unwrap_or(Outcome::Done) {
-            Outcome::Done => Committed { durable, failed: false },
-            Outcome::Failed => Committed { durable, failed: true },
-            Outcome::Panic => panic!("the disk panics on purpose"),
-        }
+    fn commit(&self) {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.durable.store(self.last.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     fn interval_ms(&self) -> Option<u64> {
-        self.interval_ms
+        None
     }
 }
 
 /// A session of lines: `say x` answers x, `write x` answers x once it is on disk, `big n` answers n
-/// bytes, and `quit`, `framing`, `http`, `panic` and `stuck` do what they say.
+/// bytes, `slow n` takes n + 1 calls to answer, `wait` answers once it is woken, `wait n` does so
+/// after n seconds at the latest, and `quit`, `framing`, `panic` and `stuck` do what they say.
 struct Lines {
-    disk: Option<Arc<SlowDisk>>,
+    disk: Arc<Disk>,
+    start: Instant,
+    /// Calls that the slow request has had.
+    calls: usize,
+    is_waiting: bool,
+}
+
+impl Lines {
+    fn new(disk: &Arc<Disk>, start: Instant) -> Box<Lines> {
+        Box::new(Lines { disk: Arc::clone(disk), start, calls: 0, is_waiting: false })
+    }
+
+    /// Executes one line; false: it is not done.
+    fn line(&mut self, line: &str, output: &mut Vec<u8>, advance: &mut Advance) -> bool {
+        let (verb, text) = line.split_once(' ').unwrap_or((line, ""));
+        match verb {
+            "say" => output.extend_from_slice(format!("{text}\n").as_bytes()),
+            "write" => {
+                advance.ticket = self.disk.write();
+                output.extend_from_slice(format!("{text}\n").as_bytes());
+            }
+            "big" => output.resize(output.len() + text.parse::<usize>().unwrap(), b'x'),
+            "slow" if self.calls < text.parse().unwrap() => {
+                self.calls += 1;
+                advance.again = true;
+                return false;
+            }
+            "slow" => {
+                self.calls = 0;
+                output.extend_from_slice(b"slow\n");
+            }
+            "wait" if !std::mem::take(&mut self.is_waiting) => {
+                self.is_waiting = true;
+                let seconds = text.parse().ok().map(Duration::from_secs);
+                advance.wait = Some(Wait { until: seconds.map(|seconds| self.start + seconds) });
+                return false;
+            }
+            "wait" => output.extend_from_slice(b"woken\n"),
+            "quit" => advance.close = Some(Close::Quit),
+            "framing" => {
+                output.extend_from_slice(b"error\n");
+                advance.close = Some(Close::Framing);
+            }
+            "stuck" => return false,
+            _ => panic!("the session panics on purpose"),
+        }
+        true
+    }
 }
 
 impl Session for Lines {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
         let mut advance = Advance::default();
         while let Some(end) = input[advance.consumed..].iter().position(|&byte| byte == b'\n') {
+            if output.len() >= OUTPUT_PIECE {
+                return advance;
+            }
             let line = std::str::from_utf8(&input[advance.consumed..][..end]).unwrap();
-            if line == "stuck" {
+            if !self.line(line, output, &mut advance) {
                 return advance;
             }
             advance.consumed += end + 1;
-            let (verb, text) = line.split_once(' ').unwrap_or((line, ""));
-            match verb {
-                "say" => output.extend_from_slice(format!("{text}\n").as_bytes()),
-                "write" => {
-                    advance.ticket = self.disk.as_ref().unwrap().write();
-                    output.extend_from_slice(format!("{text}\n").as_bytes());
-                }
-                "big" => output.resize(output.len() + text.parse::<usize>().unwrap(), b'x'),
-                "quit" => advance.close = Some(Close::Quit),
-                "framing" => {
-                    output.extend_from_slice(b"error\n");
-                    advance.close = Some(Close::Framing);
-                }
-                "http" => advance.close = Some(Close::Foreign(Foreign::Http)),
-                _ => panic!("the session panics on purpose"),
-            }
-            if advance.close.is_some() {
+            if advance.close.is_some() || advance.ticket != Ticket::default() {
                 return advance;
             }
         }
@@ -267,19 +195,60 @@ impl Session for Lines {
     }
 }
 
-fn reception(durability: Arc<dyn Durability>, idle_timeout: Option<Duration>) -> Reception {
-    Reception {
-        clients: Arc::new(Clients::new(10, Arc::new(Statistics::default()))),
-        committer: Arc::new(Committer::new(durability)),
-        pool: threadpool::ThreadPool::new(1),
-        idle_timeout,
-        turns: Arc::new(Turns::new()),
-        last_id: Arc::default(),
-    }
+const MAX_OUTPUT: usize = 256 * 1024;
+
+fn limits() -> ClientLimits {
+    ClientLimits { max_output: MAX_OUTPUT.into(), ..ClientLimits::default() }
 }
 
-fn serve(wire: &Arc<ScriptedWire>, disk: Option<Arc<SlowDisk>>, reception: &Reception) -> Ending {
-    let wire: Arc<dyn Wire> = Arc::clone(wire) as _;
-    let outbox = Arc::new(Outbox::new(Arc::clone(&wire), Arc::clone(&reception.committer)));
-    Connection::new(wire, Box::new(Lines { disk }), outbox, reception).serve()
+/// All clients may take so many bytes together.
+const MAX_MEMORY: usize = 64 * MAX_OUTPUT;
+
+/// A connection over byte vectors, served as a worker serves it.
+struct Served {
+    wire: ScriptedWire,
+    connection: Connection,
+    bench: Bench,
+    disk: Arc<Disk>,
+    start: Instant,
+}
+
+impl Served {
+    fn new(wire: ScriptedWire) -> Served {
+        let (disk, start) = (Arc::<Disk>::default(), Instant::now());
+        let connection = Connection::new(Lines::new(&disk, start), start);
+        Served { wire, connection, bench: Bench::new(start, MAX_OUTPUT), disk, start }
+    }
+
+    /// Turns until nothing more happens.
+    fn serve(&mut self) -> &mut Served {
+        while !self.wire.arriving.is_empty() && self.connection.wants_input(&self.bench)
+            || self.connection.is_runnable(&self.bench)
+        {
+            self.turn();
+        }
+        self.turn();
+        self
+    }
+
+    /// Reads once, if the connection wants that, executes, commits and sends.
+    fn turn(&mut self) {
+        if self.connection.wants_input(&self.bench) {
+            self.connection.receive(&mut self.wire, &mut self.bench);
+        } else {
+            self.connection.go_on(&mut self.bench);
+        }
+        while self.connection.flush(&mut self.wire, &mut self.bench, &*self.disk) {
+            self.disk.commit();
+        }
+    }
+
+    fn says(&mut self, text: &str) -> &mut Served {
+        self.wire.arriving.push_back(text.as_bytes().to_vec());
+        self.serve()
+    }
+
+    fn over(&self) -> Option<&Ending> {
+        self.connection.over()
+    }
 }

@@ -1,28 +1,30 @@
 //! A whole server over real sockets, with a session of the tests' own.
 
 use super::*;
-use crate::server::wire::Socket;
 use crate::server::{Limits, Server, Service};
+use crate::session::Statistics;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
 
-fn start(disk: Option<Arc<SlowDisk>>, max_clients: usize) -> (Server, SocketAddr, Arc<Statistics>) {
+/// Only a guard against hanging.
+const GUARD: Duration = Duration::from_secs(20);
+
+fn start(workers: usize, clients: ClientLimits) -> (Server, SocketAddr, Arc<Statistics>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let session_disk = disk.clone();
+    let disk = Arc::<Disk>::default();
+    let session_disk = Arc::clone(&disk);
     let service = Service {
         protocol: "lines",
         listener,
         refusal: b"too many\n",
-        sessions: Box::new(move |_| Box::new(Lines { disk: session_disk.clone() })),
+        overload: b"too much\n",
+        sessions: Box::new(move |_| Lines::new(&session_disk, Instant::now())),
     };
-    let limits = Limits { max_clients, idle_timeout: Some(GUARD) };
-    let durability: Arc<dyn Durability> = match disk {
-        Some(disk) => disk,
-        None => Arc::new(NothingToSync),
-    };
-    let statistics = Arc::new(Statistics::default());
-    let server = Server::start(vec![service], limits, durability, Arc::clone(&statistics));
+    let statistics = Arc::<Statistics>::default();
+    let limits = Limits { workers, max_memory: MAX_MEMORY, clients: Arc::new(clients) };
+    let server = Server::start(vec![service], limits, disk, Arc::clone(&statistics));
     (server.unwrap(), address, statistics)
 }
 
@@ -40,41 +42,9 @@ fn ask(client: &mut BufReader<TcpStream>, text: &str) -> String {
 }
 
 #[test]
-fn a_socket_numbers_its_reads_from_the_first_on() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (stream, turns) = (listener.accept().unwrap().0, Arc::new(Turns::new()));
-    let socket = Socket::new(stream, Some(GUARD), Arc::clone(&turns), 5).unwrap();
-    client.write_all(&[b'a'; 43]).unwrap();
-    for _ in 5..48 {
-        assert_eq!(socket.read(&mut [0]).unwrap(), 1);
-    }
-    // The 16th and the 32nd.
-    assert_eq!(turns.measured_reads(), 2);
-}
-
-#[test]
-fn a_panic_ends_its_own_connection_and_gives_its_place_back() {
-    let (server, address, statistics) = start(None, 2);
-    let mut other = connect(address);
-    assert_eq!(ask(&mut other, "say before\n"), "before\n");
-    for _ in 0..20 {
-        let mut client = connect(address);
-        let mut rest = String::new();
-        client.get_mut().write_all(b"panic\n").unwrap();
-        client.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "");
-        while statistics.connections_now.load(Ordering::Relaxed) > 1 {
-            thread::yield_now();
-        }
-    }
-    assert_eq!(ask(&mut other, "say after\n"), "after\n");
-    server.stop();
-}
-
-#[test]
 fn one_client_too_many_is_told_so_and_the_next_place_is_taken() {
-    let (server, address, statistics) = start(None, 1);
+    let (server, address, statistics) =
+        start(1, ClientLimits { max_clients: 1.into(), ..limits() });
     let mut first = connect(address);
     assert_eq!(ask(&mut first, "say a\n"), "a\n");
     let mut text = String::new();
@@ -91,46 +61,39 @@ fn one_client_too_many_is_told_so_and_the_next_place_is_taken() {
 }
 
 #[test]
-fn the_stop_sends_the_replies_in_hand_and_ends_idle_clients() {
-    let (disk, operator) = SlowDisk::new(None);
-    let (server, address, _) = start(Some(disk), 10);
-    let mut idle = connect(address);
-    assert_eq!(ask(&mut idle, "say hello\n"), "hello\n");
-    let mut writer = connect(address);
-    writer.get_mut().write_all(b"write done\n").unwrap();
-    operator.wait();
-    let stopping = thread::spawn(move || server.stop());
-    let mut rest = String::new();
-    idle.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "");
-    drop(operator);
-    writer.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "done\n");
-    stopping.join().unwrap();
-    assert!(TcpStream::connect(address).is_err(), "nobody accepts any more");
-}
-
-#[test]
-fn a_half_closed_client_gets_all_replies() {
-    let (server, address, _) = start(None, 10);
-    let mut client = connect(address);
-    client.get_mut().write_all("say abc\n".repeat(10_000).as_bytes()).unwrap();
-    client.get_mut().shutdown(Shutdown::Write).unwrap();
-    let mut replies = String::new();
-    client.read_to_string(&mut replies).unwrap();
-    assert_eq!(replies, "abc\n".repeat(10_000));
+fn clients_are_spread_over_all_workers() {
+    let (server, address, _) = start(3, limits());
+    let mut clients: Vec<_> = (0..6).map(|_| connect(address)).collect();
+    for round in 0..10 {
+        for client in &mut clients {
+            let reply = ask(client, &format!("write {round}\n"));
+            assert_eq!(reply, format!("{round}\n"));
+        }
+    }
+    assert!(server.clients_of_workers().iter().all(|clients| *clients == 2));
     server.stop();
 }
 
 #[test]
-fn a_real_slow_reader_gets_everything_in_order_through_a_finisher() {
-    let (disk, operator) = SlowDisk::new(None);
-    drop(operator);
-    let (server, address, _) = start(Some(disk), 10);
+fn the_stop_ends_idle_clients_and_nobody_is_accepted_any_more() {
+    let (server, address, _) = start(1, limits());
+    let mut idle = connect(address);
+    assert_eq!(ask(&mut idle, "write hello\n"), "hello\n");
+    let stopping = thread::spawn(move || server.stop());
+    let mut rest = String::new();
+    idle.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    drop(idle);
+    stopping.join().unwrap();
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_slow_reader_gets_everything_in_order_and_holds_nobody_up() {
+    let (server, address, _) = start(1, limits());
     let mut slow = connect(address);
-    // More than socket buffers hold, so that the committer cannot send it at once.
-    slow.get_mut().write_all(b"write a\nbig 20000000\nwrite b\n").unwrap();
-    slow.get_mut().write_all(b"write c\n").unwrap();
+    // More than socket buffers hold.
+    slow.get_mut().write_all(b"write a\nbig 20000000\nwrite b\nwrite c\n").unwrap();
     let mut quick = connect(address);
     for _ in 0..100 {
         assert_eq!(ask(&mut quick, "write z\n"), "z\n");
@@ -144,8 +107,8 @@ fn a_real_slow_reader_gets_everything_in_order_through_a_finisher() {
 }
 
 #[test]
-fn one_service_without_clients_stops_at_once() {
-    let (server, _, statistics) = start(None, 3);
+fn a_server_without_clients_stops_at_once() {
+    let (server, _, statistics) = start(1, limits());
     server.stop();
     assert_eq!(statistics.connections_total.load(Ordering::Relaxed), 0);
 }

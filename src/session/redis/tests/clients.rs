@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 struct Connection(AtomicBool);
 
 impl ClientHandle for Connection {
+    fn wake(&self) {}
+
     fn close(&self) {
         self.0.store(true, Relaxed);
     }
