@@ -179,11 +179,15 @@ impl MessageStore for DiskStore {
         Tidied { more, wants_sync, work }
     }
 
+    fn is_oversized(&self) -> bool {
+        self.log.is_oversized()
+    }
+
     fn rest(&mut self) {
         self.log.rest();
     }
 
     fn discard(&mut self) -> Result<(), QueueError> {
-        Ok(self.directory.begin_drop(&self.log)?)
+        Ok(self.directory.begin_drop(&mut self.log)?)
     }
 }

@@ -9,6 +9,7 @@ use super::{Durability, QueueError, Ticket, Tidied};
 use crate::logging;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The most syncs of idle queues at once: other queues wait for their housekeeping meanwhile.
@@ -32,7 +33,7 @@ impl Queues {
                 say_failed(&slot, error);
                 false
             });
-            let Some(tidied) = self.tidy_locked(&slot) else { continue };
+            let Some((tidied, is_unneeded)) = self.tidy_locked(&slot) else { continue };
             more |= tidied.more;
             if let Some(Err(error)) = tidied.work.map(|work| work()) {
                 say_failed(&slot, error);
@@ -41,13 +42,34 @@ impl Queues {
                 // A failure is logged there and closes the queue for writing.
                 let _logged = slot.sync();
             }
+            if is_unneeded {
+                self.forget(&slot);
+                // A failure is logged there and closes all queues for writing.
+                let _logged = self.backing.settle();
+            }
         }
         more
     }
 
-    fn tidy_locked(&self, slot: &Arc<Slot>) -> Option<Tidied> {
+    /// A slice of a queue's housekeeping; true with it: the queue is empty, nothing has changed
+    /// since the last slice, and it takes more room than the next queue of its name would.
+    fn tidy_locked(&self, slot: &Arc<Slot>) -> Option<(Tidied, bool)> {
         let mut state = slot.lock().ok()?;
-        Some(state.queue.as_mut()?.store().tidy())
+        let stamp = slot.stamp.load(Ordering::Relaxed);
+        let is_settled = std::mem::replace(&mut state.tidied, stamp) == stamp;
+        let store = state.queue.as_mut()?.store();
+        let tidied = store.tidy();
+        Some((tidied, is_settled && store.is_oversized()))
+    }
+
+    /// Takes an empty queue out of the map.
+    fn forget(&self, slot: &Slot) {
+        if !slot.has_messages() && !self.backing.is_closed() {
+            let mut slots = self.slots_mut();
+            if slot.retire(self.clock.now_ms()) {
+                slots.by_name.remove(&slot.name);
+            }
+        }
     }
 
     /// Finds the dead messages of a log from before the start, by and by, and removes a slice of
@@ -104,12 +126,7 @@ impl Queues {
                 store.rest();
             }
             drop((state, no_sync));
-            if !slot.has_messages() && !self.backing.is_closed() {
-                let mut slots = self.slots_mut();
-                if slot.retire(self.clock.now_ms()) {
-                    slots.by_name.remove(&slot.name);
-                }
-            }
+            self.forget(&slot);
         }
         // A failure is logged there and closes all queues for writing.
         let _logged = self.backing.settle();

@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) retired: bool,
     /// Worked on since the last housekeeping.
     pub(super) used: bool,
+    /// The stamp at the last housekeeping.
+    pub(super) tidied: u64,
 }
 
 impl Slot {
@@ -50,7 +52,8 @@ impl Slot {
         let len = queue.as_ref().map_or(0, Queue::len);
         let bytes = queue.as_ref().map_or(0, Queue::bytes);
         let holds = queue.as_ref().map_or(NO_QUEUE, Queue::id);
-        let state = State { queue, epoch: 0, awaited: (0, holds), retired: false, used: true };
+        let awaited = (0, holds);
+        let state = State { queue, epoch: 0, awaited, retired: false, used: true, tidied: 0 };
         Slot {
             id,
             name: name.into(),

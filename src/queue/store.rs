@@ -113,6 +113,11 @@ pub trait MessageStore: Send {
         Tidied::default()
     }
 
+    /// True when the store has no messages, and takes more room than a new one would.
+    fn is_oversized(&self) -> bool {
+        false
+    }
+
     /// Lets go of what an idle queue does not need.
     fn rest(&mut self) {}
 

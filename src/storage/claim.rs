@@ -10,8 +10,7 @@
 
 use super::error::StorageError;
 use super::folder::{EntryKind, Folder};
-use super::names::{LOCK, MARKER, QUARANTINE, decode_folder, dropped_number};
-use super::segment::is_segment;
+use super::names::{LOCK, MARKER, QUARANTINE, decode_folder, dropped_number, is_segment};
 use fs2::FileExt;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};

@@ -22,6 +22,7 @@ use super::settings::{Access, LogSettings};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -235,14 +236,19 @@ impl DataDirectory {
 
     /// Drops a queue with everything in it: durably gone when this answers, unlinked in the
     /// background.
-    pub fn drop_log(&self, log: &Log) -> Result<(), StorageError> {
+    pub fn drop_log(&self, log: &mut Log) -> Result<(), StorageError> {
         self.begin_drop(log)?;
         self.settle_drops()
     }
 
-    /// Takes a queue's name away; durably gone after [`settle_drops`](Self::settle_drops).
-    pub fn begin_drop(&self, log: &Log) -> Result<(), StorageError> {
-        self.drop_folder(log.folder())
+    /// Takes a queue's name away; durably gone after [`settle_drops`](Self::settle_drops). A folder
+    /// that cannot be renamed, on a mount of its own or in the lower layer of an overlay, stays and
+    /// is emptied: its messages are durably gone when this answers.
+    pub fn begin_drop(&self, log: &mut Log) -> Result<(), StorageError> {
+        match self.drop_folder(log.folder()) {
+            Err(StorageError::Io { source, .. }) if is_immovable(&source) => log.clear(),
+            dropped => dropped,
+        }
     }
 
     /// Makes all drops so far durable: one sync for any number of them.
@@ -285,6 +291,11 @@ impl DataDirectory {
     pub fn counters(&self) -> &Counters {
         &self.settings.counters
     }
+}
+
+/// Whether a rename has failed because of where the folder lies.
+fn is_immovable(error: &io::Error) -> bool {
+    [io::ErrorKind::CrossesDevices, io::ErrorKind::ResourceBusy].contains(&error.kind())
 }
 
 /// The folders in a data directory, sorted, and what else has the name of a queue's.

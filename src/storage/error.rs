@@ -80,6 +80,11 @@ impl StorageError {
         StorageError::Full { what, path: path.into(), bytes: 0 }
     }
 
+    /// True when a file is not there, or not any more.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Makes an error from what the operating system said of a sync.
     pub fn sync(path: &Path, source: io::Error) -> StorageError {
         StorageError::Sync { path: path.into(), source }

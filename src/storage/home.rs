@@ -4,11 +4,35 @@
 //! be the folder of before: in another one the same names mean other files.
 
 use super::folder::{FileId, Folder};
-use super::segment::is_segment;
+use super::names::is_segment;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// A file and where it must be.
+#[derive(Debug)]
+pub struct FilePlace {
+    /// The path of before.
+    pub path: PathBuf,
+    /// The file; `None` if that is not known.
+    pub id: Option<FileId>,
+}
+
+impl FilePlace {
+    /// An error unless the path leads to the file, as whoever starts here would go: the data
+    /// directory, the queue's folder and the file are then all where they were.
+    pub fn check(&self) -> io::Result<()> {
+        let Some(id) = self.id else { return Ok(()) };
+        let path = self.path.display();
+        match FileId::at(&self.path) {
+            Ok(there) if there == id => Ok(()),
+            Ok(_) => Err(io::Error::other(format!("another file is in the place of {path}"))),
+            Err(error) => Err(io::Error::other(format!("{path} is not there any more: {error}"))),
+        }
+    }
+}
 
 /// Where a queue's segments lie.
 #[derive(Debug)]
@@ -17,6 +41,8 @@ pub struct Home {
     name: OsString,
     path: PathBuf,
     id: FileId,
+    /// Mappings of its segments.
+    mappings: Arc<AtomicUsize>,
 }
 
 impl Home {
@@ -43,7 +69,7 @@ impl Home {
 
     fn over(root: &Arc<Folder>, folder: &Folder, name: &OsStr) -> io::Result<Home> {
         let (path, id) = (root.path().join(name), folder.id()?);
-        Ok(Home { root: Arc::clone(root), name: name.into(), path, id })
+        Ok(Home { root: Arc::clone(root), name: name.into(), path, id, mappings: Arc::default() })
     }
 
     /// Opens the folder.
@@ -54,6 +80,11 @@ impl Home {
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         }
         Ok(folder)
+    }
+
+    /// The count of mappings of its segments.
+    pub fn mappings(&self) -> &Arc<AtomicUsize> {
+        &self.mappings
     }
 
     /// The data directory.

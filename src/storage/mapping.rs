@@ -6,38 +6,73 @@
 //! space with one such message. They stay in the page cache, changed as they are, and the next look
 //! at one maps it again.
 
+use super::bus_error::Watched;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::param::page_size;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A mapping that is written under the log's lock, and synced from anywhere.
 #[derive(Clone, Debug)]
 pub struct Mapping {
-    map: Arc<MmapRaw>,
-    is_writable: bool,
+    mapped: Arc<Mapped>,
     /// A sync of it has failed. Held over each: of a failure the system tells one of those that are
     /// under way, and all of them must know.
     has_failed: Arc<Mutex<bool>>,
 }
 
+/// Dropped in this order.
+#[derive(Debug)]
+struct Mapped {
+    /// `None` if there are more mappings than can be watched.
+    watched: Option<Watched>,
+    map: MmapRaw,
+    is_writable: bool,
+    /// How many there are of the queue.
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Mapping {
-    /// Maps the first `length` bytes of `file`, shared, to be written to where `is_writable`.
-    pub fn of(file: &File, length: usize, is_writable: bool) -> io::Result<Mapping> {
+    /// Maps the first `length` bytes of `file`, which is at `path`: shared, to be written to where
+    /// `is_writable`. It is counted in `count` as long as it is there.
+    pub fn of(
+        file: &File,
+        path: &Path,
+        length: usize,
+        is_writable: bool,
+        count: &Arc<AtomicUsize>,
+    ) -> io::Result<Mapping> {
         let mut options = MmapOptions::new();
         let options = options.len(length);
         let map = match is_writable {
             true => options.map_raw(file),
             false => options.map_raw_read_only(file),
-        };
-        Ok(Mapping { map: Arc::new(map?), is_writable, has_failed: Arc::default() })
+        }?;
+        let watched = Watched::new(path, map.as_ptr(), map.len(), is_writable);
+        count.fetch_add(1, Ordering::Relaxed);
+        let mapped = Mapped { watched, map, is_writable, count: Arc::clone(count) };
+        Ok(Mapping { mapped: Arc::new(mapped), has_failed: Arc::default() })
+    }
+
+    /// The offset of a page that could not be read; zeros stand there in its place. Returns `None`
+    /// if all could so far.
+    pub fn fault(&self) -> Option<u64> {
+        self.mapped.watched.as_ref()?.fault()
     }
 
     /// True when its bytes may be written to.
     pub fn is_writable(&self) -> bool {
-        self.is_writable
+        self.mapped.is_writable
     }
 
     /// Writes what has changed in the first `end` bytes to the device; an error also after one of
@@ -48,7 +83,7 @@ impl Mapping {
         if *has_failed {
             return Err(failed_before());
         }
-        let synced = self.map.flush_range(0, end.min(self.len()));
+        let synced = self.mapped.map.flush_range(0, end.min(self.len()));
         *has_failed = synced.is_err();
         synced
     }
@@ -65,7 +100,7 @@ impl Mapping {
         // writes to these pages meanwhile: before Linux 6.2 such a write could be taken for one
         // that the device has.
         let released = unsafe {
-            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
+            self.mapped.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
         };
         if let Err(error) = released {
             log::debug!("pages of a segment's mapping are not released: {error}");
@@ -74,20 +109,20 @@ impl Mapping {
 
     /// Whether it is used at random: its pages are had one by one then.
     pub fn advise(&self, is_random: bool) -> io::Result<()> {
-        self.map.advise(if is_random { Advice::Random } else { Advice::Normal })
+        self.mapped.map.advise(if is_random { Advice::Random } else { Advice::Normal })
     }
 
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.mapped.map.len()
     }
 
     pub fn as_ptr(&self) -> *const u8 {
-        self.map.as_ptr()
+        self.mapped.map.as_ptr()
     }
 
     /// Only a mapping that is writable may be written to.
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.as_mut_ptr()
+        self.mapped.map.as_mut_ptr()
     }
 }
 
@@ -104,7 +139,8 @@ mod tests {
     fn after_a_sync_that_failed_none_succeeds() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(page_size() as u64).unwrap();
-        let mapping = Mapping::of(&file, page_size(), true).unwrap();
+        let mapping =
+            Mapping::of(&file, Path::new("file"), page_size(), true, &Arc::default()).unwrap();
         let same = mapping.clone();
         mapping.sync(1).unwrap();
         *mapping.has_failed.lock().unwrap() = true;

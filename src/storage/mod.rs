@@ -10,11 +10,13 @@
 //!   messages are,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
 //!   that, and `quarantine` sets copies of damaged files aside,
+//! - `bus_error` makes an error of what a mapping cannot read,
 //! - `folder` and `home` reach files through descriptors; `claim` says whose a directory is, and
 //!   `names` which name means what in it; `reaper` unlinks what was dropped,
 //! - `directory`: all queues; `inspect` looks at them and writes nothing.
 
 mod blocks;
+mod bus_error;
 mod claim;
 mod counters;
 mod cursor;
@@ -61,7 +63,6 @@ pub mod format {
     pub use super::header::{HeaderFault, SegmentHeader};
     pub use super::index::BodyHash;
     pub use super::layout::*;
-    pub use super::names::{decode_folder, encode_name};
+    pub use super::names::{base_of, decode_folder, encode_name, file_name};
     pub use super::record::{Fault, Kind, Record, Verdict, decode};
-    pub use super::segment::{base_of, file_name};
 }

@@ -1,5 +1,7 @@
 //! Names in the data directory: which file or folder means what.
 
+use super::folder::Entry;
+use super::layout::{ALIGNMENT, POSITION_MAX};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 /// The lock file.
@@ -62,6 +64,24 @@ pub fn decode_folder(folder: &str) -> Option<Option<Vec<u8>>> {
     (encode_name(&name) == encoded).then_some(Some(name))
 }
 
+/// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
+pub fn file_name(base: u64) -> String {
+    format!("{base:020}.seg")
+}
+
+/// The base in a segment's file name; None: this is no segment.
+pub fn base_of(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_suffix(".seg")?;
+    let is_plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let base: Option<u64> = if is_plain { digits.parse().ok() } else { None };
+    base.filter(|base| *base <= POSITION_MAX && base.is_multiple_of(ALIGNMENT as u64))
+}
+
+/// Whether something in a queue's folder has the name of a segment.
+pub fn is_segment(entry: &Entry) -> bool {
+    entry.name.to_str().and_then(base_of).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +104,15 @@ mod tests {
             assert_eq!(decode_folder(folder), None, "{folder}");
         }
         assert_eq!(decode_folder("q-abc~7"), Some(None));
+    }
+
+    #[test]
+    fn file_names_sort_as_positions_do_and_are_read_back() {
+        assert!(file_name(999) < file_name(1000));
+        assert_eq!(base_of(&file_name(POSITION_MAX)), Some(POSITION_MAX));
+        assert_eq!(base_of(&file_name(u64::MAX)), None);
+        for name in ["1.seg", "0000000000000000000x.seg", "99999999999999999999.seg", "x"] {
+            assert_eq!(base_of(name), None, "{name}");
+        }
     }
 }

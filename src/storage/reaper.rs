@@ -4,7 +4,7 @@
 //! with that.
 
 use super::folder::{EntryKind, Folder};
-use super::segment::is_segment;
+use super::names::is_segment;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -91,4 +91,19 @@ fn remove_segments(folder: &Folder) -> io::Result<usize> {
         }
     }
     Ok(others)
+}
+
+/// Unlinks the segment `name` in `folder` if it is a file. Where that fails, a line says so.
+pub fn remove_segment(folder: &Folder, name: &str) {
+    let name = OsStr::new(name);
+    let removed = match folder.kind_of(name) {
+        Ok(EntryKind::File) => folder.remove_file(name),
+        Ok(_) => Err(io::Error::other("it is no regular file")),
+        // It has gone.
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = removed {
+        let path = folder.path().join(name);
+        log::warn!("{} is not needed any more and stays: {error}", path.display());
+    }
 }

@@ -6,11 +6,12 @@ use super::blocks::{
     AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, make_own, write_over, write_zeros,
 };
 use super::error::StorageError;
-use super::folder::{Entry, EntryKind, FileId, Folder, open_regular};
+use super::folder::{FileId, Folder, open_regular};
 use super::header::SegmentHeader;
-use super::home::Home;
+use super::home::{FilePlace, Home};
 use super::layout::*;
 use super::mapping::Mapping;
+use super::names::file_name;
 use rustix::fs::{Advice as FileAdvice, SeekFrom, fadvise, seek};
 use rustix::io::Errno;
 use std::cell::OnceCell;
@@ -20,24 +21,6 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The file name of the segment at `base`: 20 digits, so that names sort as positions do.
-pub fn file_name(base: u64) -> String {
-    format!("{base:020}.seg")
-}
-
-/// The base in a segment's file name; None: this is no segment.
-pub fn base_of(file_name: &str) -> Option<u64> {
-    let digits = file_name.strip_suffix(".seg")?;
-    let is_plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let base: Option<u64> = if is_plain { digits.parse().ok() } else { None };
-    base.filter(|base| *base <= POSITION_MAX && base.is_multiple_of(ALIGNMENT as u64))
-}
-
-/// Whether something in a queue's folder has the name of a segment.
-pub fn is_segment(entry: &Entry) -> bool {
-    entry.name.to_str().and_then(base_of).is_some()
-}
 
 /// Makes a new file of `size` bytes durable. Where there is no room for that it is as if it had not
 /// been made: nothing else waits for this sync.
@@ -64,42 +47,6 @@ fn fill(file: &File, base: u64, size: u64, header: &SegmentHeader) -> io::Result
 /// The largest sync, in bytes of records, before which no pages are released: they are few, and
 /// whoever pops would have them again at once.
 const UNRELEASED_SYNC_MAX: u64 = AHEAD_SYNC_MAX;
-
-/// A file and where it must be.
-#[derive(Debug)]
-pub struct FilePlace {
-    path: PathBuf,
-    id: Option<FileId>,
-}
-
-impl FilePlace {
-    /// An error unless the path leads to the file, as whoever starts here would go: the data
-    /// directory, the queue's folder and the file are then all where they were.
-    pub fn check(&self) -> io::Result<()> {
-        let Some(id) = self.id else { return Ok(()) };
-        let path = self.path.display();
-        match FileId::at(&self.path) {
-            Ok(there) if there == id => Ok(()),
-            Ok(_) => Err(io::Error::other(format!("another file is in the place of {path}"))),
-            Err(error) => Err(io::Error::other(format!("{path} is not there any more: {error}"))),
-        }
-    }
-}
-
-/// Unlinks the segment `name` in `folder` if it is a file. Where that fails, a line says so.
-pub fn remove_segment(folder: &Folder, name: &str) {
-    let name = OsStr::new(name);
-    let removed = match folder.kind_of(name) {
-        Ok(EntryKind::File) => folder.remove_file(name),
-        Ok(_) => Err(io::Error::other("it is no regular file")),
-        // It has gone.
-        Err(_) => Ok(()),
-    };
-    if let Err(error) = removed {
-        let path = folder.path().join(name);
-        log::warn!("{} is not needed any more and stays: {error}", path.display());
-    }
-}
 
 /// What is known of a segment's footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,11 +236,6 @@ impl Segment {
         end.max(self.written_end)
     }
 
-    /// It is only read from now on, and in order.
-    pub fn expect_reads(&mut self) {
-        self.advise(false);
-    }
-
     /// Whether the mapping is used at random: its pages are had one by one then.
     fn advise(&mut self, is_random: bool) {
         if is_random == self.is_random {
@@ -315,10 +257,27 @@ impl Segment {
     /// [`prepare_writing`](Self::prepare_writing) has made it: reading needs no right to write.
     pub fn mapping(&self) -> Result<&Mapping, StorageError> {
         if let Some(mapping) = self.map.get() {
+            if !self.is_read_only {
+                self.check_read()?;
+            }
             return Ok(mapping);
         }
         let mapping = self.map_file(false)?;
         Ok(self.map.get_or_init(|| mapping))
+    }
+
+    /// An offset of bytes that could not be read since the file was mapped: zeros are in their
+    /// place. Returns `None` if all could.
+    pub fn unreadable(&self) -> Option<u64> {
+        self.map.get()?.fault()
+    }
+
+    /// An error if something could not be read since the file was mapped: what has been made of the
+    /// zeros in its place does not count.
+    pub fn check_read(&self) -> Result<(), StorageError> {
+        let Some(offset) = self.unreadable() else { return Ok(()) };
+        let source = io::Error::other(format!("the bytes at offset {offset} cannot be read"));
+        Err(StorageError::io("read", &self.path, source))
     }
 
     fn map_file(&self, is_writable: bool) -> Result<Mapping, StorageError> {
@@ -327,7 +286,9 @@ impl Segment {
                 return Err(io::Error::other("the file has become shorter"));
             }
             let length = usize::try_from(self.size).map_err(io::Error::other)?;
-            Mapping::of(&file, length, is_writable)
+            let alone = Arc::default();
+            let count = self.home.as_ref().map_or(&alone, |home| home.mappings());
+            Mapping::of(&file, &self.path, length, is_writable, count)
         });
         mapped.map_err(|error| StorageError::io("map", &self.path, error))
     }
@@ -429,9 +390,10 @@ impl Segment {
         // takes `&mut self` to change. In this process only `bytes_mut` writes to it, and
         // `prepare_syncs` to the file under it. Both take `&mut self` too, and are not called while
         // there is one `apart` from it; `Mapping::sync` and `Mapping::release` only ask the kernel
-        // to write pages out, and to map them anew. The blocks are allocated, so no access meets a
-        // hole. What remains: another program that truncates the file makes an access past its new
-        // end fail with SIGBUS, and one that writes to it changes bytes under the slice. A segment
+        // to write pages out, and to map them anew. Where it is written to,
+        // the blocks are allocated, so no access meets a hole. What cannot be read turns to zeros
+        // under the slice, by `bus_error`. What remains: another program that writes to the file
+        // changes bytes under the slice. A segment
         // that is written here has no such program: its directory belongs to the daemon that holds
         // the lock. One that is only read may have a daemon at work on it, which never cuts off any
         // of its bytes, but appends and writes the cursor. The language promises nothing then. What

@@ -43,6 +43,31 @@ fn rule_05_a_bad_record_behind_what_was_durable_is_torn_and_cut() {
     }
 }
 
+/// The counter stayed at zero when the start had met the damage.
+#[test]
+fn rule_05_messages_that_a_start_finds_lost_are_counted() {
+    let (mut bench, offsets) = half_durable();
+    assert!(bench.remove("message 3"));
+    bench.sync();
+    let mut files = bench.files();
+    for place in &offsets[1..4] {
+        flip(&mut files, place);
+    }
+    let bench = Bench::of(&files, 16 * 1024);
+    assert_eq!((bench.log.len(), bench.count("lost_messages")), (7, 2), "one had been removed");
+    // With a whole segment.
+    let mut bench = Bench::new(8 * 1024);
+    (0..300).for_each(|number| bench.push(format!("{number:0100}")));
+    bench.sync();
+    let base = bench.log.segments().nth(1).unwrap().base;
+    let mut files = bench.files();
+    files.remove(&bench.file_of(base).0).unwrap();
+    let bench = Bench::of(&files, 8 * 1024);
+    let lost_count = bench.count("lost_messages");
+    assert!(lost_count > 10, "{lost_count}");
+    assert_eq!(bench.log.len() + lost_count, 300);
+}
+
 #[test]
 fn rule_05_a_bad_record_before_what_was_durable_is_rotten_and_passed_over() {
     let (bench, offsets) = half_durable();
@@ -54,6 +79,7 @@ fn rule_05_a_bad_record_before_what_was_durable_is_rotten_and_passed_over() {
         assert_eq!(numbers(&mut bench), rest);
         assert_eq!(bench.log.len(), 9);
         assert_eq!((bench.count("damaged_records"), bench.count("torn_tails")), (1, 0));
+        assert_eq!(bench.count("lost_messages"), 1);
         let (name, offset) = place;
         let line = lines.iter().find(|line| line.contains("[rotten-record]")).unwrap();
         for part in [name, &format!("offset {offset}:"), "expected checksum", "found"] {

@@ -164,6 +164,86 @@ fn rule_19_holes_in_a_restored_segment_get_blocks_before_it_is_written_to() {
     assert_eq!(holes(), 0);
 }
 
+/// An unreadable sector was a signal that ended the daemon, for all queues. A file that is cut
+/// short under its mapping does the same to whoever reads it.
+#[test]
+fn rule_19_bytes_that_cannot_be_read_are_an_error_of_their_queue() {
+    let mut bench = Bench::new(64 * 1024);
+    (0..1000).for_each(|number| bench.push(format!("{number:0100}")));
+    bench.sync();
+    let places = bench.places();
+    let oldest = bench.folder().join("00000000000000000000.seg");
+    let whole = fs::read(&oldest).unwrap();
+    // Mapped, and then cut.
+    assert!(bench.log.find(b"x").unwrap().is_none());
+    bench.log.next(0).unwrap();
+    File::options().write(true).open(&oldest).unwrap().set_len(4096).unwrap();
+    let in_oldest = places.iter().rfind(|place| place.1 < 8192).unwrap();
+    for _ in 0..2 {
+        let error = bench.log.next(in_oldest.0).unwrap_err().to_string();
+        assert!(error.contains("0.seg") && error.contains("cannot be read"), "{error}");
+        let error = bench.log.find(&in_oldest.2).unwrap_err().to_string();
+        assert!(error.contains("cannot be read"), "{error}");
+    }
+    assert_eq!(bench.count("damaged_records"), 0, "it may be there again");
+    let last = places.last().unwrap();
+    assert_eq!(bench.log.next(last.0).unwrap().unwrap().1.body, last.2);
+    bench.push("still");
+    bench.sync();
+    // It is there again.
+    fs::write(&oldest, whole).unwrap();
+    bench.log.rest();
+    assert_eq!(bench.bodies().len(), 1001);
+}
+
+/// The last segment of 64 MiB, and the one ahead of it, stayed until the queue had been idle for up
+/// to 20 seconds.
+#[test]
+fn rule_10_an_empty_queue_gives_its_last_segment_back_soon() {
+    let root = TempDir::new().unwrap();
+    let directory = open_directory(root.path(), 4 << 20, false).unwrap();
+    let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
+    let queues =
+        Queues::open(Box::new(DiskBacking::new(directory)), limits, Policy::Never).unwrap();
+    let folder = root.path().join("q-q");
+    let round = || while queues.tidy() {};
+    for (size, is_large) in [(100, false), (3 << 20, true)] {
+        let body = vec![b'x'; size];
+        let push = |queue: &mut Queue| queue.push(&new_message(&body));
+        queues.create(b"q", &mut Ticket::default(), push).unwrap();
+        round();
+        round();
+        assert!(folder.exists(), "it is not empty");
+        assert_eq!(pop(&queues, b"q"), Ok(Some(body.clone())));
+        round();
+        round();
+        assert_eq!(folder.exists(), !is_large);
+        assert_eq!(pop(&queues, b"q"), Ok(None));
+    }
+}
+
+/// A busy queue kept a mapping for each of its segments, and a process may have only so many.
+#[test]
+fn rule_07_few_segments_of_a_busy_queue_are_mapped() {
+    let mut bench = Bench::new(8 * 1024);
+    (0..3000).for_each(|number| bench.push(format!("{number:0300}")));
+    let segments = bench.log.segments().count();
+    assert!(segments > 100, "{segments}");
+    let folder = bench.folder().to_string_lossy().into_owned();
+    let mapped = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains(&folder)).count()
+    };
+    let mut most = 0;
+    for number in (0..3000).step_by(10) {
+        assert!(bench.log.next(number).unwrap().is_some());
+        most = most.max(mapped());
+        assert!(bench.remove(format!("{:0300}", 2999 - number)));
+        most = most.max(mapped());
+    }
+    assert!(most <= 40, "{most} of {segments}");
+}
+
 /// A file that was never finished, by somebody else or by rot, is not taken for room: what is in it
 /// stays.
 #[test]

@@ -202,8 +202,8 @@ fn rule_18_files_of_others_in_a_queues_folder_stay() {
     let (directory, log) = open(root.path(), 1 << 20, false).unwrap();
     assert!(log.is_none());
     // A queue is made and dropped beside them.
-    let log = directory.create_log(b"q").unwrap();
-    directory.drop_log(&log).unwrap();
+    let mut log = directory.create_log(b"q").unwrap();
+    directory.drop_log(&mut log).unwrap();
     drop((log, directory));
     let mut kept = Vec::new();
     for entry in fs::read_dir(root.path()).unwrap().map(Result::unwrap) {

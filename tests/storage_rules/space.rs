@@ -144,7 +144,7 @@ fn rule_15_a_dropped_queue_is_gone_with_the_rename_and_unlinked_later() {
     log.push(&new_message(b"dead"), 1).unwrap();
     log.sync_now().unwrap();
     let files = read_files(&root.path().join("q-q"));
-    directory.drop_log(&log).unwrap();
+    directory.drop_log(&mut log).unwrap();
     assert!(!root.path().join("q-q").exists());
     // The name is free at once.
     let mut log = directory.create_log(b"q").unwrap();
@@ -175,8 +175,8 @@ fn rule_15_what_was_begun_for_a_dropped_queue_never_reaches_the_next_of_its_name
     (0..100).for_each(|_| bench.push([7; 100]));
     bench.sync();
     let work = bench.log.write_footer().expect("a sealed segment without a footer");
-    let Bench { log, directory, root, segment_size } = bench;
-    directory.drop_log(&log).unwrap();
+    let Bench { mut log, directory, root, segment_size } = bench;
+    directory.drop_log(&mut log).unwrap();
     let log = directory.create_log(b"q").unwrap();
     let mut bench = Bench { log, directory, root, segment_size };
     let bodies: Vec<Vec<u8>> = (0..100).map(|number| vec![number; 99]).collect();

@@ -34,7 +34,9 @@ impl Dump {
         let file = SegmentFile::open(path);
         let Some(file) = self.shown(file) else { return Ok(()) };
         if is_json {
-            return self.write_messages(&file);
+            self.write_messages(&file)?;
+            self.say_unreadable(&file);
+            return Ok(());
         }
         self.write_start(&file)?;
         write_slots(&mut self.output, &file)?;
@@ -42,7 +44,15 @@ impl Dump {
             Ok(pieces) => self.write_pieces(pieces, file.size())?,
             Err(error) => self.fail(format_args!("{error}")),
         }
+        self.say_unreadable(&file);
         self.write_footer(file.footer())
+    }
+
+    fn say_unreadable(&mut self, file: &SegmentFile) {
+        if let Some(offset) = file.unreadable() {
+            let path = file.path().display();
+            self.fail(format_args!("{path}: the bytes at offset {offset} cannot be read"));
+        }
     }
 
     /// Every whole message of a file, dead or alive: which they are the file alone does not say.

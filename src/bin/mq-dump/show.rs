@@ -119,7 +119,12 @@ impl Dump {
         view: Option<&SegmentView>,
         is_opened: bool,
     ) -> io::Result<()> {
-        let is_blank = file.is_blank();
+        let (is_blank, footer) = (file.is_blank(), file.footer());
+        let errors = [is_blank.as_ref().err(), footer.as_ref().err()];
+        if errors.into_iter().flatten().any(StorageError::is_not_found) {
+            // A daemon at work has let go of it meanwhile.
+            return Ok(());
+        }
         let state = match view.map(|view| view.role) {
             Some(Role::Sealed) => "sealed",
             Some(Role::Tail) => "tail",
@@ -128,7 +133,7 @@ impl Dump {
             None if is_opened => "dead",
             None => "?",
         };
-        let footer = match self.shown(file.footer()) {
+        let footer = match self.shown(footer) {
             Some(Sealed::With(_)) => "ok",
             Some(Sealed::Not) => "none",
             _ => "BAD",

@@ -19,12 +19,10 @@ use super::finding::Finding;
 use super::folder::Folder;
 use super::home::Home;
 use super::log::Log;
-use super::names::{LOCK, decode_folder, may_hold};
+use super::names::{LOCK, decode_folder, file_name, may_hold};
 use super::recovery;
-use super::segment::file_name;
 use super::settings::{Access, LogSettings};
 use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -99,8 +97,10 @@ impl Inspection {
     ) -> Result<Vec<Result<SegmentFile, StorageError>>, StorageError> {
         let home = self.home(folder)?;
         let path = |base| home.path().join(file_name(base));
-        let bases = recovery::files::bases(&home)?;
-        Ok(bases.into_iter().map(|base| SegmentFile::open(&path(base))).collect())
+        let bases = recovery::files::bases(&home)?.into_iter();
+        let files = bases.map(|base| SegmentFile::open(&path(base)));
+        // One that a daemon at work has let go of meanwhile is not there.
+        Ok(files.filter(|file| !file.as_ref().is_err_and(StorageError::is_not_found)).collect())
     }
 
     /// What the opening of queues counts, also while it goes on.
@@ -137,7 +137,7 @@ impl Inspection {
             let opened = self
                 .home(folder)
                 .and_then(|home| recovery::open(&Arc::new(home), name.as_deref(), &settings));
-            let has_vanished = opened.as_ref().is_err_and(has_vanished);
+            let has_vanished = opened.as_ref().is_err_and(StorageError::is_not_found);
             if has_vanished && path.exists() && attempts.next().is_some() {
                 // What was found of files that are not there any more does not count.
                 findings.lock().unwrap_or_else(PoisonError::into_inner).truncate(known);
@@ -146,8 +146,4 @@ impl Inspection {
             return if has_vanished && !path.exists() { Ok(None) } else { opened };
         }
     }
-}
-
-fn has_vanished(error: &StorageError) -> bool {
-    matches!(error, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

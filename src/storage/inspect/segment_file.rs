@@ -10,8 +10,9 @@ use super::super::folder::open_regular;
 use super::super::footer::{Footer, Sealed};
 use super::super::header::{HeaderFault, SegmentHeader};
 use super::super::layout::*;
+use super::super::names::base_of;
 use super::super::record::{Fault, Record, Verdict, reread};
-use super::super::segment::{Segment, base_of};
+use super::super::segment::Segment;
 use super::super::walk::{Step, Walk, is_zero};
 use std::io::{self, Read};
 use std::path::Path;
@@ -140,6 +141,11 @@ impl SegmentFile {
     /// True when there is nothing but zeros, or nothing at all: it was never finished.
     pub fn is_blank(&self) -> Result<bool, StorageError> {
         Ok(self.segment.size == 0 || is_zero(self.segment.bytes()?))
+    }
+
+    /// An offset of bytes that could not be read so far; zeros are shown in their place.
+    pub fn unreadable(&self) -> Option<u64> {
+        self.segment.unreadable()
     }
 
     /// The cursor slots.

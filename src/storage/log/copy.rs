@@ -68,6 +68,7 @@ impl Log {
     }
 
     fn copy_slice(&mut self) -> Result<(), StorageError> {
+        self.bound_mappings();
         let start = self.copied_to.max(self.segments[0].records_start());
         let end = self.segments[0].records_end;
         let (mut live, mut bytes) = (Vec::new(), 0);

@@ -34,6 +34,9 @@ pub use sync::{SyncPoint, SyncWork};
 /// limit.
 pub const FIRST_SEGMENT_SIZE: u64 = 8 * 1024;
 
+/// The most bytes that the segments of a queue without messages keep.
+const OVERSIZE: u64 = 1 << 20;
+
 /// What a file system allocates in, in bytes.
 pub(super) const BLOCK: u64 = 4096;
 
@@ -175,6 +178,12 @@ impl Log {
     /// Bytes of all records of dead messages, and of removals.
     pub fn dead_bytes(&self) -> u64 {
         self.record_bytes.saturating_sub(self.live_bytes)
+    }
+
+    /// True when it is empty and takes much more room than a new one.
+    pub fn is_oversized(&self) -> bool {
+        let size: u64 = self.segments.iter().map(|segment| segment.size).sum();
+        self.live_count == 0 && size > OVERSIZE
     }
 
     /// The queue's name.

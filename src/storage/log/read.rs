@@ -4,6 +4,7 @@
 //! in the order of the log, copied ones in `relocated`, and the lower number of the two comes
 //! first.
 
+use super::super::bus_error::watched_count;
 use super::super::counters::add;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
@@ -16,6 +17,14 @@ use super::super::segment::{FooterState, Segment};
 use super::super::walk::{Step, Walk};
 use super::{Log, Membership, Scan};
 use std::io;
+use std::sync::atomic::Ordering;
+
+/// The most segments of a queue that are mapped at a time, with a few more in between.
+const MAPPINGS_MAX: usize = 32;
+
+/// The same where all queues together have so many mappings.
+const MAPPINGS_LEAST: usize = 2;
+const MANY_MAPPINGS: usize = 32_768;
 
 /// Records that one slice of building the index looks at.
 const INDEX_SLICE: usize = 4096;
@@ -38,6 +47,7 @@ impl Log {
     }
 
     fn find_next(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
+        self.bound_mappings();
         let from = from.max(self.head);
         let pushed = self.scan(from)?;
         let copied = self.next_copied(from)?;
@@ -102,6 +112,7 @@ impl Log {
                         break None;
                     }
                     position = self.segments[next].records_start();
+                    self.bound_mappings();
                 }
             }
         };
@@ -169,6 +180,7 @@ impl Log {
         position: u64,
         fault: Fault,
     ) -> Result<(), StorageError> {
+        self.check_read_at(position)?;
         if !self.reported.insert(position) {
             return Ok(());
         }
@@ -256,11 +268,17 @@ impl Log {
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, StorageError> {
         while !self.prepare_find()? {}
+        self.bound_mappings();
         let mut found = None;
         if let Some(membership) = &self.membership {
             for ordinal in membership.index.candidates(hash, ordinal_of(self.end())) {
                 let position = ordinal * ALIGNMENT as u64;
-                if let Verdict::Whole(record) = decode(self.bytes_from(position)?, position)
+                let verdict = decode(self.bytes_from(position)?, position);
+                if !matches!(verdict, Verdict::Whole(_)) {
+                    // "It is not there" would be a promise.
+                    self.check_read_at(position)?;
+                }
+                if let Verdict::Whole(record) = verdict
                     && record.body == body
                     && wanted(&record.message())
                     && self.is_live(position, record.kind, record.sequence)
@@ -286,6 +304,7 @@ impl Log {
         if self.membership.as_ref().is_some_and(|membership| membership.built_to == u64::MAX) {
             return Ok(true);
         }
+        self.bound_mappings();
         let mut membership = self.membership.take().unwrap_or_default();
         let outcome = self.build_index(&mut membership);
         self.membership = Some(membership);
@@ -338,7 +357,17 @@ impl Log {
                 membership.index.insert(self.hash(record.body), ordinal_of(position));
             }
         }
+        self.check_read_at(position)?;
         Ok(walk.position())
+    }
+
+    /// An error if bytes of the segment at `position` could not be read. Who only looks goes on,
+    /// and takes them for damage.
+    fn check_read_at(&self, position: u64) -> Result<(), StorageError> {
+        match self.settings.is_read_only() {
+            true => Ok(()),
+            false => self.segments[self.segment_index(position)].check_read(),
+        }
     }
 
     /// A live message lies at `position` now; `hash` answers that of its body.
@@ -356,6 +385,23 @@ impl Log {
             && membership.built_to > position
         {
             membership.index.remove(hash, ordinal_of(position));
+        }
+    }
+
+    /// Lets go of all mappings but the newest segment's when there are too many. A process may have
+    /// 65,530, and each look at a segment makes one. Who only looks keeps them: a daemon at work
+    /// may unlink the files.
+    pub(super) fn bound_mappings(&mut self) {
+        let few = watched_count() < MANY_MAPPINGS;
+        let limit = if few { MAPPINGS_MAX } else { MAPPINGS_LEAST };
+        let count = self.home.mappings().load(Ordering::Relaxed);
+        if count <= limit || self.settings.is_read_only() {
+            return;
+        }
+        for (index, segment) in self.segments.iter_mut().enumerate() {
+            if index != self.tail {
+                segment.unmap();
+            }
         }
     }
 

@@ -16,7 +16,8 @@
 use super::super::counters::add;
 use super::super::error::StorageError;
 use super::super::folder::Folder;
-use super::super::segment::{file_name, remove_segment};
+use super::super::names::file_name;
+use super::super::reaper::remove_segment;
 use super::Log;
 use std::{fmt, io};
 
@@ -188,6 +189,27 @@ impl Log {
     /// The folder of the segments, for the sync of what changes in it.
     pub(in super::super) fn open_folder(&self) -> Result<Folder, StorageError> {
         self.home.open().map_err(|error| StorageError::io("open", self.directory(), error))
+    }
+
+    /// Removes all messages and all files, durably. A cursor says that the messages are gone before
+    /// the first file goes: a crash leaves all of them or none. The log is not to be used
+    /// afterwards.
+    pub(in super::super) fn clear(&mut self) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.segments[self.tail].prepare_writing()?;
+        let folder = self.open_folder()?;
+        self.head = self.next_sequence;
+        self.removed.clear();
+        self.relocated.clear();
+        self.live_count = 0;
+        self.live_bytes = 0;
+        for segment in &mut self.segments {
+            (segment.live_count, segment.live_bytes) = (0, 0);
+        }
+        self.write_cursor()?;
+        self.sync_now()?;
+        let bases = self.segments.iter().map(|segment| segment.base).collect();
+        Doomed { folder, bases }.unlink().inspect_err(|error| self.poison(error))
     }
 
     fn take_dead_segments(&mut self) -> Vec<u64> {

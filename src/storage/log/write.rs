@@ -12,8 +12,9 @@ use super::super::header::SegmentHeader;
 use super::super::home::Home;
 use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR, SEQUENCE_END};
 use super::super::message::{NewMessage, Place};
+use super::super::names::file_name;
 use super::super::record::{Kind, Record};
-use super::super::segment::{Segment, file_name};
+use super::super::segment::Segment;
 use super::super::settings::LogSettings;
 use super::sync::Doomed;
 use super::{BLOCK, FIRST_SEGMENT_SIZE, Log};
@@ -340,12 +341,8 @@ impl Log {
         self.write_cursor_saying(start)?;
         self.sync_now()?;
         self.durable = start;
-        let full = &mut self.segments[self.tail];
-        if self.tail > 0 {
-            full.unmap();
-        } else {
-            full.expect_reads();
-        }
+        // It is only read from now on, through a mapping that nothing is written to.
+        self.segments[self.tail].unmap();
         self.tail += 1;
         self.turns = Default::default();
         self.segments[self.tail].first_sequence = self.next_sequence;

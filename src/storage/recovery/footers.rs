@@ -3,16 +3,14 @@
 use super::super::error::StorageError;
 use super::super::finding::Label;
 use super::super::footer::{Footer, Sealed};
-use super::records::Recovery;
+use super::records::{Recovery, sealed};
 
 impl Recovery {
     /// Says it when the footer of segment `index` says something else than the records. Where one
     /// of these is damaged or not there, that has been said, and the footer may be right.
     pub(super) fn compare_footer(&self, index: usize) -> Result<(), StorageError> {
         let segment = &self.log.segments[index];
-        let read = Footer::read(segment);
-        let read = read.map_err(|error| StorageError::io("read", &segment.path, error))?;
-        let Sealed::With(footer) = read else { return Ok(()) };
+        let Sealed::With(footer) = sealed(segment)? else { return Ok(()) };
         let Some(drafted) = Footer::of(segment, &self.log.hash_key)? else { return Ok(()) };
         if footer == drafted || footer.records_end > drafted.records_end {
             return Ok(());

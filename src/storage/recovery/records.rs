@@ -14,7 +14,9 @@ use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
 use super::super::walk::{Step, Walk};
 use super::files::Files;
+use rustix::io::Errno;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -75,6 +77,10 @@ pub(super) struct Recovery {
     pub(super) doomed: Vec<u64>,
     /// For each segment, what is wrong with its slots.
     pub(super) bad_slots: Vec<Vec<Finding>>,
+    /// Something durable is damaged or not there, behind the last message that was read.
+    pub(super) has_gap: bool,
+    /// Numbers of messages that damage has taken, but for those that were removed or copied.
+    missing: Vec<Range<u64>>,
 }
 
 /// Puts the log together from its segments, of which there is at least one.
@@ -111,6 +117,8 @@ pub fn recover(
         doubtful: BTreeSet::new(),
         doomed,
         bad_slots,
+        has_gap: false,
+        missing: Vec::new(),
     };
     recovery.take_cursor(cursor);
     recovery.read_segments()?;
@@ -118,8 +126,14 @@ pub fn recover(
     recovery.finish(cursor, &declared_ends)
 }
 
-fn sealed(segment: &Segment) -> Result<Sealed, StorageError> {
-    Footer::read(segment).map_err(|error| StorageError::io("read", &segment.path, error))
+/// What is behind a segment. Where that cannot be read, its records can perhaps.
+pub(super) fn sealed(segment: &Segment) -> Result<Sealed, StorageError> {
+    match Footer::read(segment) {
+        Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+            Ok(Sealed::Badly { length: 0 })
+        }
+        read => read.map_err(|error| StorageError::io("read", &segment.path, error)),
+    }
 }
 
 impl Recovery {
@@ -159,6 +173,8 @@ impl Recovery {
     fn enter(&mut self, index: usize) -> Result<(), StorageError> {
         if let Some(before) = index.checked_sub(1) {
             let end = self.log.segments[before].records_end;
+            // There may be a segment missing between the two.
+            self.has_gap |= self.log.segments[before].end() < self.log.segments[index].base;
             if self.is_whole(before, end)? {
                 // There is a successor with records, so nothing is cut.
                 let _never_cut = self.read_records(before, end)?;
@@ -208,7 +224,11 @@ impl Recovery {
                 }
                 Some(Step::Damage { position, fault, resumes }) => {
                     let damage = Damage { position, fault, resumes };
-                    let is_rotten = self.is_rotten(index, &damage)?;
+                    let unreadable = self.log.segments[index].unreadable().is_some();
+                    if unreadable && !self.log.settings.is_read_only() {
+                        self.log.segments[index].check_read()?;
+                    }
+                    let is_rotten = self.is_rotten(index, &damage)? || unreadable;
                     if self.is_whole(index, position)? {
                         // This log is only read: a daemon at work has written the record meanwhile.
                         walk = walk_from(position)?;
@@ -266,10 +286,15 @@ impl Recovery {
         let Damage { position, fault, resumes } = *damage;
         let offset = position - self.log.segments[index].base;
         let label = if is_rotten { Label::RottenRecord } else { Label::TornTail };
-        self.find(index, offset, label, fault.expected(), fault.found())?;
+        let found = match self.log.segments[index].unreadable() {
+            Some(offset) => format!("bytes that cannot be read, at offset {offset}"),
+            None => fault.found(),
+        };
+        self.find(index, offset, label, fault.expected(), found)?;
         if !is_rotten {
             return Ok(());
         }
+        self.has_gap = true;
         self.log.reported.insert(position);
         if resumes.is_none() {
             self.given_up[index] = position;
@@ -289,6 +314,7 @@ impl Recovery {
         self.log.next_sequence = self.log.next_sequence.max(next);
         match kind {
             Kind::Message => {
+                self.note_missing(sequence);
                 self.numbered_to = self.numbered_to.max(next);
                 if is_gone || self.log.removed.contains(&sequence) {
                     return Ok(());
@@ -310,6 +336,33 @@ impl Recovery {
         }
         self.log.count_live_in(index, size);
         Ok(())
+    }
+
+    /// The next message has the number `next`: those before it were between damage.
+    pub(super) fn note_missing(&mut self, next: u64) {
+        let from = self.numbered_to.max(self.log.head);
+        if std::mem::take(&mut self.has_gap) && from < next {
+            self.missing.push(from..next);
+        }
+    }
+
+    /// Messages that damage has taken: those missing that nobody removed and that have no copy.
+    pub(super) fn lost_count(&self) -> u64 {
+        let is_missing = |number: &u64| self.missing.iter().any(|numbers| numbers.contains(number));
+        let lengths = self.missing.iter().map(|numbers| numbers.end - numbers.start);
+        let all = lengths.fold(0, u64::saturating_add);
+        let removed = self.log.removed.iter().filter(|number| is_missing(number)).count() as u64;
+        let copied = self.missing.iter().map(|numbers| {
+            let mut copies = 0;
+            let mut from = numbers.start;
+            while let Some((number, _)) = self.log.relocated.next(from)
+                && number < numbers.end
+            {
+                (copies, from) = (copies + 1, number + 1);
+            }
+            copies
+        });
+        all.saturating_sub(removed).saturating_sub(copied.sum())
     }
 
     /// Message `sequence` does not live any more where it was: at `origin`, or where a copy is.

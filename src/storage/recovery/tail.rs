@@ -1,12 +1,15 @@
 //! Where a log goes on: its end is checked, cut and made durable before anything is appended.
 
+use super::super::counters::add;
 use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::layout::{ALIGNMENT, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::{BLOCK, Log};
+use super::super::names::file_name;
+use super::super::reaper::remove_segment;
 use super::super::record::{Verdict, decode};
-use super::super::segment::{FooterState, Segment, file_name, remove_segment};
+use super::super::segment::{FooterState, Segment};
 use super::super::walk::is_zero;
 use super::records::Recovery;
 
@@ -30,6 +33,7 @@ impl Recovery {
                 let base = segment.base;
                 let expected = format!("records up to offset {}", claim - base);
                 self.find(index, end - base, Label::LostEnd, expected, "none")?;
+                self.has_gap = true;
             }
         }
         self.check_cursor(has_cursor)
@@ -123,10 +127,14 @@ impl Recovery {
             self.log.head = self.log.head.max(self.log.next_sequence);
         }
         self.recount()?;
+        self.note_missing(self.log.next_sequence);
+        add(&self.log.settings.counters.lost_messages, self.lost_count());
         if self.log.settings.is_read_only() {
             self.log.durable = self.durable;
             return Ok(self.log);
         }
+        // What has been made of bytes that cannot be read is not written down.
+        self.log.segments.iter().try_for_each(Segment::check_read)?;
         self.log.durable = self.durable;
         self.log.said_durable = cursor.map_or(0, |(_, cursor)| cursor.durable);
         if let Err(error) = self.prepare_writing(cursor, declared_ends) {
