@@ -81,7 +81,7 @@ const SEGMENT_SIZE: &str = "64m";
 const MAX_MESSAGE: &str = "16m";
 const WORKERS: &str = "1";
 /// Clients at a time where the command line says nothing and the limit of open files allows it.
-pub const DEFAULT_MAX_CLIENTS: usize = 256;
+pub const DEFAULT_MAX_CLIENTS: usize = 10_000;
 const IDLE_TIMEOUT_S: &str = "0";
 const MAX_OUTPUT: &str = "32m";
 const MAX_QUEUES: &str = "10000";
