@@ -4,7 +4,9 @@
 //! the parser uses. Nothing here prints, opens or binds anything.
 
 use crate::queue::Policy;
-use crate::session::settings::{CLIENTS, IDLE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, QUEUES};
+use crate::session::settings::{
+    CLIENTS, IDLE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, OUTPUT_SIZES, QUEUES,
+};
 use getopts::Matches;
 use log::LevelFilter;
 use std::ffi::OsString;
@@ -102,8 +104,6 @@ const LEVELS: [(&str, LevelFilter); 4] = [
 
 const SEGMENT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 const WORKER_COUNTS: RangeInclusive<u64> = 1..=1024;
-/// A session hands over 64 KiB of replies at once.
-const OUTPUT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// Parses the arguments after the program's name. An error is one line for standard error.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {

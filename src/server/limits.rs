@@ -10,6 +10,11 @@ pub fn raise_open_files() -> Option<u64> {
     if raised.is_ok() { maximum } else { current }
 }
 
+/// Clients that `limit` open files have room for beside `reserve` others.
+pub fn room_for_clients(limit: Option<u64>, reserve: u64) -> usize {
+    limit.map_or(usize::MAX, |limit| limit.saturating_sub(reserve) as usize)
+}
+
 /// How many clients there may be at a time when `reserve` other files have to fit into `limit` as
 /// well: what was asked for, or else `default` or as many as fit. Errors, one line: what was asked
 /// for does not fit, or not a single client does.
@@ -19,7 +24,7 @@ pub fn fit_clients(
     default: usize,
     reserve: u64,
 ) -> Result<usize, String> {
-    let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(reserve) as usize);
+    let room = room_for_clients(limit, reserve);
     let wanted = asked.unwrap_or(default);
     if wanted <= room {
         return Ok(wanted);

@@ -18,6 +18,8 @@ pub struct Settings {
     pub redis_port: u16,
     /// The port of the memcached listener; 0 without one.
     pub memcached_port: u16,
+    /// Clients that the open files of the process have room for.
+    pub room_for_clients: usize,
     /// Tells the process's memory; `None`: nobody does, as in a test.
     pub process_memory: Option<fn() -> ProcessMemory>,
 }
@@ -83,3 +85,5 @@ pub const IDLE_SECONDS: RangeInclusive<u64> = 0..=100 * 365 * 86_400;
 pub const QUEUES: RangeInclusive<u64> = 1..=1 << 32;
 /// What `--max-memory` may be, in bytes.
 pub const MEMORY_SIZES: RangeInclusive<u64> = 1 << 20..=1 << 50;
+/// What `--max-output` may be, in bytes. A session hands over 64 KiB of replies at once.
+pub const OUTPUT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;

@@ -11,7 +11,9 @@ use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::protocol::number::{parse_size, parse_u64};
 use crate::protocol::resp::Reply;
 use crate::queue::Limits;
-use crate::session::settings::{MEMORY_SIZES, MESSAGE_SIZES, QUEUES};
+use crate::session::settings::{
+    CLIENTS, IDLE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, OUTPUT_SIZES, QUEUES,
+};
 use crate::session::{Shared, Store};
 use log::LevelFilter;
 use std::ops::RangeInclusive;
@@ -42,7 +44,7 @@ enum Change {
     /// It does not.
     Never,
     /// To a number of this range.
-    Number(RangeInclusive<u64>, fn(&Shared, u64)),
+    Number(fn(&Shared) -> RangeInclusive<u64>, fn(&Shared, u64)),
     /// To a number of bytes of this range.
     Size(RangeInclusive<u64>, fn(&Shared, u64)),
     /// To a level of log lines.
@@ -54,15 +56,15 @@ type Ready = Box<dyn FnOnce(&Shared)>;
 
 impl Change {
     /// The change to `value`, or why there is none.
-    fn to(&self, value: &[u8]) -> Result<Ready, String> {
+    fn to(&self, shared: &Shared, value: &[u8]) -> Result<Ready, String> {
         let (number, range, apply) = match self {
             Change::Never => return Err("can't set immutable config".into()),
             Change::Level => {
                 let level = level(value).ok_or(UNKNOWN_LEVEL)?;
                 return Ok(Box::new(move |_| log::set_max_level(level)));
             }
-            Change::Number(range, apply) => (parse_u64(value), range, *apply),
-            Change::Size(range, apply) => (parse_size(value), range, *apply),
+            Change::Number(range, apply) => (parse_u64(value), range(shared), *apply),
+            Change::Size(range, apply) => (parse_size(value), range.clone(), *apply),
         };
         let number = number.filter(|number| range.contains(number)).ok_or_else(|| {
             format!("argument must be between {} and {} inclusive", range.start(), range.end())
@@ -88,6 +90,11 @@ const fn fixed(name: &'static str, show: fn(&Shared) -> String) -> Setting {
     Setting { name, show, change: Change::Never }
 }
 
+/// As many clients as the open files of the process allow.
+fn clients(shared: &Shared) -> RangeInclusive<u64> {
+    *CLIENTS.start()..=(shared.settings.room_for_clients as u64).min(*CLIENTS.end())
+}
+
 /// The settings of every store.
 static SETTINGS: &[Setting] = &[
     fixed("appendfsync", |shared| match shared.settings.fsync {
@@ -102,7 +109,20 @@ static SETTINGS: &[Setting] = &[
         show: |_| log::max_level().as_str().to_ascii_lowercase(),
         change: Change::Level,
     },
-    fixed("maxclients", |shared| shared.limits.max_clients.load(Ordering::Relaxed).to_string()),
+    Setting {
+        name: "maxclients",
+        show: |shared| shared.limits.max_clients().to_string(),
+        change: Change::Number(clients, |shared, count| {
+            shared.limits.max_clients.store(count as usize, Ordering::Relaxed);
+        }),
+    },
+    Setting {
+        name: "max-output",
+        show: |shared| shared.limits.max_output().to_string(),
+        change: Change::Size(OUTPUT_SIZES, |shared, bytes| {
+            shared.limits.max_output.store(bytes as usize, Ordering::Relaxed);
+        }),
+    },
     fixed("maxmemory-policy", |_| "noeviction".into()),
     fixed("port", |shared| shared.settings.redis_port.to_string()),
     Setting {
@@ -113,7 +133,14 @@ static SETTINGS: &[Setting] = &[
         }),
     },
     fixed("save", |_| String::new()),
-    fixed("timeout", |shared| shared.limits.idle_timeout_s.load(Ordering::Relaxed).to_string()),
+    Setting {
+        name: "timeout",
+        show: |shared| shared.limits.idle_timeout_s.load(Ordering::Relaxed).to_string(),
+        change: Change::Number(
+            |_| IDLE_SECONDS,
+            |shared, seconds| shared.limits.idle_timeout_s.store(seconds, Ordering::Relaxed),
+        ),
+    },
 ];
 
 /// The settings of a store in memory, and of one that is not, beside these.
@@ -131,17 +158,26 @@ static QUEUE_SETTINGS: &[Setting] = &[
     Setting {
         name: "max-queue-len",
         show: |shared| queue_limits(shared).map_or(0, |limits| limits.max_queue_len).to_string(),
-        change: Change::Number(0..=u64::MAX, |shared, count| {
-            let max_queue_len = if count == 0 { u64::MAX } else { count };
-            change_queue_limits(shared, |limits| Limits { max_queue_len, ..limits });
-        }),
+        change: Change::Number(
+            |_| 0..=u64::MAX,
+            |shared, count| {
+                let max_queue_len = if count == 0 { u64::MAX } else { count };
+                change_queue_limits(shared, |limits| Limits { max_queue_len, ..limits });
+            },
+        ),
     },
     Setting {
         name: "max-queues",
         show: |shared| queue_limits(shared).map_or(0, |limits| limits.max_queues).to_string(),
-        change: Change::Number(QUEUES, |shared, count| {
-            change_queue_limits(shared, |limits| Limits { max_queues: count as usize, ..limits });
-        }),
+        change: Change::Number(
+            |_| QUEUES,
+            |shared, count| {
+                change_queue_limits(shared, |limits| Limits {
+                    max_queues: count as usize,
+                    ..limits
+                });
+            },
+        ),
     },
 ];
 
@@ -204,7 +240,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outc
             let text = "ERR Unknown option or number of arguments for CONFIG SET - '";
             Refusal::quoting(text, word, "'")
         })?;
-        let change = setting.change.to(args.get(index + 1)).map_err(|reason| {
+        let change = setting.change.to(context.shared, args.get(index + 1)).map_err(|reason| {
             let text = "ERR CONFIG SET failed (possibly related to argument '";
             Refusal::quoting(text, word, &format!("') - {reason}"))
         })?;

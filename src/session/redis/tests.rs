@@ -57,7 +57,8 @@ impl Daemon {
     }
 
     fn new(store: Store, name: &'static str) -> Daemon {
-        let settings = Settings { store: name, fsync: "always", ..Settings::default() };
+        let settings =
+            Settings { store: name, fsync: "always", room_for_clients: 999, ..Settings::default() };
         let limits = ClientLimits { idle_timeout_s: 300.into(), ..ClientLimits::default() };
         Daemon { shared: Arc::new(Shared::new(store, settings, Arc::new(limits))) }
     }

@@ -21,6 +21,13 @@ fn what_config_set_changes_holds_at_once_and_one_wrong_value_changes_nothing() {
              argument must be between 1024 and 536870912 inclusive|",
         ),
         ("SADD r a", "-ERR too many queues, the limit is 1 (--max-queues)|"),
+        ("CONFIG SET maxclients 200 timeout 60", "+OK|"),
+        ("CONFIG GET timeout maxclients", "*4|$10|maxclients|$3|200|$7|timeout|$2|60|"),
+        (
+            "CONFIG SET maxclients 1000",
+            "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - \
+             argument must be between 1 and 999 inclusive|",
+        ),
         ("CONFIG SET maxmemory 1m", "+OK|"),
         ("CONFIG GET maxmemory", "*2|$9|maxmemory|$7|1048576|"),
         (

@@ -158,7 +158,7 @@ fn config_shows_the_settings() {
         ("CONFIG GET maxc*", "*2|$10|maxclients|$3|256|"),
         (
             "CONFIG GET max* maxclients timeou?",
-            "*12|$13|max-queue-len|$1|0|$10|max-queues|$3|100|\
+            "*14|$10|max-output|$8|33554432|$13|max-queue-len|$1|0|$10|max-queues|$3|100|\
           $10|maxclients|$3|256|$9|maxmemory|$10|1073741824|\
           $16|maxmemory-policy|$10|noeviction|$7|timeout|$3|300|",
         ),
