@@ -8,7 +8,7 @@ use std::{fmt, io};
 /// An error of the storage.
 #[derive(Debug)]
 pub enum StorageError {
-    /// The device has no room, or a limit leaves none.
+    /// The device has no room, or a quota leaves none.
     Full {
         /// What there is no room in.
         what: &'static str,
@@ -74,7 +74,6 @@ impl StorageError {
         let what = match source.kind() {
             io::ErrorKind::StorageFull => "no space left on device",
             io::ErrorKind::QuotaExceeded => "the quota of disk space is used up",
-            io::ErrorKind::FileTooLarge => "the limit of file sizes leaves no room",
             _ => return StorageError::Io { doing, path: path.into(), source },
         };
         StorageError::Full { what, path: path.into(), bytes: 0 }

@@ -3,10 +3,12 @@
 //! Disks that are full, read-only or rotten are in `tests/faults`.
 
 use super::bench::*;
+use super::common::{Daemon, request};
 use mq::queue::{
     DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, Ticket, Verdict,
 };
 use mq::storage::{DataDirectory, StorageError};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -194,6 +196,27 @@ fn rule_19_bytes_that_cannot_be_read_are_an_error_of_their_queue() {
     fs::write(&oldest, whole).unwrap();
     bench.log.rest();
     assert_eq!(bench.bodies().len(), 1001);
+}
+
+/// Writing past the limit sends a signal that ends a process which does not ignore it.
+#[test]
+fn rule_19_a_limit_of_file_sizes_is_an_error_of_the_push() {
+    let daemon = Daemon::start("--segment-size 1m --fsync never");
+    let pid = Pid::from_raw(daemon.id() as i32);
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let limit = Rlimit { current: Some(64 * 1024), maximum };
+    prlimit(pid, Resource::Fsize, limit).unwrap();
+    let mut client = daemon.redis();
+    let (body, mut body_number) = ("x".repeat(15_995), 0);
+    let error = (0..100).find_map(|_| {
+        body_number += 1;
+        let body = format!("{body_number:05}{body}");
+        client.send(request(&[b"SADD", b"q", body.as_bytes()]));
+        Some(client.read_line()).filter(|line| line.starts_with('-'))
+    });
+    let error = error.expect("every push fits");
+    assert!(error.contains("q-q/") && error.contains("File too large"), "{error}");
+    client.ask("SPOP q\r\n", format!("$16000\r\n00001{body}\r\n"));
 }
 
 /// The last segment of 64 MiB, and the one ahead of it, stayed until the queue had been idle for up
