@@ -2,6 +2,7 @@
 
 use super::bench::*;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -85,7 +86,8 @@ fn a_second_repair_makes_a_second_copy() {
     let output = write_with(&path, &["repair", "--yes"], b"");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(files(&root.path().join("data.before-repair-1")).len(), 0);
-    assert!(root.path().join("data.before-repair-2/q-jobs").exists());
+    let folder = root.path().join("data.before-repair-2/q-jobs");
+    assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

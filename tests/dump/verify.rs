@@ -10,6 +10,18 @@ fn a_sound_directory_is_a_summary_and_exit_code_0() {
     assert_eq!(printed, "2 queues, 48.0 KiB: no damage\n");
 }
 
+/// It was "no damage", whatever the directory was.
+#[test]
+fn a_directory_of_others_is_not_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("passwd"), "root").unwrap();
+    for command in ["verify", "list", "export"] {
+        let (printed, said) = damaged(directory.path(), &[command]);
+        assert!(said.contains("is no data directory of mqd"), "{command}: {said}");
+        assert!(!printed.contains("no damage"), "{command}: {printed}");
+    }
+}
+
 #[test]
 fn each_fault_has_its_place_what_was_expected_and_what_is_decided() {
     let directory = directory_of(&[(b"jobs", 300), (b"mail", 3), (b"other", 1)]);

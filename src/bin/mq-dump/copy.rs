@@ -1,8 +1,9 @@
 //! A copy of a whole directory beside it, before something is changed in it.
 
 use crate::text::Size;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -68,7 +69,7 @@ impl Copying {
         loop {
             let mut path = self.directory.clone().into_os_string();
             path.push(format!(".before-repair-{number}"));
-            match fs::create_dir(&path) {
+            match create_private(Path::new(&path)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 made => return made.map(|()| path.into()),
             }
@@ -78,17 +79,32 @@ impl Copying {
     fn fill(&self, copy: &Path, done: &AtomicU64) -> io::Result<()> {
         // A folder comes after the one that it is in.
         for folder in self.folders.iter().skip(1) {
-            fs::create_dir(copy.join(folder))?;
+            create_private(&copy.join(folder))?;
         }
         for file in &self.files {
             let to = copy.join(file);
             let length = fs::copy(self.directory.join(file), &to)?;
+            hand_over(&self.directory.join(file), &to);
             File::open(to)?.sync_all()?;
             done.fetch_add(length, Ordering::Relaxed);
         }
         for folder in &self.folders {
+            hand_over(&self.directory.join(folder), &copy.join(folder));
             File::open(copy.join(folder))?.sync_all()?;
         }
         Ok(())
+    }
+}
+
+/// Makes a folder for its owner alone, as the data directory is.
+fn create_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Gives a copy to the owner of the original: root may have made it for a service. Nobody else may
+/// do that, and then it is the owner's already or stays as it is.
+fn hand_over(original: &Path, copy: &Path) {
+    if let Ok(owner) = fs::metadata(original) {
+        let _stays = chown(copy, Some(owner.uid()), Some(owner.gid()));
     }
 }
