@@ -151,16 +151,16 @@ impl Kv {
         only_new: bool,
     ) -> Result<bool, OutOfMemory> {
         let now_ms = self.clock.now_ms();
-        let pairs: HashMap<&[u8], &[u8]> = pairs.collect();
+        let pairs: Vec<(&[u8], &[u8])> = pairs.collect();
+        let lengths: HashMap<&[u8], usize> =
+            pairs.iter().map(|(key, value)| (*key, value.len())).collect();
         let mut map = self.lock();
-        if only_new && pairs.keys().any(|key| map.slot(key, now_ms).is_some()) {
+        if only_new && lengths.keys().any(|key| map.slot(key, now_ms).is_some()) {
             return Ok(false);
         }
-        map.make_room(
-            pairs.iter().map(|(key, value)| (*key, value.len())),
-            now_ms,
-            self.max_memory(),
-        )?;
+        let new = lengths.iter().map(|(key, length)| (*key, *length));
+        map.make_room(new, now_ms, self.max_memory())?;
+        // In their order, which is that of SCAN.
         for (key, value) in pairs {
             map.remove_if_dead(key, now_ms);
             map.set(key, value.into(), 0, 0);

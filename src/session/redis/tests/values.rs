@@ -118,6 +118,9 @@ fn msetnx_sets_all_or_none() {
         ("MSETNX c 1 d", "-ERR wrong number of arguments for 'msetnx' command|"),
         ("MSET c 1 c 2", "+OK|"),
         ("GET c", "$1|2|"),
+        ("FLUSHALL", "+OK|"),
+        ("MSET e 1 c 1 g 1 a 1 d 1 b 1 f 1", "+OK|"),
+        ("KEYS *", "*7|$1|e|$1|c|$1|g|$1|a|$1|d|$1|b|$1|f|"),
     ]);
 }
 
