@@ -76,7 +76,7 @@ impl Engine {
     fn push_unique(&self, body: &[u8]) {
         let message = NewMessage { body, flags: 0, expires_ms: 0 };
         let mut ticket = Ticket::default();
-        self.queues.prepare_membership(QUEUE).unwrap();
+        while !self.queues.prepare_membership(QUEUE).unwrap() {}
         let push = |queue: &mut Queue| queue.push_unique(&message, None);
         assert!(self.queues.create(QUEUE, &mut ticket, push).unwrap());
     }
@@ -89,7 +89,7 @@ impl Engine {
 
     fn remove(&self, body: &[u8]) {
         let mut ticket = Ticket::default();
-        self.queues.prepare_membership(QUEUE).unwrap();
+        while !self.queues.prepare_membership(QUEUE).unwrap() {}
         let removed = self.queues.find(QUEUE, &mut ticket, |queue| queue.remove(body)).unwrap();
         assert_eq!(removed, Some(1));
     }
@@ -239,7 +239,7 @@ fn building() {
     let engine = Engine::open(directory.path());
     (0..scaled(10_000_000)).for_each(|number| engine.push(&body(number)));
     let start = Instant::now();
-    engine.queues.prepare_membership(QUEUE).unwrap();
+    while !engine.queues.prepare_membership(QUEUE).unwrap() {}
     println!("building: the index of the backlog in {:.2?}", start.elapsed());
     engine.close();
 }

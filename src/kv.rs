@@ -15,6 +15,7 @@ use crate::logging;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -213,10 +214,16 @@ impl Kv {
         self.lock().bytes
     }
 
-    /// Up to `count` keys after `cursor`, and the next cursor (0: the end). Keys come in the order
-    /// of their creation, so every key that stays is returned exactly once.
-    pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<Box<[u8]>>) {
-        self.lock().scan(cursor, count, self.clock.now_ms())
+    /// One more than the newest number of a key, as `scan` counts them.
+    pub fn end(&self) -> u64 {
+        self.lock().changes + 1
+    }
+
+    /// Looks at the key with the lowest number from `from` on and shows it if it has not expired;
+    /// answers the number to go on with, or `None` at `end`. Keys have the numbers of their
+    /// creation, so every key that stays is shown exactly once.
+    pub fn scan(&self, from: u64, end: u64, show: impl FnOnce(&[u8])) -> Option<u64> {
+        self.lock().scan(from..end.max(from), self.clock.now_ms(), show)
     }
 
     /// A number that changes whenever the entry does, its time of expiry included; 0 where there
@@ -405,20 +412,14 @@ impl Map {
         most
     }
 
-    fn scan(&self, cursor: u64, count: usize, now_ms: u64) -> (u64, Vec<Box<[u8]>>) {
-        let mut keys = Vec::new();
-        let Some(from) = cursor.checked_add(1) else {
-            return (0, keys);
-        };
-        let mut rest = self.order.range(from..);
-        let mut last = cursor;
-        for (number, key) in rest.by_ref().take(count.max(1)) {
-            last = *number;
-            if self.slot(key, now_ms).is_some() {
-                keys.push((**key).into());
-            }
+    fn scan(&self, numbers: Range<u64>, now_ms: u64, show: impl FnOnce(&[u8])) -> Option<u64> {
+        let mut rest = self.order.range(numbers);
+        if let Some((_, key)) = rest.next()
+            && self.slot(key, now_ms).is_some()
+        {
+            show(key);
         }
-        (if rest.next().is_some() { last } else { 0 }, keys)
+        rest.next().map(|(number, _)| *number)
     }
 }
 

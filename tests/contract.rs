@@ -106,7 +106,7 @@ impl Run {
 
     /// Membership is not answered before.
     fn build_index(&self, name: &[u8]) {
-        self.queues.prepare_membership(name).unwrap();
+        while !self.queues.prepare_membership(name).unwrap() {}
     }
 
     fn push_unique(&mut self, name: &[u8], body: &[u8]) {

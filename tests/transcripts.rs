@@ -11,8 +11,9 @@
 //! - `< text`: the next bytes received are the text and CRLF; `< ...`: any lines up to the next;
 //! - `! closed`: the daemon ends the connection and sends nothing before that.
 //!
-//! In a text `\r \n \0 \\ \xHH` are bytes, `\200{ab}` is `ab` 200 times, and `\?`, only in what is
-//! received, is any end or middle of a line. A conversation that is over must not get another byte.
+//! In a text `\r \n \0 \\ \xHH` are bytes, `\200{a\n}` is `a` and a line feed 200 times, and `\?`,
+//! only in what is received, is any end or middle of a line. A conversation that is over must not
+//! get another byte.
 
 // A failed expectation is how a test fails.
 #![allow(clippy::expect_used)]
@@ -114,29 +115,29 @@ fn received(text: &str) -> Step {
 
 /// The bytes that a text with escapes stands for.
 fn bytes(text: &str) -> Vec<u8> {
-    let mut parts = text.split('\\');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    while let Some(part) = parts.next() {
-        let rest = match part.chars().next() {
-            Some('r') => push(&mut bytes, b'\r', &part[1..]),
-            Some('n') => push(&mut bytes, b'\n', &part[1..]),
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        rest = match escaped.chars().next() {
+            Some('r') => push(&mut bytes, b'\r', &escaped[1..]),
+            Some('n') => push(&mut bytes, b'\n', &escaped[1..]),
             Some('x') => {
-                let byte = u8::from_str_radix(&part[1..3], 16).expect("two hexadecimal digits");
-                push(&mut bytes, byte, &part[3..])
+                let byte = u8::from_str_radix(&escaped[1..3], 16).expect("two hexadecimal digits");
+                push(&mut bytes, byte, &escaped[3..])
             }
-            Some('0') => push(&mut bytes, 0, &part[1..]),
+            Some('0') => push(&mut bytes, 0, &escaped[1..]),
             Some('1'..='9') => {
-                let (count, rest) = part.split_once('{').expect("a count and {");
-                let (repeated, rest) = rest.split_once('}').expect("a closing }");
-                let count = count.parse().expect("a count");
-                bytes.extend(repeated.as_bytes().repeat(count));
-                rest
+                let (count, behind) = escaped.split_once('{').expect("a count and {");
+                let (repeated, behind) = behind.split_once('}').expect("a closing }");
+                bytes.extend(self::bytes(repeated).repeat(count.parse().expect("a count")));
+                behind
             }
-            None => push(&mut bytes, b'\\', parts.next().expect("an escape")),
-            _ => panic!("an unknown escape: \\{part}"),
+            Some('\\') => push(&mut bytes, b'\\', &escaped[1..]),
+            _ => panic!("an unknown escape: \\{escaped}"),
         };
-        bytes.extend_from_slice(rest.as_bytes());
     }
+    bytes.extend_from_slice(rest.as_bytes());
     bytes
 }
 

@@ -25,6 +25,9 @@ const MAX_MEMORY: u64 = 5000;
 /// When all conversations take place, the time since 1970.
 const NOW: Duration = Duration::from_micros(1_700_000_000_123_456);
 
+/// The most turns in a row that come to nothing yet: a request has a bounded number of slices.
+const IDLE_TURNS: usize = 1000;
+
 /// What a conversation came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -80,7 +83,7 @@ pub fn check<S: Session>(
 /// Feeds the pieces as a server would.
 fn converse(session: &mut impl Session, pieces: &[&[u8]], piece_limit: usize) -> Outcome {
     let mut outcome = Outcome { output: Vec::new(), close: None, consumed: 0 };
-    let (mut buffer, mut need) = (Vec::new(), 0);
+    let (mut buffer, mut need, mut idle_turns) = (Vec::new(), 0, 0);
     for piece in pieces {
         buffer.extend_from_slice(piece);
         while buffer.len() >= need {
@@ -92,12 +95,15 @@ fn converse(session: &mut impl Session, pieces: &[&[u8]], piece_limit: usize) ->
             outcome.close = advance.close;
             assert!(output.len() < OUTPUT_PIECE + piece_limit, "{} bytes at once", output.len());
             let is_full = output.len() >= OUTPUT_PIECE;
+            let is_idle = advance.again && advance.consumed == 0 && output.is_empty();
+            idle_turns = if is_idle { idle_turns + 1 } else { 0 };
+            assert!(idle_turns < IDLE_TURNS, "nobody else is there to wait for");
             outcome.output.extend(output);
             if advance.close.is_some() {
                 return outcome;
             }
             need = advance.need;
-            let goes_on = if need == 0 { is_full } else { need > buffer.len() };
+            let goes_on = if need == 0 { is_full || advance.again } else { need > buffer.len() };
             assert!(goes_on, "it stands still: {advance:?} with {} bytes left", buffer.len());
         }
     }

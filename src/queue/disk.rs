@@ -93,6 +93,10 @@ impl MessageStore for DiskStore {
         self.log.segments().map(|segment| segment.size).sum()
     }
 
+    fn end(&self) -> u64 {
+        self.log.next_sequence()
+    }
+
     fn check_writable(&self) -> Result<(), QueueError> {
         Ok(self.log.check_writable()?)
     }

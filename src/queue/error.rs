@@ -29,6 +29,9 @@ pub enum QueueError {
     /// The index that a membership command needs is not whole: nothing has been done.
     /// [`Queues::prepare_membership`](super::Queues::prepare_membership) builds it.
     NotIndexed,
+    /// Another client's command on the queue is not over: nothing has been done. It is to be tried
+    /// again when others have had their turn.
+    Busy,
     /// No room on the device; the text says for what.
     DiskFull(String),
     /// Anything else that the log says.
@@ -51,6 +54,7 @@ impl fmt::Display for QueueError {
                 write!(f, "the queue's name is too long, the limit is {limit} bytes")
             }
             QueueError::NotIndexed => write!(f, "the queue's index is not whole yet"),
+            QueueError::Busy => write!(f, "another command on the queue is not over"),
             QueueError::DiskFull(what) => write!(f, "the disk is full: {what}"),
             QueueError::Storage(what) => write!(f, "{what}"),
         }
@@ -77,7 +81,10 @@ impl QueueError {
                 logging::refused("out of memory", limit);
             }
             QueueError::DiskFull(what) => logging::refused("the disk is full", what),
-            QueueError::NameTooLong { .. } | QueueError::NotIndexed | QueueError::Storage(_) => {}
+            QueueError::NameTooLong { .. }
+            | QueueError::NotIndexed
+            | QueueError::Busy
+            | QueueError::Storage(_) => {}
         }
         self
     }

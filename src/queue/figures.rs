@@ -51,6 +51,9 @@ impl Queues {
     pub fn figures(&self, name: &[u8]) -> Result<Option<Figures>, QueueError> {
         let Some(slot) = self.slot(name) else { return Ok(None) };
         let mut state = slot.lock()?;
+        if state.doomed {
+            return Ok(None);
+        }
         let now_ms = self.clock.now_ms();
         let figures = state.queue.as_mut().map(|queue| queue.figures(now_ms)).transpose()?;
         Ok(figures.filter(|figures| figures.length > 0))

@@ -3,6 +3,7 @@
 //! A client that sends many commands on one queue at once takes its lock once for all of them:
 //! where many clients do that, most of the time went into taking it from each other.
 
+use super::claims::Claim;
 use super::slot::{Slot, State};
 use super::{BodyHash, Queue, QueueError, Queues, Ticket};
 use crate::clock::Clock;
@@ -23,10 +24,12 @@ impl Handle {
         &self.slot.name
     }
 
-    /// Locks the queue; None where it is not of use any more: to be looked for by its name again.
+    /// Locks the queue, or returns `None` if it has gone, or if a command on it is not over: the
+    /// caller must look it up by its name.
     /// What is done with it then is done at one time, which `clock` tells.
     pub fn lock(&self, clock: &Clock) -> Option<Locked<'_>> {
-        let state = self.slot.lock().ok().filter(|state| !state.retired)?;
+        let state = self.slot.lock().ok();
+        let state = state.filter(|state| state.is_free() && !state.retired)?;
         Some(Locked { slot: &self.slot, state, now_ms: clock.now_ms() })
     }
 }
@@ -57,8 +60,21 @@ pub struct Target<'a, 'h> {
     pub name: &'a [u8],
     /// Of the queue of that name.
     pub locked: Option<&'a mut Locked<'h>>,
+    /// That queue, once a slice of the command has claimed it.
+    pub claim: &'a mut Option<Claim>,
     /// In that queue, of the first message that the command names; None: it is not known.
     pub hash: Option<BodyHash>,
+}
+
+/// A slice of a command's work on its queue, or `None` if there is no such queue.
+type Sliced<R> = Result<Option<Slice<R>>, QueueError>;
+
+/// What a slice of a command's work on its queue came to.
+pub enum Slice<R> {
+    /// It is done, with this.
+    Done(R),
+    /// There is more to do, when others have had their turn.
+    More,
 }
 
 impl Target<'_, '_> {
@@ -87,6 +103,58 @@ impl Target<'_, '_> {
                 self.queues.find_in(slot, state, *now_ms, ticket, work)
             }
             None => self.queues.find(self.name, ticket, work),
+        }
+    }
+
+    /// As [`create`](Target::create), for a command of several slices: after each but the last the
+    /// queue is claimed.
+    pub fn create_sliced<R>(
+        &mut self,
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<Slice<R>, QueueError>,
+    ) -> Result<Slice<R>, QueueError> {
+        let made = self.sliced(true, |queues, slot, state, now_ms| {
+            queues.create_in(slot, state, now_ms, ticket, work).map(Some)
+        })?;
+        made.ok_or_else(|| QueueError::Storage("no such queue".into()))
+    }
+
+    /// As [`find`](Target::find), for a command of several slices: after each but the last the
+    /// queue is claimed.
+    pub fn find_sliced<R>(
+        &mut self,
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<Slice<R>, QueueError>,
+    ) -> Result<Option<Slice<R>>, QueueError> {
+        let found = self.sliced(false, |queues, slot, state, now_ms| {
+            queues.find_in(slot, state, now_ms, ticket, work)
+        })?;
+        if found.is_none() {
+            self.queues.ledger.await_directory(ticket);
+        }
+        Ok(found)
+    }
+
+    fn sliced<R>(
+        &mut self,
+        creates: bool,
+        act: impl FnOnce(&Queues, &Arc<Slot>, &mut State, u64) -> Sliced<R>,
+    ) -> Sliced<R> {
+        let Target { queues, locked, claim, .. } = self;
+        if let Some(Claim { slot, .. }) = &**claim {
+            return act(queues, slot, &mut *slot.lock()?, queues.clock.now_ms());
+        }
+        let act = |slot: &Arc<Slot>, state: &mut State, now_ms| {
+            let done = act(queues, slot, state, now_ms);
+            if let Ok(Some(Slice::More)) = &done {
+                **claim = Some(queues.claims.claim(slot, state));
+            }
+            done
+        };
+        match locked {
+            Some(Locked { slot, state, now_ms }) => act(slot, state, *now_ms),
+            None => queues
+                .visit(self.name, creates, |slot, state| act(slot, state, queues.clock.now_ms())),
         }
     }
 }

@@ -106,6 +106,7 @@ mod tests {
         }
 
         fn step(&mut self) {
+            while !self.queue.store().prepare_find().unwrap() {}
             let body = vec![self.random.below(12) as u8; 900];
             let hidden = self.numbers(true);
             let chosen = self.random.below(hidden.len().max(1) as u64) as usize;

@@ -4,7 +4,7 @@
 
 use super::queues::Queues;
 use super::single::Queue;
-use super::slot::Slot;
+use super::slot::{Retired, Slot};
 use super::{Durability, QueueError, Ticket, Tidied};
 use crate::logging;
 use std::fmt::Display;
@@ -23,6 +23,7 @@ impl Queues {
     /// Housekeeping, a slice for each queue: gives space back, syncs what fills. True when there is
     /// more to do at once.
     pub fn tidy(&self) -> bool {
+        self.bury();
         let mut more = false;
         self.backing.watch();
         for slot in self.all_slots() {
@@ -54,7 +55,7 @@ impl Queues {
     /// A slice of a queue's housekeeping; true with it: the queue is empty, nothing has changed
     /// since the last slice, and it takes more room than the next queue of its name would.
     fn tidy_locked(&self, slot: &Arc<Slot>) -> Option<(Tidied, bool)> {
-        let mut state = slot.lock().ok()?;
+        let mut state = slot.lock().ok().filter(|state| state.is_free())?;
         let stamp = slot.stamp.load(Ordering::Relaxed);
         let is_settled = std::mem::replace(&mut state.tidied, stamp) == stamp;
         let store = state.queue.as_mut()?.store();
@@ -66,8 +67,8 @@ impl Queues {
     fn forget(&self, slot: &Slot) {
         if !slot.has_messages() && !self.backing.is_closed() {
             let mut slots = self.slots_mut();
-            if slot.retire(self.clock.now_ms()) {
-                slots.by_name.remove(&slot.name);
+            if slot.retire(self.clock.now_ms()) == Retired::Now {
+                slots.remove(slot);
             }
         }
     }
@@ -82,6 +83,9 @@ impl Queues {
             }
         }
         let mut state = slot.lock()?;
+        if !state.is_free() {
+            return Ok(false);
+        }
         let now_ms = self.clock.now_ms();
         let Some(queue) = &mut state.queue else { return Ok(false) };
         queue.set_time(now_ms);
@@ -128,6 +132,7 @@ impl Queues {
             drop((state, no_sync));
             self.forget(&slot);
         }
+        self.forget_retired();
         // A failure is logged there and closes all queues for writing.
         let _logged = self.backing.settle();
     }
@@ -140,6 +145,7 @@ impl Queues {
     /// Syncs everything and lets go of it, for a clean stop; false: a sync has failed, now or at
     /// any time since the start. The queues are not to be used afterwards.
     pub fn close(&self) -> bool {
+        self.bury();
         let mut is_whole = true;
         // Moves end with a commit.
         self.commit();

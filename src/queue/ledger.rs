@@ -51,6 +51,16 @@ impl Ticket {
         self.epoch
     }
 
+    /// Waits for what `other` waits for, too.
+    pub fn merge(&mut self, other: &Ticket) {
+        self.epoch = self.epoch.max(other.epoch);
+        for queue in &other.queues {
+            if !self.queues.contains(queue) {
+                self.queues.push(*queue);
+            }
+        }
+    }
+
     fn add(&mut self, epoch: u64, queue: QueueId) {
         self.epoch = self.epoch.max(epoch);
         if self.queues.last() != Some(&queue) {

@@ -67,6 +67,8 @@ struct MemoryStore {
     hash_key: HashKey,
     next_sequence: u64,
     bytes: u64,
+    /// What the budget has for all of this.
+    charged: u64,
     budget: Arc<Budget>,
 }
 
@@ -78,6 +80,7 @@ impl MemoryStore {
             hash_key: random_hash_key(),
             next_sequence: 1,
             bytes: 0,
+            charged: 0,
             budget,
         }
     }
@@ -100,6 +103,10 @@ impl MessageStore for MemoryStore {
         self.bytes
     }
 
+    fn end(&self) -> u64 {
+        self.next_sequence
+    }
+
     fn hash(&self, body: &[u8]) -> BodyHash {
         BodyHash::new(&self.hash_key, body)
     }
@@ -117,6 +124,7 @@ impl MessageStore for MemoryStore {
             self.budget.used.fetch_sub(cost, Ordering::Relaxed);
             return Err(QueueError::OutOfMemory { limit });
         }
+        self.charged += cost;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let NewMessage { body, flags, expires_ms } = *message;
@@ -136,6 +144,7 @@ impl MessageStore for MemoryStore {
             self.index.remove(hash, place.sequence);
             self.messages.remove(place.sequence);
             self.bytes -= length as u64;
+            self.charged -= cost(length);
             self.budget.used.fetch_sub(cost(length), Ordering::Relaxed);
         }
         Ok(())
@@ -170,14 +179,16 @@ impl MessageStore for MemoryStore {
         self.messages.rest();
     }
 
+    /// Its memory counts no more; it is given back with the store.
     fn discard(&mut self) -> Result<(), QueueError> {
+        self.budget.used.fetch_sub(std::mem::take(&mut self.charged), Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Drop for MemoryStore {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.len() * OVERHEAD + self.bytes, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.charged, Ordering::Relaxed);
     }
 }
 

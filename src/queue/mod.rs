@@ -7,7 +7,9 @@
 
 mod chores;
 mod chunks;
+mod claims;
 mod disk;
+mod drops;
 mod error;
 mod expiring;
 mod figures;
@@ -17,16 +19,19 @@ mod housekeeping;
 mod ledger;
 mod memory;
 mod moves;
+mod places;
 mod queues;
 mod single;
 mod slot;
 mod store;
 
 pub use crate::storage::{BodyHash, Message, NewMessage, Place};
+pub use claims::Claim;
 pub use disk::DiskBacking;
+pub use drops::Drops;
 pub use error::QueueError;
 pub use figures::{Figures, Totals};
-pub use held::{Handle, Locked, Target};
+pub use held::{Handle, Locked, Slice, Target};
 pub use ledger::{Durability, NothingToSync, Policy, Ticket, Verdict};
 pub use memory::MemoryBacking;
 pub use queues::{Limits, NAME_MAX, Queues};

@@ -46,11 +46,11 @@ impl Queues {
             let target = self.slot_or_new(to)?;
             // Two moves in opposite directions must not wait for each other.
             let (mut source_state, mut target_state) = if source.id < target.id {
-                let first = source.lock()?;
-                (first, target.lock()?)
+                let first = self.enter(&source)?;
+                (first, self.enter(&target)?)
             } else {
-                let first = target.lock()?;
-                (source.lock()?, first)
+                let first = self.enter(&target)?;
+                (self.enter(&source)?, first)
             };
             if source_state.retired || target_state.retired {
                 continue;

@@ -1,23 +1,23 @@
 //! All queues of a daemon, by name.
 //!
 //! The map's lock is held to look a queue up, and to take a few empty ones out, which renames their
-//! folders and syncs nothing, but may wait for a sync of earlier drops; work is done under the
-//! queue's own lock, so a slow queue never stops another. An empty queue does not exist for
+//! folders and syncs nothing; work is done under the queue's own lock, so a slow queue never stops
+//! another. An empty queue does not exist for
 //! clients; what is left of it here goes when the daemon tidies up, or when room for another queue
 //! is needed.
 
 use super::chores::Chores;
+use super::claims::Claims;
+use super::drops::Remains;
 use super::held::Handle;
 use super::ledger::Ledger;
 use super::single::Queue;
 use super::slot::{Slot, State};
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Limits over all queues.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ pub struct Limits {
 /// All queues of a daemon.
 pub struct Queues {
     slots: RwLock<Slots>,
+    /// Slots that may be empty: each that is empty, and those that were when they were listed.
+    pub(super) empty: Mutex<Vec<Arc<Slot>>>,
     pub(super) backing: Box<dyn Backing>,
     max_queues: AtomicUsize,
     /// Every queue reads it.
@@ -38,6 +40,8 @@ pub struct Queues {
     pub(super) ledger: Ledger,
     /// The last queue's name for the ledger.
     last_queue: AtomicU64,
+    pub(super) claims: Arc<Claims>,
+    pub(super) remains: Arc<Remains>,
     pub(super) chores: Chores,
     pub(super) clock: Clock,
 }
@@ -45,16 +49,30 @@ pub struct Queues {
 /// The longest name of a queue in bytes, in every store: what a segment's header holds.
 pub const NAME_MAX: usize = crate::storage::format::NAME_MAX;
 
-/// How long others have a queue to themselves between two slices of its index.
-const SLICE_PAUSE: Duration = Duration::from_micros(50);
-
-/// The most empty queues that go at once to make room for another.
-const RETIRED_AT_ONCE: usize = 16;
+/// The most slots that one step of a scan looks at.
+const LOOKED_AT_ONCE: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Slots {
-    pub(super) by_name: HashMap<Box<[u8]>, Arc<Slot>>,
+    by_name: HashMap<Box<[u8]>, Arc<Slot>>,
+    /// The same ones in the order of `scan`.
+    pub(super) by_id: BTreeMap<u64, Arc<Slot>>,
     last_id: u64,
+}
+
+impl Slots {
+    fn insert(&mut self, make: impl FnOnce(u64) -> Slot) -> Arc<Slot> {
+        self.last_id += 1;
+        let slot = Arc::new(make(self.last_id));
+        self.by_name.insert(slot.name.clone(), Arc::clone(&slot));
+        self.by_id.insert(slot.id, Arc::clone(&slot));
+        slot
+    }
+
+    pub(super) fn remove(&mut self, slot: &Slot) {
+        self.by_name.remove(&slot.name);
+        self.by_id.remove(&slot.id);
+    }
 }
 
 impl Queues {
@@ -64,18 +82,17 @@ impl Queues {
         limits: Limits,
         policy: Policy,
     ) -> Result<Queues, QueueError> {
-        let mut slots = Slots::default();
+        let (mut slots, mut empty) = (Slots::default(), Vec::new());
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
-            slots.last_id += 1;
             let slot = match store {
                 Ok(store) => {
-                    let queue = Queue::new(slots.last_id, store, Arc::clone(&max_queue_len));
-                    Slot::new(slots.last_id, &name, Some(queue))
+                    let queue = Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
+                    slots.insert(|id| Slot::new(id, &name, Some(queue)))
                 }
-                Err(why) => Slot::closed(slots.last_id, &name, why),
+                Err(why) => slots.insert(|id| Slot::closed(id, &name, why)),
             };
-            slots.by_name.insert(name, Arc::new(slot));
+            empty.push(slot);
         }
         let ledger = Ledger::new(policy).map_err(|error| QueueError::Storage(error.to_string()))?;
         Ok(Queues {
@@ -85,6 +102,9 @@ impl Queues {
             ledger,
             last_queue: slots.last_id.into(),
             slots: RwLock::new(slots),
+            empty: Mutex::new(empty),
+            claims: Arc::default(),
+            remains: Arc::default(),
             chores: Chores::default(),
             clock: Clock::default(),
         })
@@ -125,7 +145,7 @@ impl Queues {
     }
 
     // The map is changed by single insertions and removals: what a panic left is good.
-    fn slots(&self) -> RwLockReadGuard<'_, Slots> {
+    pub(super) fn slots(&self) -> RwLockReadGuard<'_, Slots> {
         self.slots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,7 +158,7 @@ impl Queues {
     }
 
     pub(super) fn all_slots(&self) -> Vec<Arc<Slot>> {
-        self.slots().by_name.values().cloned().collect()
+        self.slots().by_id.values().cloned().collect()
     }
 
     pub(super) fn slot_or_new(&self, name: &[u8]) -> Result<Arc<Slot>, QueueError> {
@@ -154,20 +174,50 @@ impl Queues {
             return Ok(Arc::clone(slot));
         }
         if slots.by_name.len() >= max_queues && !self.backing.is_closed() {
-            // A few at a time: each takes a sync of the directory, and everybody waits for the map.
-            let now_ms = self.clock.now_ms();
-            let empty: Vec<Arc<Slot>> = slots.by_name.values().cloned().collect();
-            for slot in empty.iter().filter(|slot| slot.retire(now_ms)).take(RETIRED_AT_ONCE) {
-                slots.by_name.remove(&slot.name);
+            let may_be_more = self.make_place(&mut slots);
+            if may_be_more && slots.by_name.len() >= max_queues {
+                return Err(QueueError::Busy);
             }
         }
         if slots.by_name.len() >= max_queues {
             return Err(QueueError::TooManyQueues { limit: max_queues }.logged(name));
         }
-        slots.last_id += 1;
-        let slot = Arc::new(Slot::new(slots.last_id, name, None));
-        slots.by_name.insert(name.into(), Arc::clone(&slot));
+        let slot = slots.insert(|id| Slot::new(id, name, None));
+        self.empty().push(Arc::clone(&slot));
         Ok(slot)
+    }
+
+    /// Locks a slot for a command. A doomed queue in it is let go of first.
+    pub(super) fn enter<'s>(
+        &self,
+        slot: &'s Arc<Slot>,
+    ) -> Result<MutexGuard<'s, State>, QueueError> {
+        let mut state = slot.lock()?;
+        if state.claimed {
+            return Err(QueueError::Busy);
+        }
+        if state.doomed {
+            self.let_go(slot, &mut state, &mut Ticket::default())?;
+        }
+        Ok(state)
+    }
+
+    /// Locks the slot of queue `name` for `act`; without one `act` is not called, unless one is to
+    /// be made.
+    pub(super) fn visit<R>(
+        &self,
+        name: &[u8],
+        creates: bool,
+        act: impl FnOnce(&Arc<Slot>, &mut State) -> Result<Option<R>, QueueError>,
+    ) -> Result<Option<R>, QueueError> {
+        loop {
+            let found = if creates { Some(self.slot_or_new(name)?) } else { self.slot(name) };
+            let Some(slot) = found else { return Ok(None) };
+            let mut state = self.enter(&slot)?;
+            if !(creates && state.retired) {
+                return act(&slot, &mut state);
+            }
+        }
     }
 
     /// The queue `name` for several commands in a row; None where there is none yet.
@@ -183,14 +233,10 @@ impl Queues {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
-        loop {
-            let slot = self.slot_or_new(name)?;
-            let mut state = slot.lock()?;
-            if state.retired {
-                continue;
-            }
-            return self.create_in(&slot, &mut state, self.clock.now_ms(), ticket, work);
-        }
+        let made = self.visit(name, true, |slot, state| {
+            self.create_in(slot, state, self.clock.now_ms(), ticket, work).map(Some)
+        })?;
+        made.ok_or_else(|| QueueError::Storage("no such queue".into()))
     }
 
     pub(super) fn create_in<R>(
@@ -212,12 +258,13 @@ impl Queues {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
-        let Some(slot) = self.slot(name) else {
+        let found = self.visit(name, false, |slot, state| {
+            self.find_in(slot, state, self.clock.now_ms(), ticket, work).map(Some)
+        })?;
+        Ok(found.unwrap_or_else(|| {
             self.ledger.await_directory(ticket);
-            return Ok(None);
-        };
-        let mut state = slot.lock()?;
-        self.find_in(&slot, &mut state, self.clock.now_ms(), ticket, work)
+            None
+        }))
     }
 
     pub(super) fn find_in<R>(
@@ -241,6 +288,10 @@ impl Queues {
 
     pub(super) fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
         if state.queue.is_none() {
+            // A sync of an earlier queue of this name may be about to unlink files of it.
+            if slot.is_syncing() {
+                return Err(QueueError::Busy);
+            }
             let store = self.backing.create(&slot.name);
             let store = store.map_err(|error| error.logged(&slot.name))?;
             let id = self.last_queue.fetch_add(1, Ordering::Relaxed) + 1;
@@ -257,7 +308,7 @@ impl Queues {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<(R, bool), QueueError> {
-        let State { queue: Some(queue), epoch, awaited, used, .. } = state else {
+        let State { queue: Some(queue), epoch, awaited, used, listed, .. } = state else {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
@@ -268,68 +319,32 @@ impl Queues {
         if changed && queue.store().wants_tidying() {
             self.chores.ring();
         }
+        let is_unlisted = changed && !*listed && queue.is_empty();
         if changed && queue.store().is_dirty() {
             self.ledger.mark(slot, queue.id(), epoch);
             *awaited = (awaited.0.max(*epoch), queue.id());
         }
         self.ledger.await_queue(ticket, *awaited);
+        if is_unlisted {
+            self.list(slot, state);
+        }
         result.map(|result| (result, changed)).map_err(|error| error.logged(&slot.name))
     }
 
-    /// Builds what a membership command needs in slices, so that other clients of the queue run in
-    /// between. To be called, holding nothing, when one has answered
+    /// Builds a slice of what a membership command needs, and returns true once that is whole. To
+    /// be called, between turns of others, when a command has answered
     /// [`NotIndexed`](QueueError::NotIndexed).
-    pub fn prepare_membership(&self, name: &[u8]) -> Result<(), QueueError> {
+    pub fn prepare_membership(&self, name: &[u8]) -> Result<bool, QueueError> {
         let Some(slot) = self.slot(name) else {
-            return Ok(());
-        };
-        loop {
-            let mut state = slot.lock()?;
-            let Some(queue) = &mut state.queue else {
-                return Ok(());
-            };
-            if queue.store().prepare_find()? {
-                return Ok(());
-            }
-            drop(state);
-            // A lock that is given back and taken at once is never had by those who wait for it.
-            thread::sleep(SLICE_PAUSE);
-        }
-    }
-
-    /// Drops a queue with all its messages; false: it did not exist.
-    pub fn drop_queue(&self, name: &[u8], ticket: &mut Ticket) -> Result<bool, QueueError> {
-        let Some(slot) = self.slot(name) else {
-            self.ledger.await_directory(ticket);
-            return Ok(false);
+            return Ok(true);
         };
         let mut state = slot.lock()?;
-        self.ledger.await_queue(ticket, state.awaited);
-        let Some(queue) = &mut state.queue else {
-            return Ok(false);
-        };
-        queue.set_time(self.clock.now_ms());
-        let existed = !queue.is_empty();
-        queue.store().discard()?;
-        slot.empty(&mut state);
-        state.awaited = self.ledger.mark_directory();
-        self.ledger.await_queue(ticket, state.awaited);
-        slot.len.store(0, Ordering::Relaxed);
-        slot.bytes.store(0, Ordering::Relaxed);
-        slot.stamp.fetch_add(1, Ordering::Relaxed);
-        drop(state);
-        Ok(existed)
+        state.queue.as_mut().map_or(Ok(true), |queue| queue.store().prepare_find())
     }
 
-    /// Drops every queue.
-    pub fn clear(&self, ticket: &mut Ticket) -> Result<(), QueueError> {
-        let slots = self.all_slots();
-        // One that is closed cannot be dropped, and half of all is not what was asked for.
-        slots.iter().try_for_each(|slot| slot.check_open())?;
-        for slot in slots {
-            self.drop_queue(&slot.name, ticket)?;
-        }
-        Ok(())
+    /// Whether a queue is claimed whose name is `wanted`.
+    pub fn any_claimed(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
+        self.claims.any(|slot| wanted(&slot.name))
     }
 
     /// Queues that have messages.
@@ -342,16 +357,23 @@ impl Queues {
         self.len() == 0
     }
 
-    /// Names of up to `count` queues with messages after `cursor`, and the next cursor (0: the
-    /// end).
-    pub fn scan(&self, cursor: u64, count: usize) -> (u64, Vec<Box<[u8]>>) {
-        let mut slots = self.all_slots();
-        slots.retain(|slot| slot.id > cursor && slot.has_messages());
-        slots.sort_unstable_by_key(|slot| slot.id);
-        let more = slots.len() > count;
-        slots.truncate(count);
-        let next = slots.last().filter(|_| more).map_or(0, |slot| slot.id);
-        (next, slots.iter().map(|slot| slot.name.clone()).collect())
+    /// One more than the number of the newest queue, as `scan` counts them.
+    pub fn end(&self) -> u64 {
+        self.slots().last_id + 1
+    }
+
+    /// Shows the name of the first queue with messages whose number is `from` or more; answers the
+    /// number to go on with, or `None` at `end`. It looks at a bounded number of empty ones.
+    pub fn scan(&self, from: u64, end: u64, show: impl FnOnce(&[u8])) -> Option<u64> {
+        let (slots, mut show) = (self.slots(), Some(show));
+        let mut next = slots.by_id.range(from..end.max(from)).map(|(_, slot)| slot);
+        for slot in next.by_ref().take(LOOKED_AT_ONCE).filter(|slot| slot.has_messages()) {
+            match show.take() {
+                Some(show) => show(&slot.name),
+                None => return Some(slot.id),
+            }
+        }
+        next.next().map(|slot| slot.id)
     }
 
     /// A value that changes whenever the queue does; 0 where there is none.

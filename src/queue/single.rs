@@ -10,6 +10,7 @@ use super::figures::Totals;
 use super::hidden::Hidden;
 use super::ledger::QueueId;
 use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -118,6 +119,11 @@ impl Queue {
     /// What has passed through the queue.
     pub(super) fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// The number that the next message gets: all in the queue have lower ones.
+    pub fn end(&self) -> u64 {
+        self.store.end()
     }
 
     /// Appends a message.
@@ -267,11 +273,8 @@ impl Queue {
         Ok(())
     }
 
-    /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed), which says that
-    /// nothing has been done: a command that has done something, and met damage with it, waits here
-    /// for the index.
+    /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed).
     fn look_up(&mut self, wanted: Wanted<'_>) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        while self.changed && !self.store.prepare_find()? {}
         let hash = self.hash(wanted);
         let Queue { store, hidden, now_ms, .. } = self;
         store.find(wanted.body, hash, &|message| {
@@ -279,8 +282,8 @@ impl Queue {
         })
     }
 
-    /// The same, with its hash.
-    fn hashed<'a>(&self, wanted: Wanted<'a>) -> Wanted<'a> {
+    /// The same bytes with their hash, for several questions about them.
+    pub fn hashed<'a>(&self, wanted: Wanted<'a>) -> Wanted<'a> {
         Wanted { body: wanted.body, hash: Some(self.hash(wanted)) }
     }
 
@@ -305,6 +308,16 @@ impl Queue {
         Ok(self.look_up(wanted)?.map(|(_, message)| look(message)))
     }
 
+    /// How many such messages there are, those that have expired among them; at most `limit`.
+    pub fn count_equal(&mut self, wanted: Wanted<'_>, limit: u64) -> Result<u64, QueueError> {
+        let (hash, count) = (self.hash(wanted), Cell::new(0));
+        self.store.find(wanted.body, hash, &|_| {
+            count.set(count.get() + 1);
+            count.get() >= limit
+        })?;
+        Ok(count.get())
+    }
+
     /// Removes every such message, wherever it stands; answers how many there were.
     pub fn remove<'a>(&mut self, wanted: impl Into<Wanted<'a>>) -> Result<u64, QueueError> {
         let wanted = self.hashed(wanted.into());
@@ -316,7 +329,7 @@ impl Queue {
     }
 
     /// Removes one such message; false: there is none.
-    pub(super) fn remove_one(&mut self, wanted: Wanted<'_>) -> Result<bool, QueueError> {
+    pub fn remove_one(&mut self, wanted: Wanted<'_>) -> Result<bool, QueueError> {
         let found = self.look_up(wanted)?.map(|(place, message)| (place, message.expires_ms));
         let Some((place, expires_ms)) = found else { return Ok(false) };
         self.take_out(place, expires_ms)?;

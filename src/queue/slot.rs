@@ -6,7 +6,7 @@ use super::single::Queue;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// One name's place in the map.
 pub(super) struct Slot {
@@ -24,10 +24,21 @@ pub(super) struct Slot {
     /// The queue that `state` holds now; read without the lock.
     queue: AtomicU64,
     state: Mutex<State>,
-    /// Held over a sync from beginning to end, over a drop, and while the queue is let go: the
-    /// outcome of a sync never meets the next queue of this name, nor a new mapping. Taken before
-    /// `state`.
+    /// Held over a sync from beginning to end, and while the queue is let go: the outcome of a sync
+    /// never meets a new mapping. A new queue of this name is made only while nobody holds it: what
+    /// a sync unlinks, it finds by its path. Taken before `state`, or not waited for.
     syncing: Mutex<()>,
+}
+
+/// What became of a try to take a slot out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retired {
+    /// It is not in use any more.
+    Now,
+    /// It has messages, or cannot be taken out.
+    Not,
+    /// Somebody works on it, or its messages are on their way to another queue.
+    NotYet,
 }
 
 /// What a slot's lock guards.
@@ -38,6 +49,12 @@ pub(super) struct State {
     pub(super) epoch: u64,
     /// What a reply about the queue waits for: an epoch, and the queue, which may have gone since.
     pub(super) awaited: (u64, QueueId),
+    /// A client keeps the queue to itself between the slices of a long command.
+    pub(super) claimed: bool,
+    /// The queue does not exist for clients, and its store is still to be let go of.
+    pub(super) doomed: bool,
+    /// In the list of slots that may be empty.
+    pub(super) listed: bool,
     /// No longer in the map: whoever found it there looks again.
     pub(super) retired: bool,
     /// Worked on since the last housekeeping.
@@ -46,14 +63,30 @@ pub(super) struct State {
     pub(super) tidied: u64,
 }
 
+impl State {
+    /// Whether housekeeping may work on the queue, and a command in a row.
+    pub(super) fn is_free(&self) -> bool {
+        !self.claimed && !self.doomed
+    }
+}
+
 impl Slot {
     /// A slot in use, with the queue that was found for it.
     pub(super) fn new(id: u64, name: &[u8], queue: Option<Queue>) -> Slot {
         let len = queue.as_ref().map_or(0, Queue::len);
         let bytes = queue.as_ref().map_or(0, Queue::bytes);
         let holds = queue.as_ref().map_or(NO_QUEUE, Queue::id);
-        let awaited = (0, holds);
-        let state = State { queue, epoch: 0, awaited, retired: false, used: true, tidied: 0 };
+        let state = State {
+            queue,
+            epoch: 0,
+            awaited: (0, holds),
+            claimed: false,
+            doomed: false,
+            listed: true,
+            retired: false,
+            used: true,
+            tidied: 0,
+        };
         Slot {
             id,
             name: name.into(),
@@ -103,6 +136,13 @@ impl Slot {
         self.bytes.store(queue.bytes(), Ordering::Relaxed);
     }
 
+    /// Notes that the queue does not exist for clients any more.
+    pub(super) fn note_gone(&self) {
+        self.stamp.fetch_add(1, Ordering::Relaxed);
+        self.len.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+
     /// Keeps syncs away while it is held. Taken before the queue is locked.
     pub(super) fn no_sync(&self) -> MutexGuard<'_, ()> {
         // It guards no data.
@@ -113,6 +153,11 @@ impl Slot {
     /// nobody knows but its mapping, which has to stay.
     pub(super) fn no_sync_now(&self) -> Option<MutexGuard<'_, ()>> {
         self.syncing.try_lock().ok()
+    }
+
+    /// Whether a sync is under way. While the caller holds the slot's lock, none begins.
+    pub(super) fn is_syncing(&self) -> bool {
+        matches!(self.syncing.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Makes the queue's changes durable; its lock is free while the device works.
@@ -153,9 +198,9 @@ impl Slot {
     }
 
     /// Takes the queue out of the slot whose lock the caller holds.
-    pub(super) fn empty(&self, state: &mut State) {
+    pub(super) fn empty(&self, state: &mut State) -> Option<Queue> {
         self.queue.store(NO_QUEUE, Ordering::Relaxed);
-        state.queue = None;
+        state.queue.take()
     }
 
     /// Whether the queue had messages after the last work on it.
@@ -163,27 +208,39 @@ impl Slot {
         self.len.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes a queue out of use that is empty at `now_ms`; false: it has messages, or somebody
-    /// works on it.
-    pub(super) fn retire(&self, now_ms: u64) -> bool {
+    /// Takes a queue out of use that is empty at `now_ms`. One that has messages is to be listed
+    /// again when it has none.
+    pub(super) fn retire(&self, now_ms: u64) -> Retired {
         if self.closed.is_some() {
-            return false;
+            return Retired::Not;
         }
-        let Some(_no_sync) = self.no_sync_now() else { return false };
-        let Ok(mut state) = self.state.try_lock() else { return false };
+        let Some(_no_sync) = self.no_sync_now() else { return Retired::NotYet };
+        let mut state = match self.state.try_lock() {
+            Ok(state) if state.is_free() => state,
+            Ok(_) | Err(TryLockError::WouldBlock) => return Retired::NotYet,
+            Err(TryLockError::Poisoned(_)) => return Retired::Not,
+        };
+        if state.retired {
+            return Retired::Not;
+        }
         if let Some(queue) = &mut state.queue {
             queue.set_time(now_ms);
+            if !queue.is_empty() {
+                state.listed = false;
+                return Retired::Not;
+            }
             if !queue.is_vacant() {
-                return false;
+                return Retired::NotYet;
             }
             if let Err(error) = queue.store().discard() {
                 log::warn!("queue {}: {error}", self.name.escape_ascii());
-                return false;
+                state.listed = false;
+                return Retired::Not;
             }
         }
         self.empty(&mut state);
         state.retired = true;
-        true
+        Retired::Now
     }
 }
 
@@ -208,6 +265,6 @@ mod tests {
             assert_eq!(slot.lock().err(), Some(QueueError::Storage(text.into())));
         }
         assert!(slot.sync().is_err());
-        assert!(!slot.retire(0));
+        assert_eq!(slot.retire(0), Retired::Not);
     }
 }

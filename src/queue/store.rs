@@ -36,6 +36,9 @@ pub trait MessageStore: Send {
         0
     }
 
+    /// The number that the next message gets.
+    fn end(&self) -> u64;
+
     /// An error when the store cannot promise anything new any more.
     fn check_writable(&self) -> Result<(), QueueError> {
         Ok(())

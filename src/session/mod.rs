@@ -4,6 +4,7 @@
 //! same code. It says with a ticket what its replies have to wait for; waiting is the caller's
 //! affair.
 
+mod budget;
 mod clients;
 pub mod memcached;
 pub mod process;
@@ -26,7 +27,9 @@ use std::time::Instant;
 pub trait Session: Send {
     /// Executes the whole requests at the start of `input` and appends their replies to `output`.
     /// Stops once `output` holds [`OUTPUT_PIECE`] bytes or more, so that the caller can send them
-    /// first.
+    /// first; and after about a millisecond of work, also in the middle of a request, so that
+    /// others have their turn. It never sleeps and never waits for a sync, but for one: a new
+    /// segment's file is made and synced where a push needs it.
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance;
 
     /// Bytes of memory that the session keeps between two calls.

@@ -18,7 +18,12 @@ pub(super) type Listed = (String, Result<Figures, QueueError>);
 pub(super) fn list<'a>(queues: &Queues, names: impl Iterator<Item = &'a [u8]>) -> Vec<Listed> {
     let mut names = names.peekable();
     if names.peek().is_none() {
-        let (_, all) = queues.scan(0, MOST_UNNAMED);
+        let (end, mut next, mut all) = (queues.end(), Some(0), Vec::<Box<[u8]>>::new());
+        while let Some(from) = next
+            && all.len() < MOST_UNNAMED
+        {
+            next = queues.scan(from, end, |name| all.push(name.into()));
+        }
         return all.iter().filter_map(|name| figures(queues, name)).collect();
     }
     names.filter_map(|name| figures(queues, name)).collect()

@@ -47,6 +47,9 @@ pub struct DataDirectory {
     dropped: Mutex<Vec<OsString>>,
     /// Folders whose queues have long names, which nothing tells; and why they are closed.
     unnamed: Mutex<Vec<(String, Arc<str>)>>,
+    /// Held over a sync of the directory, so that whoever finds `dropped` empty does not answer
+    /// before the sync is over that took the drops out of it. Taken before `dropped`.
+    settling: Mutex<()>,
     /// Where dropped queues go to be unlinked.
     reaper: Reaper,
 }
@@ -74,6 +77,7 @@ impl DataDirectory {
             last_number: AtomicU64::new(0),
             dropped: Mutex::default(),
             unnamed: Mutex::default(),
+            settling: Mutex::default(),
             reaper,
         })
     }
@@ -253,13 +257,15 @@ impl DataDirectory {
 
     /// Makes all drops so far durable: one sync for any number of them.
     pub fn settle_drops(&self) -> Result<(), StorageError> {
-        // Held over the sync: whoever finds the list empty must not answer before it is done.
-        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
-        if !dropped.is_empty() {
+        let _one_at_a_time = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = || self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = dropped().len();
+        if count > 0 {
             self.settings.check_writable()?;
             self.root().sync().inspect_err(|error| self.poison(error))?;
         }
-        dropped.drain(..).for_each(|tombstone| self.reaper.take(tombstone));
+        // Those that came meanwhile are not durable: they stand behind the others.
+        dropped().drain(..count).for_each(|tombstone| self.reaper.take(tombstone));
         Ok(())
     }
 
@@ -271,19 +277,19 @@ impl DataDirectory {
     /// Forgets the drops that a failed sync has left in doubt; their files stay until the next
     /// start.
     pub fn give_up_drops(&self) {
+        let _one_at_a_time = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn drop_folder(&self, folder: &OsStr) -> Result<(), StorageError> {
         let tombstone = OsString::from(tombstone_name(self.next_number()));
-        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         self.settings.check_writable()?;
         let renamed = self.root().rename(folder, &tombstone);
         renamed.map_err(|error| {
             let path = self.root().path().join(folder);
             StorageError::io("drop", &path, error)
         })?;
-        dropped.push(tombstone);
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(tombstone);
         Ok(())
     }
 

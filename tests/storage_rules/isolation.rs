@@ -72,7 +72,7 @@ fn rule_17_a_queue_that_cannot_be_opened_is_closed_and_costs_no_other() {
             assert!(why.contains("q-bad") && why.contains(reason), "{why}");
         }
         // All or nothing: what is closed cannot be dropped.
-        assert!(queues.clear(&mut Ticket::default()).is_err());
+        assert!(queues.doom_all(&mut Ticket::default()).is_err());
         while queues.tidy() {}
         queues.rest_idle();
         assert_eq!(pop(&queues, b"good"), Ok(Some(b"m".to_vec())), "{reason}");

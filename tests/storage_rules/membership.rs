@@ -88,7 +88,7 @@ fn pushes_beside_building() -> usize {
         let (is_begun, is_built) = (Arc::clone(&is_begun), Arc::clone(&is_built));
         thread::spawn(move || {
             is_begun.store(true, Ordering::SeqCst);
-            queues.prepare_membership(b"large").unwrap();
+            while !queues.prepare_membership(b"large").unwrap() {}
             is_built.store(true, Ordering::SeqCst);
         })
     };

@@ -302,6 +302,10 @@ impl MessageStore for MeetingLog {
         self.log.live_bytes()
     }
 
+    fn end(&self) -> u64 {
+        self.log.next_sequence()
+    }
+
     fn hash(&self, body: &[u8]) -> BodyHash {
         self.log.hash(body)
     }

@@ -155,6 +155,11 @@ impl Arguments {
         self.position
     }
 
+    /// Bytes of memory that are kept.
+    pub fn memory(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.words.capacity()
+    }
+
     /// Forgets everything; memory for an ordinary request is kept.
     pub fn clear(&mut self) {
         self.stage = Stage::Start;

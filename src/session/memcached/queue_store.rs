@@ -9,12 +9,12 @@ use super::session::{Line, server_error};
 use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
 use crate::queue::{NewMessage, QueueError, Queues, Ticket};
 
-/// Builds what a command that has answered [`QueueError::NotIndexed`] needs, while other clients'
-/// commands and transactions may run.
+/// Builds a slice of what a command that has answered [`QueueError::NotIndexed`] needs, while other
+/// clients' commands and transactions may run.
 pub(super) fn prepare(queues: &Queues, command: &Command<'_>) -> Result<(), QueueError> {
     match command {
         Command::Contains { key } | Command::Store { mode: StoreMode::Add, key, .. } => {
-            queues.prepare_membership(key)
+            queues.prepare_membership(key).map(drop)
         }
         _ => Ok(()),
     }
@@ -43,7 +43,6 @@ pub(super) fn execute(
         Command::Delete { key } => queues
             .drop_queue(key, ticket)
             .map(|dropped| if dropped { "DELETED" } else { "NOT_FOUND" }.into()),
-        Command::FlushAll { delay: ..=0 } => queues.clear(ticket).map(|()| "OK".into()),
         Command::FlushAll { .. } => Ok(needs_kv("flush_all with a delay")),
         Command::Length { key } => queues
             .find(key, ticket, |queue| Ok(queue.len()))
@@ -73,15 +72,16 @@ fn push(
     }
 }
 
-/// Pops the oldest message of queue `key` into `output`; nothing where there is none. The message
-/// is copied before it is removed, so on an error the copy is taken back.
+/// Pops the oldest message of queue `key` into `output`; nothing where there is none. False: the
+/// queue is busy, and it is to be tried again. The message is copied before it is removed, so on an
+/// error the copy is taken back.
 pub(super) fn pop_value(
     queues: &Queues,
     key: &[u8],
     retrieval: Retrieval,
     output: &mut Vec<u8>,
     ticket: &mut Ticket,
-) -> Result<(), Line> {
+) -> Result<bool, Line> {
     if retrieval.exptime.is_some() {
         return Err(needs_kv(retrieval.verb()));
     }
@@ -92,10 +92,14 @@ pub(super) fn pop_value(
             reply::value(output, key, message.flags, message.body, cas);
         })
     });
-    popped.map(drop).map_err(|error| {
-        output.truncate(start);
-        server_error(error)
-    })
+    match popped {
+        Ok(_) => Ok(true),
+        Err(QueueError::Busy) => Ok(false),
+        Err(error) => {
+            output.truncate(start);
+            Err(server_error(error))
+        }
+    }
 }
 
 fn needs_kv(what: &str) -> Line {

@@ -6,7 +6,8 @@ use crate::protocol::memcached::{
     Command, Fatal, Found, Keys, Limits, Progress, Refusal, Request, Retrieval, parse, reply,
     set_key,
 };
-use crate::queue::{QueueError, Queues, Ticket};
+use crate::queue::{Drops, QueueError, Queues, Ticket};
+use crate::session::budget::{self, Budget};
 use crate::session::{
     Activity, Advance, Close, Membership, NewClient, OUTPUT_PIECE, Session, Shared, Store,
 };
@@ -27,6 +28,10 @@ pub struct MemcachedSession {
     /// A `get` whose reply grew over a piece: the input starts with the rest of its keys. So a
     /// reply takes a piece and one value of memory, however many keys there are.
     unfinished: Option<Retrieval>,
+    /// The queues of a `flush_all` that is not done, and what its reply waits for.
+    flush: Option<(Drops, Ticket)>,
+    /// What is left of the turn.
+    budget: Budget,
 }
 
 impl MemcachedSession {
@@ -34,15 +39,30 @@ impl MemcachedSession {
     pub fn new(shared: Arc<Shared>, client: NewClient) -> MemcachedSession {
         let entry = shared.clients.enter(client, 0, shared.store.clock().uptime());
         let progress = Progress::default();
-        MemcachedSession { shared, entry, progress, last_verb: "NULL", unfinished: None }
+        MemcachedSession {
+            shared,
+            entry,
+            progress,
+            last_verb: "NULL",
+            unfinished: None,
+            flush: None,
+            budget: Budget::turn(),
+        }
     }
 }
 
 impl Session for MemcachedSession {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
         let mut advance = Advance::default();
-        while advance.need == 0 && advance.close.is_none() && output.len() < OUTPUT_PIECE {
+        self.budget = Budget::turn();
+        while advance.need == 0
+            && advance.close.is_none()
+            && output.len() < OUTPUT_PIECE
+            && !advance.again
+        {
+            self.budget.spend(budget::LOOK);
             self.step(input.get(advance.consumed..).unwrap_or_default(), output, &mut advance);
+            advance.again |= advance.need == 0 && self.budget.is_used_up();
         }
         advance.midway = self.progress.is_skipping();
         let (at, command) = (self.shared.store.clock().uptime(), self.last_verb);
@@ -75,6 +95,11 @@ impl MemcachedSession {
                 self.count();
                 advance.consumed += consumed;
                 self.execute(&request, output, advance);
+                if advance.again && self.unfinished.is_none() {
+                    // It is still to be done, and is counted then.
+                    advance.consumed -= consumed;
+                    self.shared.statistics.commands.fetch_sub(1, Ordering::Relaxed);
+                }
             }
             Err(Fatal::LineTooLong) => {
                 reply::line(output, "CLIENT_ERROR line too long");
@@ -111,46 +136,73 @@ impl MemcachedSession {
             Command::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
             Command::Verbosity => "OK".into(),
             Command::Stats { group } => statistics::write(&self.shared, group, output).into(),
-            _ => {
-                let line = self.ask_store(request, advance);
-                self.shared.statistics.memcached.note(&request.command, &line);
-                line
-            }
+            _ => match self.ask_store(request, advance) {
+                Err(QueueError::Busy | QueueError::NotIndexed) => {
+                    advance.again = true;
+                    return;
+                }
+                done => {
+                    let line = done.unwrap_or_else(server_error);
+                    self.shared.statistics.memcached.note(&request.command, &line);
+                    line
+                }
+            },
         };
         if !request.noreply {
             reply::line(output, &reply);
         }
     }
 
-    fn ask_store(&self, request: &Request<'_>, advance: &mut Advance) -> Line {
-        match &self.shared.store {
+    /// Busy or not indexed: it is to be asked again when others have had their turn.
+    fn ask_store(
+        &mut self,
+        request: &Request<'_>,
+        advance: &mut Advance,
+    ) -> Result<Line, QueueError> {
+        let shared = Arc::clone(&self.shared);
+        match &shared.store {
+            Store::Queues(queues)
+                if matches!(request.command, Command::FlushAll { delay: ..=0 }) =>
+            {
+                self.flush(queues, &mut advance.ticket)
+            }
             Store::Queues(queues) => {
-                let done = self.ask_queues(queues, request, &mut advance.ticket);
-                done.unwrap_or_else(server_error)
+                let done = {
+                    let _gate = enter(&shared.gate);
+                    queue_store::execute(queues, request, &mut advance.ticket)
+                };
+                if done == Err(QueueError::NotIndexed) {
+                    queue_store::prepare(queues, &request.command)?;
+                }
+                self.budget.look(request.data.len());
+                done
             }
             Store::Kv(kv) => {
-                let _gate = enter(&self.shared.gate);
-                kv_store::execute(kv, request, self.shared.limits.max_message())
+                let _gate = enter(&shared.gate);
+                Ok(kv_store::execute(kv, request, shared.limits.max_message()))
             }
         }
     }
 
-    fn ask_queues(
-        &self,
-        queues: &Queues,
-        request: &Request<'_>,
-        ticket: &mut Ticket,
-    ) -> Result<Line, QueueError> {
-        loop {
-            let done = {
-                let _gate = enter(&self.shared.gate);
-                queue_store::execute(queues, request, ticket)
-            };
-            if done != Err(QueueError::NotIndexed) {
-                return done;
+    /// Drops every queue: for others in one step, on the disk as far as the turn goes.
+    fn flush(&mut self, queues: &Queues, ticket: &mut Ticket) -> Result<Line, QueueError> {
+        let (mut drops, waits) = match self.flush.take() {
+            Some(flush) => flush,
+            None => {
+                let _gate = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
+                (queues.doom_all(ticket)?.1, Ticket::default())
             }
-            queue_store::prepare(queues, &request.command)?;
+        };
+        ticket.merge(&waits);
+        while !drops.is_empty() {
+            if self.budget.is_turn_over() {
+                self.flush = Some((drops, ticket.clone()));
+                return Err(QueueError::Busy);
+            }
+            queues.finish_drop(&mut drops, ticket)?;
+            self.budget.spend(budget::DROP);
         }
+        Ok("OK".into())
     }
 
     /// Answers the values of `keys`, which stand at the first byte not consumed, up to a piece of
@@ -165,28 +217,38 @@ impl MemcachedSession {
         let line_end = advance.consumed + keys.unread();
         let _gate = enter(&self.shared.gate);
         let (mut hits, mut misses) = (0, 0);
-        let counts = &self.shared.statistics.memcached;
+        let shared = Arc::clone(&self.shared);
+        let counts = &shared.statistics.memcached;
         let note = |hits, misses| counts.note_get(hits, misses, retrieval.exptime.is_some());
-        while let Some(key) = keys.next() {
-            let before = output.len();
+        loop {
+            let left = keys;
+            let Some(key) = keys.next() else { break };
+            let start = output.len();
             let written = match &self.shared.store {
                 Store::Queues(queues) => {
                     queue_store::pop_value(queues, key, retrieval, output, &mut advance.ticket)
                 }
-                Store::Kv(kv) => kv_store::write_value(kv, key, retrieval, output),
+                Store::Kv(kv) => kv_store::write_value(kv, key, retrieval, output).map(|()| true),
             };
-            if output.len() > before {
-                hits += 1
-            } else {
-                misses += 1
+            match written {
+                Ok(true) if output.len() > start => hits += 1,
+                Ok(true) => misses += 1,
+                Ok(false) => {
+                    note(hits, misses);
+                    self.unfinished = Some(retrieval);
+                    advance.consumed = line_end - left.unread();
+                    advance.again = true;
+                    return;
+                }
+                Err(error) => {
+                    note(hits, misses + 1);
+                    reply::line(output, &error);
+                    advance.consumed = line_end;
+                    return;
+                }
             }
-            if let Err(error) = written {
-                note(hits, misses);
-                reply::line(output, &error);
-                advance.consumed = line_end;
-                return;
-            }
-            if output.len() >= OUTPUT_PIECE {
+            self.budget.look(output.len() - start);
+            if output.len() >= OUTPUT_PIECE || self.budget.is_used_up() {
                 note(hits, misses);
                 self.unfinished = Some(retrieval);
                 advance.consumed = line_end - keys.unread();

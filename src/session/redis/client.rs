@@ -5,11 +5,12 @@
 use super::client_list::{describe, kill, list};
 use super::counts::Tally;
 use super::dispatch::Context;
+use super::progress::{Outgoing, Progress};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Command, Subcommand, run_subcommand, subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
-use crate::queue::Handle;
+use crate::queue::{Claim, Handle};
 use crate::session::{Activity, Membership};
 use std::time::Duration;
 
@@ -55,6 +56,12 @@ pub(super) struct Client {
     /// The requests queued since MULTI.
     pub transaction: Option<Transaction>,
     pub watched: Watched,
+    /// Where the next request stands that has taken a turn or more.
+    pub progress: Option<Box<Progress>>,
+    /// The queue that it works on.
+    pub claim: Option<Claim>,
+    /// What has not left of the last reply.
+    pub outgoing: Outgoing,
 }
 
 impl Client {
@@ -68,6 +75,9 @@ impl Client {
             last_queue: None,
             transaction: None,
             watched: Watched::default(),
+            progress: None,
+            claim: None,
+            outgoing: Outgoing::default(),
         }
     }
 
@@ -90,6 +100,18 @@ impl Client {
         self.entry.names().name.clear();
         self.transaction = None;
         self.watched = Watched::default();
+    }
+
+    /// True when the next request has taken a turn and goes on.
+    pub fn is_under_way(&self) -> bool {
+        self.progress.is_some() || self.claim.is_some()
+    }
+
+    /// Bytes of memory that are kept between two turns.
+    pub fn memory(&self) -> usize {
+        let transaction = self.transaction.as_ref().map_or(0, Transaction::memory);
+        let progress = self.progress.as_ref().map_or(0, |progress| progress.memory());
+        transaction + progress + self.watched.memory() + self.outgoing.memory()
     }
 
     /// Notes for others what the client does at `uptime`.
@@ -126,7 +148,7 @@ fn check_name(what: &str, name: &[u8]) -> Outcome {
 const KILL_HELP: &str = "<address> | [ID <id>] [ADDR <address>] [TYPE normal] [USER default] \
                          [MAXAGE <seconds>] [SKIPME yes|no]: End connections.";
 
-const SUBCOMMANDS: &[Subcommand] = &[
+pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("getname", 2, getname, ": Show this connection's name."),
     subcommand("id", 2, id, ": Show this connection's number."),
     subcommand("info", 2, info, ": Show this connection."),

@@ -19,7 +19,7 @@ use log::LevelFilter;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
-const SUBCOMMANDS: &[Subcommand] = &[
+pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("get", -3, get, "<pattern> ...: Show the settings that match."),
     subcommand("resetstat", 2, resetstat, ": Do nothing; counters count from the start."),
     subcommand("rewrite", 2, rewrite, ": Fail; there is no config file."),
@@ -213,7 +213,7 @@ fn get(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outc
     let mut chosen = Vec::new();
     for setting in settings(context.shared) {
         for pattern in &patterns {
-            if Glob::new(pattern).matches(setting.name.as_bytes())? {
+            if Glob::new(pattern).matches(setting.name.as_bytes(), &mut context.budget)? {
                 chosen.push(setting);
                 break;
             }

@@ -2,9 +2,10 @@
 //!
 //! 1. A command runs while it holds the gate for reading; EXEC, and what else must not be seen half
 //!    done, holds it for writing. So between the commands of a transaction no other client's runs.
-//! 2. What a membership command needs is built while no gate is held, in slices, so that others run
-//!    in between; then the command is tried again. For a transaction that is done before the gate
-//!    is taken; only damage that one of its commands meets makes it wait there.
+//! 2. A command that cannot be done in one turn holds the gate for a slice at a time. It goes on
+//!    when it is called again in the next turn; the queue that it works on is claimed meanwhile, so
+//!    for others it is one step. What a membership command needs is built in the same way, without
+//!    a claim. EXEC waits for both before it takes the gate.
 //! 3. A refused request leaves nothing of its reply but the error.
 //! 4. Commands of one pipeline on one queue that follow each other, and whose time does not grow
 //!    with the data, run in a row: gate and queue are taken once for all of them, and given back
@@ -15,12 +16,15 @@
 
 use super::client::{Client, Replies};
 use super::pipeline::Pipeline;
-use super::request::{Args, Outcome, Refusal};
+use super::progress::{Outgoing, Progress};
+use super::request::{Again, Args, Outcome, Refusal};
+use super::scan::put_in_front;
 use super::session::REPLY_LIMIT;
-use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, Run, TYPED};
+use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, ONE_STEP, Run, TYPED};
 use super::transaction;
 use crate::protocol::resp::Reply;
 use crate::queue::{BodyHash, Handle, Locked, Queues, Target, Ticket};
+use crate::session::budget::{self, Budget};
 use crate::session::{Close, OUTPUT_PIECE, Shared, Store};
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLockReadGuard};
@@ -43,12 +47,70 @@ pub(super) struct Context<'a> {
     pub reply_limit: usize,
     /// Where the output must end: a reply that would go beyond is refused.
     pub reply_end: usize,
+    /// What is left of the turn, or of a transaction.
+    pub budget: Budget,
+    /// The command is one of a transaction.
+    pub in_transaction: bool,
+    /// The next request is not done, and it is the others' turn.
+    pub again: bool,
 }
 
 impl Context<'_> {
-    /// Another request begins.
+    /// Whether another request may be executed in this turn.
+    pub fn goes_on(&self) -> bool {
+        self.close.is_none()
+            && !self.again
+            && !self.budget.is_used_up()
+            && self.client.outgoing.is_empty()
+    }
+
+    /// Another request begins, or goes on.
     fn begin(&mut self, reply: &Reply<'_>) {
         self.reply_end = reply.out.len().saturating_add(self.reply_limit);
+    }
+
+    /// What the command has done in earlier turns.
+    pub fn resume(&mut self) -> Progress {
+        let Some(progress) = self.client.progress.take() else { return Progress::default() };
+        self.ticket.merge(&progress.ticket);
+        *progress
+    }
+
+    /// The command goes on in the next turn. In a transaction there is none: the command, which has
+    /// changed nothing yet, is refused.
+    pub fn pause(&mut self, mut progress: Progress) -> Outcome {
+        if self.in_transaction {
+            return Err(TRANSACTION_TOO_LONG.into());
+        }
+        progress.ticket = self.ticket.clone();
+        let wants_index = std::mem::take(&mut progress.wants_index);
+        self.client.progress = Some(Box::new(progress));
+        Err(Refusal::again(if wants_index { Again::Indexed } else { Again::NextTurn }))
+    }
+
+    /// Refuses what cannot stop in the middle and has to be done at once, if it takes too long.
+    pub fn check_steps(&self, steps: u64) -> Outcome {
+        if self.budget.affords(steps) { Ok(()) } else { Err(TRANSACTION_TOO_LONG.into()) }
+    }
+
+    /// Ends a reply of several elements, of which those since `start` have been written in this
+    /// turn. A long one leaves in pieces.
+    pub fn end_list<'r>(
+        &mut self,
+        reply: &mut Reply<'r>,
+        start: usize,
+        mut elements: Vec<u8>,
+        head: impl FnOnce(&mut Reply<'r>),
+    ) {
+        if elements.is_empty() {
+            put_in_front(reply, start, head);
+            return;
+        }
+        elements.extend_from_slice(&reply.out[start..]);
+        reply.out.truncate(start);
+        head(reply);
+        self.client.outgoing = Outgoing::new(elements);
+        self.client.outgoing.pump(reply.out);
     }
 
     /// Bytes that the reply may still take.
@@ -78,6 +140,11 @@ pub(super) fn too_large(advice: &str) -> Refusal {
     format!("ERR the reply would be larger than {} MiB; {advice}", REPLY_LIMIT >> 20).into()
 }
 
+/// Steps that each command of a transaction has beside those of the transaction.
+const COMMAND_STEPS: u64 = 16;
+
+const TRANSACTION_TOO_LONG: &str = "ERR the transaction takes too long; use a smaller one";
+
 /// Executes or queues the next request of `pipeline`, of which there is one, and those that run in
 /// a row with it; writes one reply to each.
 pub(super) fn handle(
@@ -87,29 +154,74 @@ pub(super) fn handle(
 ) {
     let Some(args) = pipeline.next() else { return };
     if context.client.transaction.is_none()
+        && !context.client.is_under_way()
         && let Store::Queues(queues) = &context.shared.store
         && let Ok(command @ Command { run: Run::Queue(_), .. }) = resolve(context.client, args)
     {
         return run_row(queues, command, context, pipeline, reply);
     }
     context.begin(reply);
-    answer(reply, |reply| execute(context, args, reply));
-    pipeline.done();
+    let start = reply.out.len();
+    let outcome = execute(context, args, reply);
+    if end(context, start, outcome, reply) {
+        context.budget.spend(1 + args.len() as u64);
+        context.client.claim = None;
+        pipeline.done();
+    }
+}
+
+/// Writes the error of a refused command; false: it is not done.
+fn end(context: &mut Context<'_>, start: usize, outcome: Outcome, reply: &mut Reply<'_>) -> bool {
+    let Err(refusal) = outcome else { return true };
+    reply.out.truncate(start);
+    match refusal.again {
+        Some(again) => {
+            // What has been built of an index was counted.
+            context.again |= again == Again::NextTurn;
+            false
+        }
+        None => {
+            reply.error_bytes(&refusal.text);
+            true
+        }
+    }
 }
 
 fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let command =
         resolve(context.client, args).inspect_err(|_| transaction::fail(context.client))?;
     if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
-        return transaction::enqueue(context, args, reply);
+        return transaction::enqueue(context, command, args, reply);
     }
     let shared = context.shared;
-    if command.has(EXCLUSIVE) {
-        transaction::prepare(context);
-        let enter = || shared.gate.write().unwrap_or_else(PoisonError::into_inner);
-        return run_indexed(command, context, args, reply, enter);
+    let is_alone = command.has(EXCLUSIVE) || (command.has(ONE_STEP) && args.len() > 2);
+    let outcome = if is_alone && !context.client.is_under_way() {
+        transaction::prepare(context)?;
+        let _gate = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
+        run(command, context, args, reply)
+    } else {
+        let _gate = enter(shared);
+        run(command, context, args, reply)
+    };
+    settle(context, command, args, outcome)
+}
+
+/// Builds the indexes further that the command waits for, and counts it when it is done.
+fn settle(
+    context: &mut Context<'_>,
+    command: &'static Command,
+    args: Args<'_>,
+    outcome: Outcome,
+) -> Outcome {
+    match &outcome {
+        Err(Refusal { again: Some(Again::Indexed), .. }) => prepare(context, command, args)?,
+        Err(Refusal { again: Some(Again::NextTurn), .. }) => {}
+        _ => {
+            count(context.shared, 1);
+            context.client.tally.note(command, outcome.is_err(), &context.shared.statistics.redis);
+        }
     }
-    run_indexed(command, context, args, reply, || enter(shared))
+    outcome
 }
 
 fn enter(shared: &Shared) -> RwLockReadGuard<'_, ()> {
@@ -139,12 +251,14 @@ fn run_row(
         context.client.last_queue = handle.filter(|_| is_of_use);
         waiting
     };
+    // The index is built without the gate.
     if let Some(command) = waiting
         && let Some(args) = pipeline.next()
-        && let Err(refusal) = prepare(context.shared, command, args)
+        && let Err(refusal) = prepare(context, command, args)
     {
         reply.error_bytes(&refusal.text);
         count(context.shared, 1);
+        (context.client.progress, context.client.claim) = (None, None);
         pipeline.done();
     }
 }
@@ -184,22 +298,24 @@ impl Row<'_> {
             let args = pipeline.next()?;
             let start = reply.out.len();
             context.begin(reply);
-            let (queues, name) = (self.queues, args.get(1));
-            let mut target = Target { queues, name, locked: locked.as_deref_mut(), hash };
+            let (queues, name, mut claim) = (self.queues, args.get(1), None);
+            let locked = locked.as_deref_mut();
+            let mut target = Target { queues, name, locked, claim: &mut claim, hash };
             let outcome = run(&mut target, context, args, reply);
-            if matches!(&outcome, Err(Refusal { wants_index: true, .. })) {
-                reply.out.truncate(start);
-                return Some(command);
+            let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
+            if !matches!(&outcome, Err(Refusal { again: Some(_), .. })) {
+                let total = &context.shared.statistics.redis;
+                context.client.tally.note(command, outcome.is_err(), total);
             }
-            context.client.tally.note(command, outcome.is_err(), &context.shared.statistics.redis);
-            if let Err(refusal) = outcome {
-                reply.out.truncate(start);
-                reply.error_bytes(&refusal.text);
+            if !end(context, start, outcome, reply) {
+                context.client.claim = claim;
+                return Some(command).filter(|_| wants_index);
             }
             self.count += 1;
             self.words += if command.has(FAST) { args.len() } else { ROW_WORDS };
+            context.budget.spend(budget::LOOK);
             pipeline.done();
-            if self.words >= ROW_WORDS || reply.out.len() >= OUTPUT_PIECE {
+            if self.words >= ROW_WORDS || reply.out.len() >= OUTPUT_PIECE || !context.goes_on() {
                 break;
             }
             command = self.following(context.client, pipeline)?;
@@ -240,57 +356,62 @@ impl Row<'_> {
     }
 }
 
-/// Executes one queued request of a transaction, whose caller holds the gate.
+/// Executes one queued request of a transaction, whose caller holds the gate and has made sure that
+/// nothing is to be waited for.
 pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
-    answer(reply, |reply| {
-        let command = resolve(context.client, args)?;
-        run_indexed(command, context, args, reply, || ())
-    });
-}
-
-/// Runs a command with what `enter` gives in hand; if it wants an index, builds that without it and
-/// runs the command again.
-fn run_indexed<G>(
-    command: &'static Command,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-    enter: impl Fn() -> G,
-) -> Outcome {
     count(context.shared, 1);
+    context.budget.add(COMMAND_STEPS);
     let start = reply.out.len();
-    loop {
-        let outcome = {
-            let _gate = enter();
-            run(command, context, args, reply)
-        };
-        if !matches!(&outcome, Err(Refusal { wants_index: true, .. })) {
-            context.client.tally.note(command, outcome.is_err(), &context.shared.statistics.redis);
-            return outcome;
+    let outcome = loop {
+        let outcome = resolve(context.client, args).and_then(|command| {
+            context.check_steps(command.steps(args))?;
+            let outcome = run(command, context, args, reply);
+            // What is refused has nothing more to do.
+            context.client.claim = None;
+            match &outcome {
+                // Damage has been found since: the index is built again, as far as there are steps.
+                Err(Refusal { again: Some(Again::Indexed), .. })
+                    if !context.budget.is_used_up() =>
+                {
+                    reply.out.truncate(start);
+                    prepare(context, command, args).and(outcome)
+                }
+                Err(Refusal { again: Some(_), .. }) => Err(TRANSACTION_TOO_LONG.into()),
+                _ => {
+                    context.budget.spend(command.steps(args));
+                    let total = &context.shared.statistics.redis;
+                    context.client.tally.note(command, outcome.is_err(), total);
+                    outcome
+                }
+            }
+        });
+        if !matches!(&outcome, Err(Refusal { again: Some(_), .. })) {
+            break outcome;
         }
+    };
+    if let Err(refusal) = outcome {
         reply.out.truncate(start);
-        prepare(context.shared, command, args)?;
+        let room = usize::try_from(context.room(reply)).unwrap_or(usize::MAX);
+        let is_short = refusal.text.len() <= room.max(transaction::REFUSAL_BYTES - 8);
+        reply.error_bytes(if is_short { &refusal.text } else { TRANSACTION_TOO_LONG.as_bytes() });
     }
 }
 
-/// Builds what the membership commands among `command` need; called without the gate.
-pub(super) fn prepare(shared: &Shared, command: &Command, args: Args<'_>) -> Outcome {
-    if let Store::Queues(queues) = &shared.store
+/// Builds the indexes that a membership command needs, a slice in each turn; called without the
+/// gate, but for a transaction.
+pub(super) fn prepare(context: &mut Context<'_>, command: &Command, args: Args<'_>) -> Outcome {
+    if let Store::Queues(queues) = &context.shared.store
         && command.has(MEMBERSHIP)
     {
+        context.budget.spend(budget::LOOK);
         for key in command.keys(args) {
-            queues.prepare_membership(key)?;
+            if !queues.prepare_membership(key)? {
+                context.budget.spend(budget::INDEX_SLICE);
+                break;
+            }
         }
     }
     Ok(())
-}
-
-fn answer(reply: &mut Reply<'_>, work: impl FnOnce(&mut Reply<'_>) -> Outcome) {
-    let start = reply.out.len();
-    if let Err(refusal) = work(reply) {
-        reply.out.truncate(start);
-        reply.error_bytes(&refusal.text);
-    }
 }
 
 /// The command that the request names, if it takes this many words. The last one is tried first: it
@@ -316,8 +437,12 @@ fn run(
     match (&command.run, &context.shared.store) {
         (Run::Any(run), _) => run(context, args, reply),
         (Run::Queue(run), Store::Queues(queues)) => {
-            let mut target = Target { queues, name: args.get(1), locked: None, hash: None };
-            run(&mut target, context, args, reply)
+            let mut claim = context.client.claim.take();
+            let (name, claimed) = (args.get(1), &mut claim);
+            let mut target = Target { queues, name, locked: None, claim: claimed, hash: None };
+            let outcome = run(&mut target, context, args, reply);
+            context.client.claim = claim;
+            outcome
         }
         (Run::Queues(run), Store::Queues(queues)) => run(queues, context, args, reply),
         (Run::Kv(run), Store::Kv(kv)) => run(kv, context, args, reply),

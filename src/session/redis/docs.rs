@@ -5,7 +5,7 @@ use super::request::{Args, Outcome, SYNTAX_ERROR};
 use super::table::{self, Command, Subcommand, TABLE, run_subcommand, subcommand};
 use crate::protocol::resp::Reply;
 
-const SUBCOMMANDS: &[Subcommand] = &[
+pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("count", 2, count, ": Count the commands."),
     subcommand("docs", -2, docs, "[<name> ...]: Show what commands do."),
     subcommand("getkeys", -3, getkeys, "<command> [<arg> ...]: Show the keys of a command."),

@@ -3,36 +3,49 @@
 //! `*` any bytes, `?` any byte, `[ab]` `[a-z]` `[^a]` one of a class, `\` takes the next byte as it
 //! is. A class that is not closed ends with the pattern. Only the last `*` is ever tried again, so
 //! time grows with the product of the two lengths and not with a power of the stars. As both
-//! lengths are the client's choice, steps are counted: a command has those that an ordinary pattern
-//! takes, which grow with the texts, and a limited number of others.
+//! lengths are the client's choice, steps are counted: each text has those that an ordinary pattern
+//! takes, which grow with its length, and a limited number of others.
 
 use super::request::Refusal;
+use crate::session::budget::Budget;
 
-/// Steps that a command has beside those for each text: a fraction of a second.
-const EXTRA_STEPS: u64 = 50_000_000;
+/// Steps for a text: some ten milliseconds, and as many for each of its bytes.
+const TEXT_STEPS: u64 = 4 << 20;
+const BYTE_STEPS: u64 = 4;
 
-/// Steps for each text, beside one for each of its bytes.
-const TEXT_STEPS: u64 = 64;
+/// Steps here that are one of a budget's.
+const BUDGET_STEP: u64 = 32;
 
-/// A pattern and the steps that are left for it.
+/// A pattern.
+#[derive(Clone, Copy)]
 pub(super) struct Glob<'a> {
     pattern: &'a [u8],
-    steps: u64,
 }
 
 impl<'a> Glob<'a> {
     pub fn new(pattern: &'a [u8]) -> Glob<'a> {
-        Glob { pattern, steps: EXTRA_STEPS }
+        Glob { pattern }
     }
 
-    /// Whether the pattern matches the whole `text`; a refusal when its steps are used up.
-    pub fn matches(&mut self, text: &[u8]) -> Result<bool, Refusal> {
-        self.steps = self.steps.saturating_add(TEXT_STEPS + text.len() as u64);
-        self.run(text).ok_or("ERR the pattern takes too long to match".into())
+    /// Whether the pattern matches the whole `text`; a refusal if that takes too many steps. Those
+    /// that it takes are spent.
+    pub fn matches(self, text: &[u8], budget: &mut Budget) -> Result<bool, Refusal> {
+        let allowed = TEXT_STEPS.saturating_add(BYTE_STEPS.saturating_mul(text.len() as u64));
+        let mut steps = Steps { left: allowed };
+        let matched = steps.run(self.pattern, text);
+        budget.spend((allowed - steps.left) / BUDGET_STEP);
+        matched.ok_or("ERR the pattern takes too long to match".into())
     }
+}
 
-    fn run(&mut self, text: &[u8]) -> Option<bool> {
-        let (mut rest, mut unread) = (self.pattern, text);
+/// The steps that are left for a text.
+struct Steps {
+    left: u64,
+}
+
+impl Steps {
+    fn run(&mut self, pattern: &[u8], text: &[u8]) -> Option<bool> {
+        let (mut rest, mut unread) = (pattern, text);
         // What follows the last star, and the text that the star has not taken yet.
         let mut retry: Option<(&[u8], &[u8])> = None;
         loop {
@@ -62,7 +75,7 @@ impl<'a> Glob<'a> {
     }
 
     fn spend(&mut self, steps: usize) -> Option<()> {
-        self.steps = self.steps.checked_sub(steps as u64)?;
+        self.left = self.left.checked_sub(steps as u64)?;
         Some(())
     }
 }
@@ -106,10 +119,11 @@ fn class(mut pattern: &[u8], byte: u8) -> (bool, &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::Glob;
+    use super::{Glob, TEXT_STEPS};
+    use crate::session::budget::Budget;
 
     fn matches(pattern: &[u8], text: &[u8]) -> bool {
-        Glob::new(pattern).matches(text).unwrap()
+        Glob::new(pattern).matches(text, &mut Budget::turn()).unwrap()
     }
 
     #[test]
@@ -170,16 +184,23 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_patterns_match_any_number_of_texts() {
-        let mut glob = Glob { steps: 0, ..Glob::new(b"user:[0-9]*:na?e") };
-        for _ in 0..1000 {
-            assert!(glob.matches(b"user:12345:name").unwrap());
-        }
+    fn steps_are_spent_and_a_text_takes_no_more_than_it_may() {
+        let mut budget = Budget::turn();
+        let before = budget.left();
+        assert!(Glob::new(b"user:[0-9]*:na?e").matches(b"user:12345:name", &mut budget).unwrap());
+        assert!(before - budget.left() <= 1, "nothing to speak of");
+        let pattern = [b"*".as_slice(), &[b'a'; 220], b"b"].concat();
+        assert!(!Glob::new(&pattern).matches(&[b'a'; 443], &mut budget).unwrap());
+        assert!(before - budget.left() > 443 * 220 / 2 / 32);
+        let (mut budget, steps) = (Budget::at_once(u64::MAX), u64::MAX);
+        let pattern = [b"*".as_slice(), &[b'a'; 50_000], b"b"].concat();
+        assert!(Glob::new(&pattern).matches(&[b'a'; 100_000], &mut budget).is_err());
+        assert!(steps - budget.left() < TEXT_STEPS / 16);
     }
 
     #[test]
     fn a_match_that_would_take_too_long_is_refused() {
         let pattern = [b"*".as_slice(), &[b'a'; 50_000], b"b"].concat();
-        assert!(Glob::new(&pattern).matches(&[b'a'; 100_000]).is_err());
+        assert!(Glob::new(&pattern).matches(&[b'a'; 100_000], &mut Budget::turn()).is_err());
     }
 }

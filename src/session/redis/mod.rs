@@ -19,6 +19,7 @@ mod info;
 mod keyspace;
 mod measures;
 mod pipeline;
+mod progress;
 mod queues;
 mod request;
 mod scan;

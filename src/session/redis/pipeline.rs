@@ -20,13 +20,25 @@ pub(super) struct Pipeline<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    /// `arguments` carry on from what earlier bytes of the next request gave.
+    /// `arguments` carry on from what earlier bytes of the next request gave. If that was found as
+    /// a whole and is not done, `parked` is its length.
     pub fn new(
         input: &'a [u8],
         arguments: &'a mut [Arguments; 2],
         limits: &'a Limits,
+        parked: Option<usize>,
     ) -> Pipeline<'a> {
-        Pipeline { input, arguments, limits, consumed: 0, found: None, found_behind: None }
+        let found = parked.map(|consumed| Ok(Parsed::Complete { consumed }));
+        Pipeline { input, arguments, limits, consumed: 0, found, found_behind: None }
+    }
+
+    /// The length of the next request if it has been found: `arguments` are those of that one, and
+    /// a long one is not to be read again in each turn that it takes.
+    pub fn parked(&self) -> Option<usize> {
+        match self.found {
+            Some(Ok(Parsed::Complete { consumed })) => Some(consumed),
+            _ => None,
+        }
     }
 
     /// The first byte of the next request.
@@ -103,7 +115,8 @@ mod tests {
         for cut in 0..=input.len() {
             let (mut arguments, mut found, mut consumed) = (Default::default(), vec![], 0);
             for (end, looks) in [(cut, cut % 2 == 0), (input.len(), true)] {
-                let mut pipeline = Pipeline::new(&input[consumed..end], &mut arguments, &LIMITS);
+                let mut pipeline =
+                    Pipeline::new(&input[consumed..end], &mut arguments, &LIMITS, None);
                 while let Some(next) = words(pipeline.next()) {
                     let behind = looks.then(|| words(pipeline.behind())).flatten();
                     assert_eq!(words(pipeline.next()).as_ref(), Some(&next), "it is next still");
@@ -125,7 +138,7 @@ mod tests {
         for rest in ["", "c", "*1\r\n$1\r\n", "*x\r\n"] {
             let input = format!("a\r\nb\r\n{rest}");
             let mut arguments = Default::default();
-            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS);
+            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS, None);
             assert_eq!(words(pipeline.behind()), None, "nothing is next yet");
             assert_eq!(words(pipeline.next()), Some(b"a".into()));
             assert_eq!(words(pipeline.behind()), Some(b"b".into()));
@@ -140,10 +153,10 @@ mod tests {
         for left in ["*2\r\n$1\r\nx\r\n", "*1\r\n$x"] {
             let input = format!("a\r\n{left}");
             let mut arguments = Default::default();
-            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS);
+            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS, None);
             assert_eq!(words(pipeline.next()), Some(b"a".into()));
             assert_eq!(words(pipeline.behind()), None);
-            let mut pipeline = Pipeline::new(b"a\r\nb c\r\n", &mut arguments, &LIMITS);
+            let mut pipeline = Pipeline::new(b"a\r\nb c\r\n", &mut arguments, &LIMITS, None);
             assert_eq!(words(pipeline.next()), Some(b"a".into()));
             assert_eq!(words(pipeline.behind()), Some(b"bc".into()), "after {left:?}");
         }

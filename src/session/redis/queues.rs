@@ -5,21 +5,56 @@
 //! of many messages is measured before anything is removed.
 
 use super::dispatch::{Context, too_large};
+use super::progress::Progress;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use super::scan::{ScanOptions, with_head};
+use super::scan::{self, ScanOptions, with_head};
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::Reply;
-use crate::queue::{BodyHash, NewMessage, Queue, QueueError, Queues, Target, Wanted};
+use crate::queue::{BodyHash, NewMessage, Queue, QueueError, Queues, Slice, Target, Wanted};
+use crate::session::budget::{self, Budget};
 
 /// What a bulk string takes beside its bytes, at most: `$`, its length and two line ends.
 const BULK_OVERHEAD: u64 = 16;
 
 const SMALLER_COUNT: &str = "use a smaller count";
 
-/// The messages that a command names, from word 2 on; `hash`: that of the first, where it is known.
-fn bodies<'a>(args: Args<'a>, hash: Option<BodyHash>) -> impl Iterator<Item = Wanted<'a>> {
-    let mut hash = hash;
-    args.from(2).map(move |body| Wanted { body, hash: hash.take() })
+/// Does something for each message that a request names, from word 2 on, as far as the turn goes:
+/// `each` answers whether it is to be called for the same one again. `hash` is that of the first,
+/// where it is known.
+fn each_word(
+    queue: &mut Queue,
+    args: Args<'_>,
+    hash: Option<BodyHash>,
+    (progress, budget): (&mut Progress, &mut Budget),
+    mut each: impl FnMut(&mut Queue, Wanted<'_>, &mut Progress) -> Result<bool, QueueError>,
+) -> Result<Slice<()>, QueueError> {
+    let mut known = hash.filter(|_| progress.next == 0);
+    for word in progress.next.max(2)..args.len() as u64 {
+        progress.next = word;
+        let body = args.get(usize::try_from(word).unwrap_or(usize::MAX));
+        let wanted = queue.hashed(Wanted { body, hash: known.take() });
+        loop {
+            if budget.is_turn_over() {
+                return Ok(Slice::More);
+            }
+            budget.look(body.len());
+            match each(queue, wanted, progress) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // Damage that it met has cost the queue its index.
+                Err(QueueError::NotIndexed) if word > 2 || progress.count > 0 => {
+                    progress.wants_index = true;
+                    return Ok(Slice::More);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(Slice::Done(()))
+}
+
+fn new_message(body: &[u8]) -> NewMessage<'_> {
+    NewMessage { body, flags: 0, expires_ms: 0 }
 }
 
 /// SADD q m [m ...]: pushes each that is not in the queue; answers how many. An error in the middle
@@ -30,14 +65,27 @@ pub(super) fn sadd(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let mut bodies = bodies(args, target.hash);
-    let pushed = target.create(&mut context.ticket, |queue| {
-        bodies.try_fold(0, |pushed, Wanted { body, hash }| {
-            let message = NewMessage { body, flags: 0, expires_ms: 0 };
-            Ok(pushed + i64::from(queue.push_unique(&message, hash)?))
+    let hash = target.hash;
+    if args.len() == 3 {
+        let message = new_message(args.get(2));
+        let pushed =
+            target.create(&mut context.ticket, |queue| queue.push_unique(&message, hash))?;
+        context.budget.look(message.body.len());
+        reply.integer(i64::from(pushed));
+        return Ok(());
+    }
+    let mut progress = context.resume();
+    let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
+    let pushed = target.create_sliced(ticket, |queue| {
+        each_word(queue, args, hash, state, |queue, wanted, progress| {
+            progress.count += u64::from(queue.push_unique(&new_message(wanted.body), wanted.hash)?);
+            Ok(false)
         })
     })?;
-    reply.integer(pushed);
+    match pushed {
+        Slice::Done(()) => reply.integer(to_i64(progress.count)),
+        Slice::More => return context.pause(progress),
+    }
     Ok(())
 }
 
@@ -48,12 +96,35 @@ pub(super) fn srem(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let mut bodies = bodies(args, target.hash);
-    let removed = target.find(&mut context.ticket, |queue| {
-        bodies.try_fold(0, |removed, body| Ok(removed + queue.remove(body)?))
+    let (hash, mut progress) = (target.hash, context.resume());
+    let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
+    let removed = target.find_sliced(ticket, |queue| {
+        if !budget.pauses() && !budget.affords(equals(queue, args, budget.left())?) {
+            return Ok(Slice::More);
+        }
+        each_word(queue, args, hash, (progress_ref, budget), |queue, wanted, progress| {
+            let removed = queue.remove_one(wanted)?;
+            progress.count += u64::from(removed);
+            Ok(removed)
+        })
     })?;
-    reply.integer(to_i64(removed.unwrap_or(0)));
+    match removed {
+        Some(Slice::More) => return context.pause(progress),
+        Some(Slice::Done(())) | None => reply.integer(to_i64(progress.count)),
+    }
     Ok(())
+}
+
+/// Steps that it takes to remove what a request names.
+fn equals(queue: &mut Queue, args: Args<'_>, most: u64) -> Result<u64, QueueError> {
+    let mut steps = 0;
+    for body in args.from(2) {
+        steps += budget::LOOK * queue.count_equal(body.into(), most / budget::LOOK + 1)?;
+        if steps > most {
+            break;
+        }
+    }
+    Ok(steps)
 }
 
 pub(super) fn sismember(
@@ -74,17 +145,23 @@ pub(super) fn smismember(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    reply.array(args.len() - 2);
-    let mut bodies = bodies(args, target.hash);
-    let found = target.find(&mut context.ticket, |queue| {
-        bodies.try_for_each(|body| {
-            reply.integer(i64::from(queue.contains(body)?));
-            Ok(())
+    let (hash, mut progress, start) = (target.hash, context.resume(), reply.out.len());
+    let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
+    let found = target.find_sliced(ticket, |queue| {
+        each_word(queue, args, hash, state, |queue, wanted, _| {
+            reply.integer(i64::from(queue.contains(wanted)?));
+            Ok(false)
         })
     })?;
-    if found.is_none() {
-        args.from(2).for_each(|_| reply.integer(0));
+    match found {
+        Some(Slice::Done(())) => {}
+        Some(Slice::More) => {
+            progress.keep(reply, start);
+            return context.pause(progress);
+        }
+        None => args.from(2).for_each(|_| reply.integer(0)),
     }
+    context.end_list(reply, start, progress.elements, |reply| reply.array(args.len() - 2));
     Ok(())
 }
 
@@ -149,35 +226,91 @@ fn pop_many(
 ) -> Outcome {
     let count = parse_i64_canonical(args.get(2)).and_then(|count| u64::try_from(count).ok());
     let count = count.ok_or("ERR value is out of range, must be positive")?;
-    let room = context.room(reply);
-    let popped = target.find(&mut context.ticket, |queue| {
-        if !fits(queue, count, room)? {
-            return Ok(Err(too_large(SMALLER_COUNT)));
+    let (mut progress, start) = (context.resume(), reply.out.len());
+    let room = context.room(reply).saturating_sub(progress.elements.len() as u64);
+    let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
+    let popped = target.find_sliced(ticket, |queue| {
+        let steps = count.min(queue.len()).saturating_mul(budget::LOOK);
+        if !budget.affords(steps) || !measure(queue, count, room, progress_ref, budget)? {
+            return Ok(Slice::More);
         }
-        with_head(reply, |reply| pop_up_to(queue, count, reply), Reply::array).map(Ok)
+        if progress_ref.measured.bytes > room {
+            return Ok(Slice::Done(false));
+        }
+        pop_up_to(queue, count, (progress_ref, budget), reply)
+    });
+    match popped {
+        Ok(Some(Slice::More)) => {
+            progress.keep(reply, start);
+            return context.pause(progress);
+        }
+        Ok(Some(Slice::Done(false))) => return Err(too_large(SMALLER_COUNT)),
+        Err(error) if progress.count == 0 => return Err(error.into()),
+        // What was popped must reach the client.
+        Ok(Some(Slice::Done(true)) | None) | Err(_) => {}
+    }
+    let count = usize::try_from(progress.count).unwrap_or(usize::MAX);
+    context.end_list(reply, start, progress.elements, |reply| reply.array(count));
+    Ok(())
+}
+
+/// Looks ahead, as far as the turn goes, whether the `count` oldest messages fit into `room` bytes
+/// of reply; true: it is known.
+fn measure(
+    queue: &mut Queue,
+    count: u64,
+    room: u64,
+    progress: &mut Progress,
+    budget: &mut Budget,
+) -> Result<bool, QueueError> {
+    let measured = &mut progress.measured;
+    let all = queue.len().saturating_mul(BULK_OVERHEAD).saturating_add(queue.bytes());
+    measured.is_done |= measured.next == 0 && all <= room;
+    if measured.is_done {
+        return Ok(true);
+    }
+    let mut is_turn_over = false;
+    queue.visit(measured.next, |message| {
+        if measured.count == count || measured.bytes > room {
+            return false;
+        }
+        if budget.is_used_up() {
+            measured.next = message.sequence;
+            is_turn_over = true;
+            return false;
+        }
+        budget.look(message.body.len());
+        measured.count += 1;
+        measured.bytes += message.body.len() as u64 + BULK_OVERHEAD;
+        true
     })?;
-    popped.unwrap_or_else(|| {
-        reply.array(0);
-        Ok(())
-    })
+    measured.is_done = !is_turn_over;
+    Ok(measured.is_done)
 }
 
 /// An error after the first message ends the reply early: what was popped must reach the client.
-fn pop_up_to(queue: &mut Queue, count: u64, reply: &mut Reply<'_>) -> Result<usize, QueueError> {
-    let mut popped = 0;
-    while (popped as u64) < count {
+fn pop_up_to(
+    queue: &mut Queue,
+    count: u64,
+    (progress, budget): (&mut Progress, &mut Budget),
+    reply: &mut Reply<'_>,
+) -> Result<Slice<bool>, QueueError> {
+    while progress.count < count {
+        if budget.is_turn_over() {
+            return Ok(Slice::More);
+        }
         let start = reply.out.len();
         match queue.pop(|message| reply.bulk(message.body)) {
-            Ok(Some(())) => popped += 1,
+            Ok(Some(())) => progress.count += 1,
             Ok(None) => break,
-            Err(error) if popped == 0 => return Err(error),
-            Err(_) => {
+            Err(error) => {
                 reply.out.truncate(start);
-                break;
+                return if progress.count == 0 { Err(error) } else { Ok(Slice::Done(true)) };
             }
         }
+        budget.look(reply.out.len() - start);
     }
-    Ok(popped)
+    Ok(Slice::Done(true))
 }
 
 /// SMEMBERS q: an array in RESP3 too, where Redis answers a set. A queue has an order and may have
@@ -238,30 +371,61 @@ fn show_oldest<'r>(
     head: fn(&mut Reply<'r>, usize),
     reply: &mut Reply<'r>,
 ) -> Outcome {
+    let (mut progress, start) = (context.resume(), reply.out.len());
     let room = context.room(reply);
-    let shown = target.find(&mut context.ticket, |queue| {
-        if !fits(queue, count, room)? {
-            return Ok(Err(too_large(advice)));
+    let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
+    let shown = target.find_sliced(ticket, |queue| {
+        if !budget.affords(count.min(queue.len()).saturating_mul(budget::LOOK)) {
+            return Ok(Slice::More);
         }
-        let fill = |reply: &mut Reply<'r>| {
-            let mut shown = 0;
-            visit_oldest(queue, count, |body| {
-                reply.bulk(body);
-                shown += 1;
-                true
-            })?;
-            Ok(shown)
-        };
-        with_head(reply, fill, head).map(Ok)
+        show_up_to(queue, count, room, (progress_ref, budget), reply)
     })?;
-    shown.unwrap_or_else(|| {
-        head(reply, 0);
-        Ok(())
-    })
+    match shown {
+        Some(Slice::More) => {
+            progress.keep(reply, start);
+            return context.pause(progress);
+        }
+        Some(Slice::Done(false)) => return Err(too_large(advice)),
+        Some(Slice::Done(true)) | None => {}
+    }
+    let count = usize::try_from(progress.count).unwrap_or(usize::MAX);
+    context.end_list(reply, start, progress.elements, |reply| head(reply, count));
+    Ok(())
 }
 
-/// SSCAN q cursor [MATCH pattern] [COUNT count]: the cursor is the number of the next message, so a
-/// message that stays is shown exactly once.
+/// Shows the oldest messages as far as the turn goes; false: they do not fit into `room` bytes.
+fn show_up_to(
+    queue: &mut Queue,
+    count: u64,
+    room: u64,
+    (progress, budget): (&mut Progress, &mut Budget),
+    reply: &mut Reply<'_>,
+) -> Result<Slice<bool>, QueueError> {
+    let mut shown = Slice::Done(true);
+    queue.visit(progress.next, |message| {
+        if progress.count == count {
+            return false;
+        }
+        if budget.is_used_up() {
+            progress.next = message.sequence;
+            shown = Slice::More;
+            return false;
+        }
+        progress.measured.bytes += message.body.len() as u64 + BULK_OVERHEAD;
+        if progress.measured.bytes > room {
+            shown = Slice::Done(false);
+            return false;
+        }
+        budget.look(message.body.len());
+        reply.bulk(message.body);
+        progress.count += 1;
+        true
+    })?;
+    Ok(shown)
+}
+
+/// SSCAN q cursor [MATCH pattern] [COUNT count]: the cursor holds the number of the next message,
+/// so a message that stays is shown exactly once, and where the queue ended when the scan began.
 pub(super) fn sscan(
     target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
@@ -269,16 +433,17 @@ pub(super) fn sscan(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let cursor = args.cursor(2)?;
-    let mut options = ScanOptions::parse(args, 3, false)?;
+    let options = ScanOptions::parse(args, 3, false)?;
     let room = context.room(reply);
     let head = |reply: &mut Reply<'_>, (next, shown): (u64, usize)| {
         reply.array(2);
         reply.bulk(next.to_string().as_bytes());
         reply.array(shown);
     };
+    let budget = &mut context.budget;
     let fill = |reply: &mut Reply<'_>| {
         let page = target.find(&mut context.ticket, |queue| {
-            show_page(queue, cursor, &mut options, room, reply)
+            show_page(queue, cursor, &options, room, budget, reply)
         })?;
         page.unwrap_or(Ok((0, 0)))
     };
@@ -286,28 +451,36 @@ pub(super) fn sscan(
 }
 
 /// Answers the cursor of the next page and how many messages are in this one. A page ends early
-/// rather than grow beyond `room`.
+/// rather than grow beyond `room` or take long.
 fn show_page(
     queue: &mut Queue,
     cursor: u64,
-    options: &mut ScanOptions<'_>,
+    options: &ScanOptions<'_>,
     room: u64,
+    budget: &mut Budget,
     reply: &mut Reply<'_>,
 ) -> Result<Result<(u64, usize), Refusal>, QueueError> {
+    let (from, end) = scan::place(cursor, queue.end());
+    let mut page_budget = scan::page_budget(budget);
+    let steps = page_budget.left();
     let start = reply.out.len();
     let (mut seen, mut page) = (0, Ok((0, 0)));
-    queue.visit(cursor, |message| {
+    queue.visit(from, |message| {
         let used = (reply.out.len() - start) as u64;
         let is_full = used > 0 && used.saturating_add(message.body.len() as u64) > room;
         let Ok((next, shown)) = &mut page else {
             return false;
         };
-        if seen == options.count || is_full {
-            *next = message.sequence;
+        if message.sequence >= end {
+            return false;
+        }
+        if seen == options.count || is_full || (seen > 0 && page_budget.is_used_up()) {
+            *next = scan::cursor(message.sequence, end);
             return false;
         }
         seen += 1;
-        match options.matches(message.body) {
+        page_budget.look(message.body.len());
+        match options.matches(message.body, &mut page_budget) {
             Ok(true) => {
                 reply.bulk(message.body);
                 *shown += 1;
@@ -317,37 +490,8 @@ fn show_page(
         }
         true
     })?;
+    budget.spend(steps - page_budget.left());
     Ok(page)
-}
-
-/// Whether the `count` oldest messages fit into `room` bytes of reply.
-fn fits(queue: &mut Queue, count: u64, room: u64) -> Result<bool, QueueError> {
-    let all = queue.len().saturating_mul(BULK_OVERHEAD).saturating_add(queue.bytes());
-    if all <= room {
-        return Ok(true);
-    }
-    let mut needed = 0_u64;
-    visit_oldest(queue, count, |body| {
-        needed = needed.saturating_add(body.len() as u64 + BULK_OVERHEAD);
-        needed <= room
-    })?;
-    Ok(needed <= room)
-}
-
-/// Shows the bodies of the `count` oldest messages until `show` answers false.
-fn visit_oldest(
-    queue: &mut Queue,
-    count: u64,
-    mut show: impl FnMut(&[u8]) -> bool,
-) -> Result<(), QueueError> {
-    let mut left = count;
-    if left == 0 {
-        return Ok(());
-    }
-    queue.visit(0, |message| {
-        left -= 1;
-        show(message.body) && left > 0
-    })
 }
 
 /// Counts of messages are far from the end of an i64.

@@ -72,8 +72,17 @@ pub(super) const SYNTAX_ERROR: &str = "ERR syntax error";
 pub(super) struct Refusal {
     /// The error reply after its `-`. The reply's encoder makes it one line.
     pub text: Cow<'static, [u8]>,
-    /// The command is to be tried again when the indexes of its queues are built.
-    pub wants_index: bool,
+    /// Nothing is refused: the command is to be called again.
+    pub again: Option<Again>,
+}
+
+/// When a command is to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// When others have had their turn.
+    NextTurn,
+    /// When the indexes of its queues are built, or have been built a bit further.
+    Indexed,
 }
 
 /// What executing a request gives: its reply has been written, or it is refused.
@@ -81,7 +90,12 @@ pub(super) type Outcome = Result<(), Refusal>;
 
 impl Refusal {
     fn new(text: Cow<'static, [u8]>) -> Refusal {
-        Refusal { text, wants_index: false }
+        Refusal { text, again: None }
+    }
+
+    /// The command has more to do, or could not begin.
+    pub fn again(when: Again) -> Refusal {
+        Refusal { text: Cow::Borrowed(b""), again: Some(when) }
     }
 
     /// The arity of `name` (`config|get` for a subcommand) does not allow this many words.
@@ -133,9 +147,13 @@ impl From<String> for Refusal {
 
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Refusal {
-        let wants_index = error == QueueError::NotIndexed;
+        match error {
+            QueueError::NotIndexed => return Refusal::again(Again::Indexed),
+            QueueError::Busy => return Refusal::again(Again::NextTurn),
+            _ => {}
+        }
         let kind = if matches!(error, QueueError::OutOfMemory { .. }) { "OOM" } else { "ERR" };
-        Refusal { wants_index, ..format!("{kind} {error}").into() }
+        format!("{kind} {error}").into()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::protocol::memcached::is_storage;
 use crate::protocol::resp::{Arguments, FramingError, Limits, Reply};
 use crate::protocol::{Foreign, Parsed, is_http};
 use crate::queue::Ticket;
+use crate::session::budget::Budget;
 use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
 
@@ -31,6 +32,10 @@ const REQUEST_BYTES: usize = 64 << 20;
 pub struct RedisSession {
     shared: Arc<Shared>,
     arguments: [Arguments; 2],
+    /// The length of the next request, which has been found and is not done.
+    parked: Option<usize>,
+    /// What the replies wait for that have not left as a whole.
+    ticket: Ticket,
     pub(super) client: Client,
     pub(super) reply_limit: usize,
 }
@@ -43,6 +48,8 @@ impl RedisSession {
             client: Client::new(shared.clients.enter(client, 2, uptime)),
             shared,
             arguments: Default::default(),
+            parked: None,
+            ticket: Ticket::default(),
             reply_limit: REPLY_LIMIT,
         }
     }
@@ -51,18 +58,22 @@ impl RedisSession {
 impl Session for RedisSession {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
         let limits = limits(&self.shared);
-        let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits);
+        let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits, self.parked);
         let version = self.client.version;
         let mut reply = Reply { out: output, version };
         let mut context = Context {
             shared: &self.shared,
             reply_limit: self.reply_limit,
             reply_end: 0,
-            ticket: Ticket::default(),
+            ticket: std::mem::take(&mut self.ticket),
+            budget: Budget::turn(),
+            in_transaction: false,
+            again: false,
             close: None,
             client: &mut self.client,
         };
-        while reply.out.len() < OUTPUT_PIECE && context.close.is_none() {
+        context.client.outgoing.pump(reply.out);
+        while reply.out.len() < OUTPUT_PIECE && context.goes_on() {
             if let Some(protocol) = pipeline.first_byte().and_then(Foreign::of_first_byte) {
                 context.close = Some(Close::Foreign(protocol));
                 break;
@@ -73,21 +84,28 @@ impl Session for RedisSession {
             } else if let Some(protocol) = foreign(args) {
                 context.close = Some(Close::Foreign(protocol));
             } else {
-                let start = reply.out.len();
+                let (start, consumed) = (reply.out.len(), pipeline.consumed());
                 dispatch::handle(&mut context, &mut pipeline, &mut reply);
-                if !context.client.replies.answers() {
+                let is_done = pipeline.consumed() > consumed;
+                if is_done && !context.client.replies.answers() {
                     reply.out.truncate(start);
+                    context.client.outgoing = Default::default();
                 }
             }
         }
         let mut advance = Advance {
             consumed: pipeline.consumed(),
             ticket: context.ticket,
+            again: context.again || context.budget.is_used_up(),
             close: context.close,
             ..Advance::default()
         };
+        self.parked = pipeline.parked().filter(|_| advance.close.is_none());
+        if !self.client.outgoing.is_empty() {
+            self.ticket = advance.ticket.clone();
+        }
         match pipeline.rest() {
-            Some(Ok(Parsed::Partial { need })) => advance.need = need,
+            Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
             Some(Err(FramingError { text, is_too_large })) => {
                 reply.error(&format!("ERR Protocol error: {text}"));
                 advance.close = Some(if is_too_large { Close::TooLarge } else { Close::Framing });
@@ -97,6 +115,10 @@ impl Session for RedisSession {
         self.client.tally.flush(&self.shared.statistics.redis);
         self.client.note(self.shared.store.clock().uptime());
         advance
+    }
+
+    fn memory(&self) -> usize {
+        self.arguments.iter().map(Arguments::memory).sum::<usize>() + self.client.memory()
     }
 }
 

@@ -10,6 +10,7 @@ use super::{client, config, connection, docs, expiry, info, keyspace, measures, 
 use crate::kv::Kv;
 use crate::protocol::resp::Reply;
 use crate::queue::{Queues, Target};
+use crate::session::budget;
 use Run::{Any, Kv as InKv, Queue as InQueue, Queues as InQueues};
 use std::cmp::Ordering;
 
@@ -38,6 +39,9 @@ pub(super) struct Command {
     pub summary: &'static str,
 }
 
+/// What it costs to describe the daemon, its commands or its clients.
+const DESCRIPTION: u64 = 1000;
+
 /// It changes data.
 const WRITE: u8 = 1;
 /// It reads data.
@@ -50,6 +54,8 @@ pub(super) const MEMBERSHIP: u8 = 8;
 pub(super) const EXCLUSIVE: u8 = 16;
 /// Redis refuses it where a value of another type is.
 pub(super) const TYPED: u8 = 64;
+/// With several keys it is one step, and no other command runs beside it.
+pub(super) const ONE_STEP: u8 = 128;
 /// In a transaction it runs at once instead of being queued.
 pub(super) const IMMEDIATE: u8 = 32;
 
@@ -57,6 +63,12 @@ impl Command {
     /// Whether the command has this flag.
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Steps that a request costs whatever is in the store: its words, or what the daemon gathers
+    /// to describe itself.
+    pub fn steps(&self, args: Args<'_>) -> u64 {
+        if self.flags == 0 { DESCRIPTION } else { budget::LOOK * args.len() as u64 }
     }
 
     /// The flags that COMMAND INFO shows.
@@ -125,16 +137,30 @@ fn help(container: &str, subcommands: &[Subcommand], reply: &mut Reply<'_>) {
 
 /// Runs the subcommand that word 1 names.
 pub(super) fn run_subcommand(
-    subcommands: &[Subcommand],
+    subcommands: &'static [Subcommand],
     context: &mut Context<'_>,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let container = find(args.get(0)).map_or("", |command| command.name);
-    if args.is(1, "help") && args.len() == 2 {
+    if is_help(args) {
+        let container = find(args.get(0)).map_or("", |command| command.name);
         help(container, subcommands, reply);
         return Ok(());
     }
+    let subcommand = find_subcommand(subcommands, args)?;
+    (subcommand.run)(context, args, reply)
+}
+
+fn is_help(args: Args<'_>) -> bool {
+    args.is(1, "help") && args.len() == 2
+}
+
+/// The subcommand that word 1 names, if it takes this many words.
+fn find_subcommand(
+    subcommands: &'static [Subcommand],
+    args: Args<'_>,
+) -> Result<&'static Subcommand, Refusal> {
+    let container = find(args.get(0)).map_or("", |command| command.name);
     let Some(subcommand) = subcommands.iter().find(|known| args.is(1, known.name)) else {
         let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
         return Err(Refusal::quoting("ERR unknown subcommand '", args.get(1), &after));
@@ -142,7 +168,22 @@ pub(super) fn run_subcommand(
     if !allows(subcommand.arity, args.len()) {
         return Err(Refusal::arity(&format!("{container}|{}", subcommand.name)));
     }
-    (subcommand.run)(context, args, reply)
+    Ok(subcommand)
+}
+
+/// Refuses a request that names a subcommand which does not exist, or has too few words for it:
+/// what MULTI queues is checked when it is queued.
+pub(super) fn check_subcommand(command: &Command, args: Args<'_>) -> Outcome {
+    let subcommands = match command.name {
+        "client" => client::SUBCOMMANDS,
+        "command" if args.len() > 1 => docs::SUBCOMMANDS,
+        "config" => config::SUBCOMMANDS,
+        _ => return Ok(()),
+    };
+    if is_help(args) {
+        return Ok(());
+    }
+    find_subcommand(subcommands, args).map(drop)
 }
 
 pub(super) const fn subcommand(
@@ -189,7 +230,7 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Subtract 1 from a number"),
     command("decrby", 3, ONE, WRITE | FAST | TYPED, InKv(strings::decrby),
         "string", "Subtract from a number"),
-    command("del", -2, ALL, WRITE, Any(keyspace::del),
+    command("del", -2, ALL, WRITE | ONE_STEP, Any(keyspace::del),
         "generic", "Remove queues with all their messages, or values"),
     command("discard", 1, NONE, FAST | IMMEDIATE, Any(transaction::discard),
         "transactions", "Forget the commands queued since MULTI"),
@@ -301,7 +342,7 @@ pub(super) static TABLE: &[Command] = &[
         "generic", "Answer the seconds until a value expires; a queue never does"),
     command("type", 2, ONE, READ | FAST, Any(keyspace::type_of),
         "generic", "Answer set for a queue, string for a value, or none"),
-    command("unlink", -2, ALL, WRITE | FAST, Any(keyspace::del),
+    command("unlink", -2, ALL, WRITE | FAST | ONE_STEP, Any(keyspace::del),
         "generic", "Remove queues with all their messages, or values"),
     command("unwatch", 1, NONE, FAST, Any(transaction::unwatch),
         "transactions", "Forget the watched keys"),

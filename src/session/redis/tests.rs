@@ -12,6 +12,7 @@ mod monitors;
 mod pieces;
 mod queues;
 mod rows;
+mod slices;
 mod strings;
 mod transaction;
 mod values;
@@ -23,9 +24,9 @@ use crate::queue::{Limits, MemoryBacking, Policy, Queues};
 use crate::session::{Advance, ClientLimits, NewClient, Session, Settings, Shared, Store};
 use std::sync::Arc;
 
-fn queues_in_memory(max_memory: u64, max_queue_len: u64) -> Queues {
+fn queues_in_memory(max_memory: u64, max_queue_len: u64, max_queues: usize) -> Queues {
     let backing = Box::new(MemoryBacking::new(max_memory));
-    let limits = Limits { max_queues: 100, max_queue_len };
+    let limits = Limits { max_queues, max_queue_len };
     Queues::open(backing, limits, Policy::Never).unwrap()
 }
 
@@ -37,13 +38,17 @@ pub struct Daemon {
 impl Daemon {
     /// Queues in memory: `max_memory` bytes, `max_queue_len` messages in each.
     pub fn with_queues(max_memory: u64, max_queue_len: u64) -> Daemon {
-        let queues = queues_in_memory(max_memory, max_queue_len);
+        Daemon::with_limits(max_memory, max_queue_len, 100)
+    }
+
+    pub fn with_limits(max_memory: u64, max_queue_len: u64, max_queues: usize) -> Daemon {
+        let queues = queues_in_memory(max_memory, max_queue_len, max_queues);
         Daemon::new(Store::Queues(Arc::new(queues)), "memory")
     }
 
     /// With the clock that is given, in place of the system's.
     pub fn with_queues_at(clock: Clock) -> Daemon {
-        let queues = queues_in_memory(1 << 30, u64::MAX).with_clock(clock);
+        let queues = queues_in_memory(1 << 30, u64::MAX, 100).with_clock(clock);
         Daemon::new(Store::Queues(Arc::new(queues)), "memory")
     }
 

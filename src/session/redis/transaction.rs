@@ -1,28 +1,51 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 //!
 //! A queued request is kept as the bytes it came in and parsed again by EXEC, which runs while
-//! the dispatcher holds the gate for writing: no other client's command runs in between. What is
-//! queued and what is watched is bounded in bytes.
+//! the dispatcher holds the gate for writing: no other client's command runs in between. So its
+//! time is bounded: there are so many commands at most, and what they cost beside their number
+//! comes out of one budget. A command that would take more than is left is refused before it has
+//! changed anything, and those before it stay done. What is queued and what is watched is bounded
+//! in bytes; a refusal is too, and has its place in the reply.
 
 use super::client::Client;
 use super::dispatch::{self, Context};
-use super::request::{Args, Outcome};
+use super::request::{Again, Args, Outcome, Refusal};
 use super::session::{limits, request_limit};
-use super::table;
+use super::table::{self, Command, EXCLUSIVE};
 use crate::protocol::Parsed;
 use crate::protocol::resp::{Arguments, Limits, Reply, parse};
+use crate::session::budget::{self, Budget};
 use crate::session::{Shared, Store};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Bytes that the names of watched keys may take, and what each is charged beside its name.
 const WATCHED_BYTES: usize = 16 << 20;
 const WATCHED_OVERHEAD: usize = 64;
+
+/// Requests in one transaction.
+const MAX_REQUESTS: usize = 1 << 17;
+
+/// Steps that the commands of a transaction may take together, beside a few for each.
+const TRANSACTION_STEPS: u64 = 200_000;
+
+/// Bytes of the reply that are kept for the refusal of each command that is still to come.
+pub(super) const REFUSAL_BYTES: usize = 96;
+
+/// Bytes that each key of a transaction is charged beside its name.
+const KEY_OVERHEAD: usize = 64;
 
 /// The requests queued since MULTI.
 #[derive(Default)]
 pub(super) struct Transaction {
     requests: Vec<u8>,
     len: usize,
+    /// The keys of all of them, and what these take.
+    keys: HashSet<Box<[u8]>>,
+    key_bytes: usize,
+    /// One of them works on every queue.
+    needs_all: bool,
+    /// What the requests before this byte need has been prepared.
+    prepared: usize,
     /// A request could not be queued: EXEC will execute none.
     failed: bool,
 }
@@ -33,19 +56,40 @@ impl Transaction {
         self.len
     }
 
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.requests.capacity() + self.key_bytes
+    }
+
+    fn push(&mut self, command: &Command, args: Args<'_>) {
+        self.requests.extend_from_slice(args.request());
+        self.len += 1;
+        self.needs_all |= command.has(EXCLUSIVE);
+        for key in command.keys(args) {
+            if !self.keys.contains(key) {
+                self.key_bytes += key.len() + KEY_OVERHEAD;
+                self.keys.insert(key.into());
+            }
+        }
+    }
+
     fn fail(&mut self) {
         *self = Transaction { failed: true, ..Transaction::default() };
     }
 
-    fn each(&self, shared: &Shared, mut visit: impl FnMut(Args<'_>)) {
+    /// Shows the requests from byte `start` on, with the place behind each, until `visit` answers
+    /// false.
+    fn each(&self, shared: &Shared, start: usize, mut visit: impl FnMut(Args<'_>, usize) -> bool) {
         let mut arguments = Arguments::default();
         // They were within the limits when they were queued; these may be lower by now.
         let limits = Limits { max_bulk: usize::MAX, max_request: usize::MAX, ..limits(shared) };
-        let mut rest = self.requests.as_slice();
+        let mut rest = self.requests.get(start..).unwrap_or_default();
         // They were whole requests when they were queued, so the loop ends with the last of them.
         while let Ok(Parsed::Complete { consumed }) = parse(rest, &mut arguments, &limits) {
             let (request, others) = rest.split_at(consumed);
-            visit(Args::new(request, &arguments));
+            if !visit(Args::new(request, &arguments), self.requests.len() - others.len()) {
+                return;
+            }
             rest = others;
         }
     }
@@ -58,6 +102,13 @@ pub(super) struct Watched {
     bytes: usize,
 }
 
+impl Watched {
+    /// Bytes of memory that they take.
+    pub fn memory(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// A request in a transaction was refused before it was queued.
 pub(super) fn fail(client: &mut Client) {
     if let Some(transaction) = &mut client.transaction {
@@ -66,33 +117,56 @@ pub(super) fn fail(client: &mut Client) {
 }
 
 /// Keeps a request for EXEC.
-pub(super) fn enqueue(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn enqueue(
+    context: &mut Context<'_>,
+    command: &Command,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
     let limit = request_limit(context.shared);
     if let Some(transaction) = &mut context.client.transaction
         && !transaction.failed
     {
-        if transaction.requests.len().saturating_add(args.request().len()) > limit {
+        let bytes = transaction.requests.len() + transaction.key_bytes;
+        if bytes.saturating_add(args.request().len()) > limit {
             transaction.fail();
             return Err(format!("ERR the transaction would be larger than {limit} bytes").into());
         }
-        transaction.requests.extend_from_slice(args.request());
-        transaction.len += 1;
+        if transaction.len == MAX_REQUESTS {
+            transaction.fail();
+            return Err(format!("ERR a transaction has at most {MAX_REQUESTS} commands").into());
+        }
+        table::check_subcommand(command, args).inspect_err(|_| transaction.fail())?;
+        transaction.push(command, args);
     }
     reply.simple("QUEUED");
     Ok(())
 }
 
-/// Prepares what the queued commands need, before the gate is taken for all of them.
-pub(super) fn prepare(context: &Context<'_>) {
-    let Some(transaction) = &context.client.transaction else {
-        return;
+/// Prepares, as far as the turn goes, what the queued commands need before the gate is taken for
+/// all of them.
+pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
+    let Some(mut transaction) = context.client.transaction.take() else {
+        return Ok(());
     };
-    transaction.each(context.shared, |args| {
+    let mut prepared = transaction.prepared;
+    transaction.each(context.shared, prepared, |args, behind| {
+        let left = context.budget.left();
         if let Some(command) = table::find(args.get(0)) {
             // What fails here fails again in the command, which has a reply to say so.
-            drop(dispatch::prepare(context.shared, command, args));
+            drop(dispatch::prepare(context, command, args));
         }
+        let is_whole = left - context.budget.left() < budget::INDEX_SLICE;
+        if is_whole {
+            prepared = behind;
+            context.budget.spend(1);
+        }
+        is_whole && !context.budget.is_used_up()
     });
+    transaction.prepared = prepared;
+    let is_prepared = transaction.failed || prepared == transaction.requests.len();
+    context.client.transaction = Some(transaction);
+    if is_prepared { Ok(()) } else { Err(Refusal::again(Again::NextTurn)) }
 }
 
 pub(super) fn multi(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -105,7 +179,14 @@ pub(super) fn multi(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Repl
 }
 
 pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let transaction = context.client.transaction.take().ok_or("ERR EXEC without MULTI")?;
+    let transaction = context.client.transaction.as_ref().ok_or("ERR EXEC without MULTI")?;
+    let is_named = |name: &[u8]| transaction.needs_all || transaction.keys.contains(name);
+    if let Store::Queues(queues) = &context.shared.store
+        && queues.any_claimed(is_named)
+    {
+        return Err(Refusal::again(Again::NextTurn));
+    }
+    let transaction = context.client.transaction.take().unwrap_or_default();
     let watched = std::mem::take(&mut context.client.watched);
     if transaction.failed {
         return Err("EXECABORT Transaction discarded because of previous errors.".into());
@@ -115,7 +196,20 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
         return Ok(());
     }
     reply.array(transaction.len);
-    transaction.each(context.shared, |args| dispatch::handle_queued(context, args, reply));
+    let budget = Budget::at_once(TRANSACTION_STEPS);
+    let turn = std::mem::replace(&mut context.budget, budget);
+    context.in_transaction = true;
+    let (end, mut left) = (context.reply_end, transaction.len);
+    transaction.each(context.shared, 0, |args, _| {
+        left = left.saturating_sub(1);
+        context.reply_end = end.saturating_sub(left.saturating_mul(REFUSAL_BYTES));
+        dispatch::handle_queued(context, args, reply);
+        true
+    });
+    context.in_transaction = false;
+    context.budget = turn;
+    // It was the others who waited.
+    context.budget.spend(u64::MAX);
     Ok(())
 }
 

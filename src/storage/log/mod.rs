@@ -186,6 +186,11 @@ impl Log {
         self.live_count == 0 && size > OVERSIZE
     }
 
+    /// The number that the next message gets.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// The queue's name.
     pub fn name(&self) -> &[u8] {
         &self.name

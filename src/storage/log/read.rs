@@ -280,8 +280,8 @@ impl Log {
                 }
                 if let Verdict::Whole(record) = verdict
                     && record.body == body
-                    && wanted(&record.message())
                     && self.is_live(position, record.kind, record.sequence)
+                    && wanted(&record.message())
                 {
                     found = Some((Place { sequence: record.sequence, position }, record.message()));
                     break;

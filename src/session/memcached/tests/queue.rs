@@ -201,6 +201,10 @@ impl MessageStore for Stuck {
         self.0.bytes()
     }
 
+    fn end(&self) -> u64 {
+        self.0.end()
+    }
+
     fn hash(&self, body: &[u8]) -> BodyHash {
         self.0.hash(body)
     }

@@ -33,13 +33,13 @@ fn a_page_of_sscan_ends_where_the_reply_would_be_too_large() {
     let mut client = with_reply_limit(queue_client(), 40);
     client.check(&[
         ("SADD q aaaaaaaaaa bbbbbbbbbb cccccccccc", ":3|"),
-        ("SSCAN q 0 COUNT 100", "*2|$1|3|*2|$10|aaaaaaaaaa|$10|bbbbbbbbbb|"),
-        ("SSCAN q 3 COUNT 100", "*2|$1|0|*1|$10|cccccccccc|"),
+        ("SSCAN q 0 COUNT 100", "*2|$13|1099511627779|*2|$10|aaaaaaaaaa|$10|bbbbbbbbbb|"),
+        ("SSCAN q 1099511627779 COUNT 100", "*2|$1|0|*1|$10|cccccccccc|"),
     ]);
     let mut client = with_reply_limit(queue_client(), 1);
     client.check(&[
         ("SADD q aaaaaaaaaa bbbbbbbbbb", ":2|"),
-        ("SSCAN q 0", "*2|$1|2|*1|$10|aaaaaaaaaa|"),
+        ("SSCAN q 0", "*2|$13|1099511627778|*1|$10|aaaaaaaaaa|"),
     ]);
 }
 
@@ -59,13 +59,19 @@ fn lists_of_keys_and_values_are_bounded() {
 
 #[test]
 fn the_replies_of_a_transaction_are_bounded_in_sum() {
-    let mut client = with_reply_limit(queue_client(), 40);
-    client
-        .check(&[("SADD q aaaaaaaaaa bbbbbbbbbb cccccccccc dddddddddd", ":4|"), ("MULTI", "+OK|")]);
+    // What three refusals may take is kept for them.
+    let mut client = with_reply_limit(queue_client(), 3 * 96 + 10);
+    let message = |letter: &str| letter.repeat(300);
+    for letter in ["a", "b", "c", "d"] {
+        client.ask(&format!("SADD q {}", message(letter)));
+    }
+    client.check(&[("MULTI", "+OK|")]);
     (0..4).for_each(|_| drop(client.ask("SPOP q")));
-    let refusal = too_large("use a smaller transaction");
-    let shown = "$10|aaaaaaaaaa|$10|bbbbbbbbbb|$10|cccccccccc|";
-    client.check(&[("EXEC", &format!("*4|{shown}{refusal}")), ("SPOP q", "$10|dddddddddd|")]);
+    let refusals = too_large("use a smaller transaction").repeat(3);
+    client.check(&[
+        ("EXEC", &format!("*4|$300|{}|{refusals}", message("a"))),
+        ("SPOP q", &format!("$300|{}|", message("b"))),
+    ]);
 }
 
 #[test]

@@ -49,12 +49,17 @@ fn converse(client: &mut Conversation, pieces: &[&[u8]]) -> Vec<u8> {
         if input.len() < need {
             continue;
         }
-        let advance = client.session.advance(&input, &mut output);
-        if advance.close.is_some() {
-            break;
+        loop {
+            let advance = client.session.advance(&input, &mut output);
+            if advance.close.is_some() {
+                return output;
+            }
+            input.drain(..advance.consumed);
+            need = advance.need;
+            if !advance.again {
+                break;
+            }
         }
-        input.drain(..advance.consumed);
-        need = advance.need;
         assert!(need > input.len(), "it asks for more than there is");
     }
     output

@@ -1,0 +1,77 @@
+//! How much a client gets done before others have their turn.
+
+/// Steps of a turn: about a millisecond.
+const TURN: u64 = 4000;
+
+/// What a message costs that is pushed, popped, removed, looked at or not found.
+pub const LOOK: u64 = 2;
+
+/// What a slice of building an index costs.
+pub const INDEX_SLICE: u64 = 2000;
+
+/// What it costs to drop a queue, which renames its folder.
+pub const DROP: u64 = 20;
+
+/// Bytes of a body that cost a step beside the message that they are in.
+const STEP_BYTES: usize = 4096;
+
+/// Steps that are left. Work is counted and not timed, so that a session does the same whatever
+/// the machine is busy with.
+#[derive(Debug)]
+pub struct Budget {
+    left: u64,
+    /// What does not fit into it goes on in the next turn.
+    pauses: bool,
+}
+
+impl Budget {
+    /// The steps of a turn.
+    pub fn turn() -> Budget {
+        Budget { left: TURN, pauses: true }
+    }
+
+    /// Steps for work that has to be done in one turn, or not at all.
+    pub fn at_once(steps: u64) -> Budget {
+        Budget { left: steps, pauses: false }
+    }
+
+    /// Takes steps; those that are not there are lost.
+    pub fn spend(&mut self, steps: u64) {
+        self.left = self.left.saturating_sub(steps);
+    }
+
+    /// Takes what a message with so long a body costs.
+    pub fn look(&mut self, length: usize) {
+        self.spend(LOOK + (length / STEP_BYTES) as u64);
+    }
+
+    /// Gives steps.
+    pub fn add(&mut self, steps: u64) {
+        self.left = self.left.saturating_add(steps);
+    }
+
+    /// Steps that are left.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether what does not fit goes on in the next turn.
+    pub fn pauses(&self) -> bool {
+        self.pauses
+    }
+
+    /// True when nothing is left.
+    pub fn is_used_up(&self) -> bool {
+        self.left == 0
+    }
+
+    /// True when it is the others' turn, and the work can go on in the next one.
+    pub fn is_turn_over(&self) -> bool {
+        self.pauses && self.left == 0
+    }
+
+    /// Whether work may begin that cannot stop in the middle where it has to be done at once.
+    pub fn affords(&self, steps: u64) -> bool {
+        self.pauses || steps <= self.left
+    }
+}

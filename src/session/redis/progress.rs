@@ -1,0 +1,103 @@
+//! Where a command stands that takes several turns, and a reply that leaves in pieces.
+//!
+//! A command that finds its turn over notes here what it has done and returns
+//! [`Refusal::again`](super::request::Refusal::again). Its request stays in the input, so the
+//! dispatcher calls it again in the next turn, with what it has noted.
+
+use crate::protocol::resp::Reply;
+use crate::queue::{Drops, Ticket};
+use crate::session::OUTPUT_PIECE;
+
+/// What a command has done so far; each takes what it needs of this.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The word of the request, the message or the key to go on with.
+    pub next: u64,
+    /// Where to stop, if that was settled at the beginning.
+    pub end: u64,
+    /// What the reply counts.
+    pub count: u64,
+    /// What has been looked at before anything is done: messages, and bytes of the reply.
+    pub measured: Measured,
+    /// The elements of the reply, without its head.
+    pub elements: Vec<u8>,
+    /// What the reply has to wait for.
+    pub ticket: Ticket,
+    /// It goes on when an index has been built further.
+    pub wants_index: bool,
+    /// Queues that do not exist for clients any more.
+    pub drops: Option<Drops>,
+}
+
+/// A look ahead, to refuse a reply that would be too large before anything is removed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Measured {
+    pub next: u64,
+    pub count: u64,
+    pub bytes: u64,
+    pub is_done: bool,
+}
+
+impl Progress {
+    /// Bytes that the progress keeps between two turns.
+    pub fn memory(&self) -> usize {
+        self.elements.capacity() + self.drops.as_ref().map_or(0, Drops::len) * size_of::<usize>()
+    }
+
+    /// Keeps the elements that have been written since `start` for the next turn.
+    pub fn keep(&mut self, reply: &mut Reply<'_>, start: usize) {
+        self.elements.extend_from_slice(&reply.out[start..]);
+        reply.out.truncate(start);
+    }
+}
+
+/// What is left of a reply that was too long for one piece of output.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outgoing {
+    pub fn new(bytes: Vec<u8>) -> Outgoing {
+        Outgoing { bytes, sent: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Moves what fits into a piece of output.
+    pub fn pump(&mut self, output: &mut Vec<u8>) {
+        let room = OUTPUT_PIECE.saturating_sub(output.len());
+        let piece = &self.bytes[self.sent..];
+        let piece = piece.get(..room).unwrap_or(piece);
+        output.extend_from_slice(piece);
+        self.sent += piece.len();
+        if self.sent == self.bytes.len() {
+            *self = Outgoing::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reply_leaves_in_pieces_and_whole() {
+        let bytes: Vec<u8> = (0..3 * OUTPUT_PIECE + 7).map(|index| index as u8).collect();
+        let (mut outgoing, mut sent, mut output) = (Outgoing::new(bytes.clone()), vec![], vec![7]);
+        while !outgoing.is_empty() {
+            outgoing.pump(&mut output);
+            assert!(output.len() <= OUTPUT_PIECE);
+            sent.append(&mut output);
+        }
+        assert_eq!(sent[1..], bytes);
+        assert_eq!(outgoing.memory(), 0);
+    }
+}
