@@ -8,7 +8,7 @@ use super::input::{Input, UNEARNED};
 use super::interest::{Phase, State};
 use super::output::{Broken, Flushed, Output};
 use super::wire::Wire;
-use crate::queue::Durability;
+use crate::queue::{Durability, Ticket};
 use crate::session::{Advance, Close, Session, Wait};
 use std::collections::TryReserveError;
 use std::io::{self, ErrorKind};
@@ -169,7 +169,9 @@ impl Connection {
             let arrived = &scratch[..pending + count];
             let consumed = self.execute(arrived, bench);
             self.input.consume(pending);
-            kept = self.input.append(&arrived[consumed..]);
+            if self.phase == Phase::Open {
+                kept = self.input.append(&arrived[consumed..]);
+            }
         }
         bench.scratch = scratch;
         kept?;
@@ -181,9 +183,11 @@ impl Connection {
         if self.is_runnable(bench) {
             let mut input = std::mem::take(&mut self.input);
             let consumed = self.execute(input.pending(), bench);
-            input.consume(consumed);
-            self.input = input;
-            self.settle_half_closed();
+            if self.phase == Phase::Open {
+                input.consume(consumed);
+                self.input = input;
+                self.settle_half_closed();
+            }
         }
     }
 
@@ -302,13 +306,21 @@ impl Connection {
         self.output.clear();
     }
 
-    /// Tells the client why it is disconnected, if it reads, and disconnects it.
-    pub(super) fn refuse(&mut self, ending: Ending, text: &[u8]) {
-        self.end(ending);
+    /// Executes no further request; the replies that are left are sent if the client reads.
+    pub(super) fn kill(&mut self) {
+        self.end(Ending::Killed);
+        if self.output.is_blocked() {
+            self.abort(Ending::Killed);
+        }
+    }
+
+    /// Tells the client that it takes too much memory, if it reads, and disconnects it.
+    pub(super) fn shed(&mut self, text: &[u8]) {
+        self.end(Ending::TooLarge);
         if self.output.is_blocked() || self.phase != Phase::Draining {
             return self.abort(Ending::TooLarge);
         }
-        self.output.push(&mut text.to_vec(), Default::default());
+        self.output.push(&mut text.to_vec(), Ticket::default());
     }
 
     /// Sends what may leave. Returns whether a reply waits for a commit.

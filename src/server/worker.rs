@@ -204,10 +204,10 @@ impl Worker {
                     self.with_client(id, |client, bench| client.connection.wake(bench));
                 }
                 Message::Close(id) => {
-                    self.with_client(id, |client, _| client.connection.end(Ending::Killed));
+                    self.with_client(id, |client, _| client.connection.kill());
                 }
                 Message::Shed(id) => self.with_client(id, |client, _| {
-                    client.connection.refuse(Ending::TooLarge, client.service.overload);
+                    client.connection.shed(client.service.overload);
                 }),
                 Message::Stop => {
                     self.is_stopping = true;

@@ -243,15 +243,28 @@ fn the_stop_finishes_a_request_and_begins_no_other() {
 }
 
 #[test]
+fn a_killed_client_gets_the_replies_that_it_takes_at_once() {
+    let mut reading = served(&["write a\n"]);
+    reading.connection.kill();
+    assert_eq!(reading.serve().wire.text(), "a\n");
+    assert_eq!(phase(&reading), Phase::Lingering);
+    let mut deaf = served(&[]);
+    deaf.wire.room = Some(0);
+    deaf.says("say b\n");
+    deaf.connection.kill();
+    assert!(matches!(deaf.over(), Some(Ending::Killed)), "{:?}", deaf.over());
+}
+
+#[test]
 fn a_client_that_takes_too_much_is_told_if_it_reads() {
     let mut reading = served(&["say a"]);
-    reading.connection.refuse(Ending::TooLarge, b"too much\n");
+    reading.connection.shed(b"too much\n");
     assert_eq!(reading.serve().wire.text(), "too much\n");
     assert_eq!(phase(&reading), Phase::Lingering);
     let mut deaf = served(&[]);
     deaf.wire.room = Some(0);
     deaf.says("big 100000\n");
-    deaf.connection.refuse(Ending::TooLarge, b"too much\n");
+    deaf.connection.shed(b"too much\n");
     assert!(matches!(deaf.over(), Some(Ending::TooLarge)), "{:?}", deaf.over());
     assert_eq!(deaf.connection.memory(), 0);
 }
