@@ -8,8 +8,8 @@
 // A test that cannot go on says so by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use mq::storage::format::{RECORDS, SLOTS, VERSION};
-use mq::storage::{DataDirectory, Inspection, Log, NewMessage};
+use mq::storage::format::{FIRST_SEQUENCE, RECORDS, SLOTS, VERSION};
+use mq::storage::{DataDirectory, Inspection, Log, NewMessage, StepSize};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,11 @@ fn described(root: &Path) -> String {
 fn copy(from: &Path, to: &Path) {
     for folder in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(folder.file_name());
+        if folder.path().is_file() {
+            fs::create_dir_all(to).unwrap();
+            fs::copy(folder.path(), target).unwrap();
+            continue;
+        }
         fs::create_dir_all(&target).unwrap();
         for file in fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
             fs::copy(file.path(), target.join(file.file_name())).unwrap();
@@ -100,6 +105,7 @@ fn push_many(log: &mut Log, count: usize, length: usize) {
 }
 
 fn remove(log: &mut Log, number: u64) {
+    let number = FIRST_SEQUENCE - 1 + number;
     let place = log.next(number).unwrap().unwrap().0;
     assert_eq!(place.sequence, number);
     log.remove(place).unwrap();
@@ -151,6 +157,23 @@ fn killed(log: &mut Log) {
     remove(log, 4);
 }
 
+/// Killed in the middle of a step, behind others that were finished.
+fn stepped(log: &mut Log) {
+    let pushes = StepSize { pushes: 6, pushed_bytes: 600, ..StepSize::default() };
+    log.begin_step(&pushes).unwrap();
+    push_many(log, 6, 20);
+    log.end_step().unwrap();
+    log.begin_step(&StepSize { removals: 2, ..StepSize::default() }).unwrap();
+    [1, 4].into_iter().for_each(|number| remove(log, number));
+    log.end_step().unwrap();
+    sync(log);
+    log.begin_step(&StepSize { pops: 2, ..StepSize::default() }).unwrap();
+    [2, 3].into_iter().for_each(|number| remove(log, number));
+    log.end_step().unwrap();
+    log.begin_step(&pushes).unwrap();
+    push_many(log, 4, 20);
+}
+
 /// Everything is gone.
 fn popped(log: &mut Log) {
     push_many(log, 3, 20);
@@ -178,7 +201,7 @@ fn make_the_fixtures_of_this_version() {
     let root = tempfile::tempdir().unwrap();
     let directory = DataDirectory::open(root.path(), SEGMENT_SIZE, false).unwrap();
     let long = [b'n'; 300];
-    let queues: [(&[u8], Work); 9] = [
+    let queues: [(&[u8], Work); 10] = [
         (b"clean", clean),
         (b"copied", copied),
         (b"killed", killed),
@@ -188,14 +211,15 @@ fn make_the_fixtures_of_this_version() {
         (b"torn \x00tail", killed),
         (b"rotten", clean),
         (b"silent", clean),
+        (b"steps", stepped),
     ];
     for (name, work) in queues {
         work(&mut directory.create_log(name).unwrap());
     }
     drop(directory);
     // The sixth record, which is not durable; message 3, and a header; a slot and a footer.
-    spoil(root.path(), "q-torn%20%00tail", 0, RECORDS + 5 * 80 + 70);
-    spoil(root.path(), "q-rotten", 0, RECORDS + 56 + 80 + 60);
+    spoil(root.path(), "q-torn%20%00tail", 0, RECORDS + 5 * 72 + 62);
+    spoil(root.path(), "q-rotten", 0, RECORDS + 48 + 64 + 60);
     spoil(root.path(), "q-rotten", 8192, 61);
     spoil(root.path(), "q-silent", 0, SLOTS + 9);
     spoil(root.path(), "q-silent", 0, SEGMENT_SIZE as usize + 70);

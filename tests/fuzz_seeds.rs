@@ -77,6 +77,11 @@ fn the_seeds_of_model_hold() {
     replay("model", properties::model::check);
 }
 
+#[test]
+fn the_seeds_of_forgery_hold() {
+    replay("forgery", properties::forgery::check);
+}
+
 /// Random rows of words that mean something to a parser get further than random bytes.
 fn play_words(count: usize, words: &[&[u8]], check: fn(&[u8])) {
     let mut random = Random::seeded();
@@ -123,6 +128,11 @@ fn play_random(count: usize, longest: u64, check: fn(&[u8])) {
 #[test]
 fn random_recoveries_hold() {
     play_random(1000, 300, properties::recovery::check);
+}
+
+#[test]
+fn random_forgeries_hold() {
+    play_random(1000, 300, properties::forgery::check);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 pub mod choices;
 pub mod cuts;
 pub mod device;
+pub mod forgery;
 pub mod memcached;
 pub mod model;
 pub mod recipe;

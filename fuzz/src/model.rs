@@ -1,12 +1,14 @@
 //! The model: a log at work, and what must be in it by what its clients were told.
 //!
-//! An input is a list of operations: pushes, pops, removals, questions, syncs, copying forward,
-//! footers, restarts, drops, and power cuts after which any part of what was not synced is there.
-//! After each power cut what `--fsync always` promises is checked (rules 4, 5, 8, 10, 11 and 12):
+//! An input is a list of operations: pushes, pops, removals, steps of several of these, questions,
+//! syncs, copying forward, footers, restarts, drops, and power cuts after which any part of what
+//! was not synced is there. After each power cut what `--fsync always` promises is checked (rules
+//! 4, 5, 8, 10, 11, 12 and 20):
 //!
 //! 1. what was answered is there, in order, once, and as it was written,
 //! 2. what was answered as gone is not,
-//! 3. no image looks damaged: torn is not rotten.
+//! 3. no image looks damaged: torn is not rotten,
+//! 4. of a step that was not answered all is there or nothing.
 //!
 //! The work goes on with what was recovered.
 
@@ -14,7 +16,8 @@ use super::choices::Choices;
 use super::device::Device;
 use super::recipe::{Files, write_files};
 use super::recovery::shared_memory;
-use mq::storage::{DataDirectory, Log, NewMessage, Place, SyncPoint, SyncWork};
+use mq::storage::format::FIRST_SEQUENCE;
+use mq::storage::{DataDirectory, Log, NewMessage, Place, StepSize, SyncPoint, SyncWork};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 
@@ -51,6 +54,14 @@ struct Syncing {
     contents: Files,
     present: Messages,
     last_number: u64,
+    step_count: usize,
+}
+
+/// What a step did, by the numbers of the messages.
+#[derive(Default)]
+struct Step {
+    pushed: Vec<u64>,
+    removed: Vec<u64>,
 }
 
 /// A log, and what clients have been told of it.
@@ -66,6 +77,8 @@ struct Bench {
     answered: Messages,
     /// What was pushed since then.
     pushed: Messages,
+    /// Steps since then.
+    steps: Vec<Step>,
     /// The highest number that was given, and as of the last answer.
     last_number: u64,
     last_answered: u64,
@@ -85,7 +98,7 @@ impl Bench {
         write_files(&folder, files);
         let disk = Some(open(&root));
         let device = Device::new(&folder);
-        let (syncing, present, answered, pushed) = Default::default();
+        let (syncing, present, answered, pushed, steps) = Default::default();
         let (last_number, is_counting) = (0, false);
         let mut bench = Bench {
             disk,
@@ -94,6 +107,7 @@ impl Bench {
             present,
             answered,
             pushed,
+            steps,
             last_number,
             last_answered,
             is_counting,
@@ -138,9 +152,12 @@ impl Bench {
 
     fn step(&mut self, choices: &mut Choices<'_>, seen: &mut Seen) {
         match choices.byte() {
-            0..=89 => self.push(choices),
-            90..=110 => self.pop(),
-            111..=171 => self.remove(choices),
+            0..=77 => self.push(body(choices)),
+            78..=89 => self.push_step(choices),
+            90..=108 => self.pop(),
+            109..=110 => self.pop_step(choices),
+            111..=163 => drop(self.remove(choices)),
+            164..=171 => self.remove_step(choices),
             172..=182 => drop(self.log().copy_forward().expect("room")),
             183..=193 => self.write_footer(),
             194..=203 => self.device.note_contents(),
@@ -157,8 +174,7 @@ impl Bench {
         self.device.note_rotations();
     }
 
-    fn push(&mut self, choices: &mut Choices<'_>) {
-        let body = body(choices);
+    fn push(&mut self, body: Vec<u8>) {
         self.log().push(&NewMessage { body: &body, flags: 0, expires_ms: 0 }, 1).expect("room");
         self.last_number += 1;
         if !self.is_counting {
@@ -171,6 +187,47 @@ impl Bench {
         self.pushed.insert(self.last_number, body);
     }
 
+    /// Runs `work` as a step.
+    fn step_of(&mut self, size: &StepSize, work: impl FnOnce(&mut Bench)) {
+        self.log().begin_step(size).expect("room");
+        work(self);
+        self.log().end_step().expect("an end");
+    }
+
+    fn push_step(&mut self, choices: &mut Choices<'_>) {
+        let bodies: Vec<Vec<u8>> = (0..2 + choices.below(6)).map(|_| body(choices)).collect();
+        let pushed_bytes = bodies.iter().map(|body| body.len() as u64).sum();
+        let pushes = bodies.len() as u64;
+        let mut step = Step::default();
+        self.step_of(&StepSize { pushes, pushed_bytes, ..StepSize::default() }, |bench| {
+            for body in bodies {
+                bench.push(body);
+                step.pushed.push(bench.last_number);
+            }
+        });
+        self.steps.push(step);
+    }
+
+    fn pop_step(&mut self, choices: &mut Choices<'_>) {
+        let pops = choices.below(8).min(self.present.len());
+        let removed = self.present.keys().take(pops).copied().collect();
+        let pops = pops as u64;
+        self.step_of(&StepSize { pops, ..StepSize::default() }, |bench| {
+            (0..pops).for_each(|_| bench.pop());
+        });
+        self.steps.push(Step { removed, ..Step::default() });
+    }
+
+    fn remove_step(&mut self, choices: &mut Choices<'_>) {
+        let count = choices.below(6).min(self.present.len());
+        let mut step = Step::default();
+        let removals = count as u64;
+        self.step_of(&StepSize { removals, ..StepSize::default() }, |bench| {
+            step.removed.extend((0..count).filter_map(|_| bench.remove(choices)));
+        });
+        self.steps.push(step);
+    }
+
     fn pop(&mut self) {
         let found = self.log().next(0).expect("readable");
         let found = found.map(|(place, message)| (place, message.body.to_vec()));
@@ -181,16 +238,18 @@ impl Bench {
         }
     }
 
-    fn remove(&mut self, choices: &mut Choices<'_>) {
+    /// Removes a message by its bytes; answers its number.
+    fn remove(&mut self, choices: &mut Choices<'_>) -> Option<u64> {
         let count = self.present.len();
         if count == 0 {
-            return;
+            return None;
         }
         let chosen = choices.below(count.min(256));
         let body = self.present.values().nth(chosen).expect("one of them").clone();
         let place = self.find(&body).expect("it is in the queue");
         self.log().remove(place).expect("a removal");
         self.present.remove(&place.sequence);
+        Some(place.sequence)
     }
 
     /// Where a message with these bytes lies.
@@ -226,8 +285,8 @@ impl Bench {
     fn begin_sync(&mut self) {
         let Some((work, point)) = self.log().begin_sync() else { return };
         let (contents, present) = (self.device.contents(), self.present.clone());
-        let last_number = self.last_number;
-        self.syncing = Some(Syncing { work, point, contents, present, last_number });
+        let (last_number, step_count) = (self.last_number, self.steps.len());
+        self.syncing = Some(Syncing { work, point, contents, present, last_number, step_count });
     }
 
     /// What was there when the sync began is durable; the replies up to then leave.
@@ -239,6 +298,7 @@ impl Bench {
         self.device.end_sync(syncing.contents);
         self.answered = syncing.present;
         self.last_answered = syncing.last_number;
+        self.steps.drain(..syncing.step_count);
         self.pushed.retain(|sequence, _| *sequence > syncing.last_number);
     }
 
@@ -247,6 +307,7 @@ impl Bench {
         self.answered = self.present.clone();
         self.last_answered = self.last_number;
         self.pushed.clear();
+        self.steps.clear();
     }
 
     /// Drops the queue and makes a new one of that name; both are durable when they are answered.
@@ -257,7 +318,7 @@ impl Bench {
         directory.drop_log(log).expect("a drop");
         *log = directory.create_log(QUEUE).expect("room");
         self.present.clear();
-        (self.last_number, self.is_counting) = (0, true);
+        (self.last_number, self.is_counting) = (FIRST_SEQUENCE - 1, true);
         self.sync();
     }
 
@@ -293,7 +354,20 @@ impl Bench {
         for sequence in self.answered.keys().filter(|it| self.present.contains_key(it)) {
             assert!(found.contains_key(sequence), "number {sequence} is lost");
         }
+        for Step { pushed, removed } in &self.steps {
+            let pushed = pushed.iter().filter(|number| self.present.contains_key(number));
+            let removed = removed.iter().filter(|number| self.answered.contains_key(number));
+            check_whole(pushed, found);
+            check_whole(removed, found);
+        }
     }
+}
+
+/// All of a step is there, or nothing.
+fn check_whole<'a>(numbers: impl Iterator<Item = &'a u64>, found: &Messages) {
+    let (there, gone): (Vec<u64>, Vec<u64>) =
+        numbers.copied().partition(|it| found.contains_key(it));
+    assert!(there.is_empty() || gone.is_empty(), "half a step: {there:?} and not {gone:?}");
 }
 
 fn open(root: &TempDir) -> (DataDirectory, Log) {

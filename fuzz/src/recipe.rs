@@ -9,6 +9,7 @@ use super::choices::Choices;
 use mq::storage::format::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::{fs, io};
 
 /// Files by name.
@@ -16,6 +17,10 @@ pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// The key of all hashes.
 const HASH_KEY: [u8; 16] = *b"0123456789abcdef";
+
+/// How records are written in segments of each version.
+pub static CODECS: LazyLock<[Codec; 2]> =
+    LazyLock::new(|| [Version::One, Version::Two].map(|version| Codec::new(version, HASH_KEY)));
 
 /// Bytes that a segment's size is a multiple of.
 const BLOCK: u64 = 4096;
@@ -60,22 +65,28 @@ struct Recipe<'a, 'b> {
     durable: u64,
     /// Of the last cursor.
     generation: u64,
+    /// Segments of version 1 are still to come. A queue begins in one version and goes on in the
+    /// next.
+    old_count: usize,
 }
 
 /// A segment in the making.
 struct Draft {
+    codec: &'static Codec,
     base: u64,
     bytes: Vec<u8>,
     /// Where the next record goes.
     offset: usize,
     footer: Footer,
+    /// Records that no footer has a place for are in it.
+    has_others: bool,
 }
 
 /// The files of queue `q`, by the choices; true: all that is not damaged in them is what this
 /// program may have written.
 pub fn queue_files(choices: &mut Choices<'_>) -> (Files, bool) {
     let is_wild = choices.below(4) == 3;
-    let count = 1 + choices.below(4);
+    let (count, old_count) = (1 + choices.below(4), choices.below(4));
     let mut recipe = Recipe {
         choices,
         is_wild,
@@ -86,6 +97,7 @@ pub fn queue_files(choices: &mut Choices<'_>) -> (Files, bool) {
         head: 1,
         durable: 0,
         generation: 0,
+        old_count,
     };
     for _ in 0..count {
         recipe.segment();
@@ -118,7 +130,9 @@ impl Recipe<'_, '_> {
         self.end = base + size;
         let bytes = vec![0; size as usize];
         let footer = Footer::new(base + RECORDS as u64);
-        let mut draft = Draft { base, bytes, offset: RECORDS, footer };
+        let codec = &CODECS[usize::from(self.old_count == 0)];
+        self.old_count = self.old_count.saturating_sub(1);
+        let mut draft = Draft { codec, base, bytes, offset: RECORDS, footer, has_others: false };
         self.header(&mut draft);
         while self.choices.below(32) > 0 && !self.choices.is_empty() {
             self.content(&mut draft);
@@ -130,7 +144,8 @@ impl Recipe<'_, '_> {
     fn header(&mut self, draft: &mut Draft) {
         let kind = self.choices.below(32);
         let name: &[u8] = if kind == 1 { b"other" } else { b"q" };
-        let header = SegmentHeader { created_ms: 0, hash_key: HASH_KEY, name: name.into() };
+        let (version, name) = (draft.codec.version(), name.into());
+        let header = SegmentHeader { version, created_ms: 0, hash_key: HASH_KEY, name };
         let size = self.wild(8).unwrap_or(draft.bytes.len() as u64);
         match kind {
             // As if the file had never been finished.
@@ -141,7 +156,7 @@ impl Recipe<'_, '_> {
         match kind {
             4 => draft.bytes[SEGMENT_HASH_KEY] ^= 1,
             5 => {
-                put_u32(&mut draft.bytes, SEGMENT_VERSION, VERSION + 1);
+                put_u16(&mut draft.bytes, SEGMENT_READER, VERSION + 1);
                 put_u32(&mut draft.bytes, SEGMENT_CRC, 0);
                 let crc = crc32fast::hash(&draft.bytes[..SECTOR]);
                 put_u32(&mut draft.bytes, SEGMENT_CRC, crc);
@@ -152,7 +167,12 @@ impl Recipe<'_, '_> {
 
     fn content(&mut self, draft: &mut Draft) {
         let kind = match self.choices.below(64) {
-            0..=25 => Kind::Message,
+            0..=24 => Kind::Message,
+            25 if draft.codec.version() == Version::Two => {
+                let kind = Kind::Other(OPTIONAL_KINDS + self.choices.byte() % 128);
+                return self.record(draft, kind);
+            }
+            25 => Kind::Message,
             26..=35 => Kind::Removal,
             36..=45 => Kind::Copy,
             46..=53 => return self.cursor(draft),
@@ -192,13 +212,18 @@ impl Recipe<'_, '_> {
         let Some((sequence, origin, body)) = self.subject(kind, position) else { return };
         let kept = if kind == Kind::Removal { &[][..] } else { &body };
         let durable = self.wild(8).unwrap_or(self.durable);
-        let record = Record { durable, origin, ..plain_record(kind, sequence, kept) };
+        let version = draft.codec.version();
+        let record = Record { version, durable, origin, ..plain_record(kind, sequence, kept) };
         if draft.offset + record.size() > draft.bytes.len() {
             return;
         }
-        record.encode(position, &mut draft.bytes[draft.offset..]);
-        draft.footer.add(&record, BodyHash::new(&HASH_KEY, kept));
+        draft.codec.encode(&record, position, &mut draft.bytes[draft.offset..]);
         draft.offset += record.size();
+        if matches!(kind, Kind::Other(_)) {
+            draft.has_others = true;
+            return;
+        }
+        draft.footer.add(&record, BodyHash::new(&HASH_KEY, kept));
         self.live.retain(|(live, ..)| *live != sequence);
         if kind != Kind::Removal {
             self.live.push((sequence, position, body));
@@ -210,6 +235,9 @@ impl Recipe<'_, '_> {
         if let Some(sequence) = self.wild(8) {
             let origin = self.wild(2).unwrap_or(position);
             return Some((sequence % SEQUENCE_END, origin, self.body(sequence, position)));
+        }
+        if matches!(kind, Kind::Other(_)) {
+            return Some((self.next_sequence, 0, self.body(self.next_sequence, position)));
         }
         if kind == Kind::Message {
             let sequence = self.next_sequence;
@@ -224,7 +252,11 @@ impl Recipe<'_, '_> {
         if self.wild(16).is_some() {
             // What passes for a record where it lies may be taken for one when its own is damaged.
             let inner = plain_record(Kind::Message, sequence % SEQUENCE_END, b"inner");
-            return encode(&inner, position + MESSAGE_BODY as u64);
+            // Whoever sent it does not know the key.
+            let codec = Codec::new(Version::Two, [0; 16]);
+            let mut bytes = vec![0; inner.size()];
+            codec.encode(&inner, position + MESSAGE_HEAD as u64, &mut bytes);
+            return bytes;
         }
         vec![sequence as u8; self.choices.below(100)]
     }
@@ -249,11 +281,12 @@ impl Recipe<'_, '_> {
             durable: self.wild(8).unwrap_or(self.durable),
             oldest: self.wild(8).unwrap_or(oldest),
         };
-        cursor.encode(draft.base, &mut draft.bytes[slot..slot + SECTOR]);
+        cursor.encode(draft.base, draft.codec, &mut draft.bytes[slot..slot + SECTOR]);
     }
 
     fn end_of_file(&mut self, draft: &mut Draft) {
         match self.choices.below(16) {
+            8..=11 if draft.has_others => {}
             8 | 9 => {
                 let footer = draft.footer.encode(draft.base);
                 draft.bytes.extend(footer);
@@ -286,12 +319,5 @@ pub fn base_in(name: &Path) -> u64 {
 /// A record whose other fields are 0, or follow from its number.
 fn plain_record(kind: Kind, sequence: u64, body: &[u8]) -> Record<'_> {
     let flags = if kind == Kind::Removal { 0 } else { sequence as u32 };
-    let (durable, pushed_ms, expires_ms, deliver_ms, origin) = (0, 0, 0, 0, 0);
-    Record { kind, flags, sequence, durable, pushed_ms, expires_ms, deliver_ms, origin, body }
-}
-
-fn encode(record: &Record<'_>, position: u64) -> Vec<u8> {
-    let mut bytes = vec![0; record.size()];
-    record.encode(position, &mut bytes);
-    bytes
+    Record { kind, flags, sequence, body, ..Record::default() }
 }

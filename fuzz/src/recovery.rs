@@ -11,8 +11,8 @@
 //! 6. The log that was opened can be worked on, and what was done is there after the next opening.
 
 use super::choices::Choices;
-use super::recipe::{Files, base_in, queue_files, read_files, write_files};
-use mq::storage::format::{ALIGNMENT, Kind, Verdict, decode};
+use super::recipe::{CODECS, Files, base_in, queue_files, read_files, write_files};
+use mq::storage::format::{ALIGNMENT, Kind, Verdict};
 use mq::storage::{DataDirectory, Inspection, Log, NewMessage, StorageError};
 use std::path::Path;
 use tempfile::TempDir;
@@ -137,12 +137,14 @@ fn push_and_remove(log: &mut Log, found: &Messages) -> Result<(), StorageError> 
 fn is_written(files: &Files, (sequence, flags, body): &(u64, u32, Vec<u8>)) -> bool {
     files.iter().any(|(name, bytes)| {
         let base = base_in(name);
+        let codecs = CODECS.each_ref();
         (0..bytes.len()).step_by(ALIGNMENT).any(|offset| {
-            let Verdict::Whole(record) = decode(&bytes[offset..], base + offset as u64) else {
-                return false;
-            };
-            let is_same = record.sequence == *sequence && record.flags == *flags;
-            record.kind != Kind::Removal && is_same && record.body == *body
+            codecs.iter().any(|codec| {
+                let verdict = codec.decode(&bytes[offset..], base + offset as u64);
+                let Verdict::Whole(record) = verdict else { return false };
+                let is_same = record.sequence == *sequence && record.flags == *flags;
+                record.kind != Kind::Removal && is_same && record.body == *body
+            })
         })
     })
 }

@@ -118,6 +118,10 @@ impl MessageStore for DiskStore {
         Ok(self.log.next(from)?)
     }
 
+    fn numbers_above(&self) -> u64 {
+        self.log.numbers_above()
+    }
+
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
         Ok(self.log.remove(place)?)
     }

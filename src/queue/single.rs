@@ -257,6 +257,12 @@ impl Queue {
         Ok(None)
     }
 
+    /// All numbers of messages are above this one. Clients are shown how much: they may keep
+    /// numbers that are exact up to 2^53 only, and those of messages are higher.
+    pub fn numbers_above(&self) -> u64 {
+        self.store.numbers_above()
+    }
+
     /// Shows messages with numbers from `from` on, oldest first, until `show` answers false.
     pub fn visit(
         &mut self,

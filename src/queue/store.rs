@@ -59,6 +59,11 @@ pub trait MessageStore: Send {
     /// The oldest message whose number is `from` or more.
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
+    /// All numbers are above this one, and the first ones little.
+    fn numbers_above(&self) -> u64 {
+        0
+    }
+
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;
 

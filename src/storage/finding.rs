@@ -66,11 +66,14 @@ labels! {
         "two segments that hold the same positions",
         "the queue is closed";
     NewerFormat, Refusal, "newer-format",
-        "an intact header of another version",
+        "an intact header or a whole record of a newer format",
         "the queue is closed";
     RottenHeader, Damage, "rotten-header",
         "a damaged header",
         "it is read by the file's name";
+    LostKey, Refusal, "lost-key",
+        "records, and no header or slot that says the key of their checksums",
+        "the queue is closed";
     ShortSegment, Damage, "short-segment",
         "a file shorter than its header says",
         "what is there is read; a new one is begun behind the newest in use; a spare is removed";
@@ -84,7 +87,7 @@ labels! {
         "no valid slot where a sync had made one durable",
         "everything is delivered that no removal names";
     TornTail, Note, "torn-tail",
-        "a bad record or a hole, not durable",
+        "a bad record, a hole or an unfinished step, not durable",
         "zeros from there on, synced";
     RottenRecord, Damage, "rotten-record",
         "a bad record or a hole, durable",

@@ -40,6 +40,14 @@ pub struct Summary {
     pub hash: BodyHash,
 }
 
+impl Summary {
+    /// Whether both say the same. Nothing counts in the hash of a removal.
+    pub fn agrees(&self, other: &Summary) -> bool {
+        let hash = if self.kind == Kind::Removal { self.hash } else { other.hash };
+        *self == Summary { hash, ..*other }
+    }
+}
+
 /// What is behind a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sealed {
@@ -75,12 +83,16 @@ impl Footer {
         Footer { records_end: position, ..Footer::default() }
     }
 
-    /// What the records of `segment` come to, with hashes by `key`; None: some of them are damaged.
+    /// What the records of `segment` come to, with hashes by `key`, or `None` if some of them are
+    /// damaged or of kinds that a footer has no place for.
     pub fn of(segment: &Segment, key: &HashKey) -> Result<Option<Footer>, StorageError> {
         let start = segment.records_start();
         let mut footer = Footer::new(start);
         for step in Walk::through(segment, start)? {
             let Step::Whole(_, record) = step else { return Ok(None) };
+            if matches!(record.kind, Kind::Other(_)) {
+                return Ok(None);
+            }
             footer.add(&record, BodyHash::new(key, record.body));
         }
         Ok(Some(footer))
@@ -96,7 +108,7 @@ impl Footer {
         self.records_end += size;
         let units = size / ALIGNMENT as u64;
         let hash = u64::from(hash.bits()) << HASH_SHIFT;
-        self.entries.push(hash | units << SIZE_SHIFT | record.kind as u64);
+        self.entries.push(hash | units << SIZE_SHIFT | u64::from(record.kind.byte()));
         if record.kind != Kind::Message {
             self.origins.push((record.sequence, record.origin));
             return;
@@ -119,6 +131,7 @@ impl Footer {
             let (sequence, origin) = match kind {
                 Kind::Message => (numbers.next()?, 0),
                 Kind::Copy | Kind::Removal => *origins.next()?,
+                Kind::Other(_) => return None,
             };
             let size = (entry >> SIZE_SHIFT & SIZE_MASK) * ALIGNMENT as u64;
             let hash = BodyHash::from_bits((entry >> HASH_SHIFT) as u32);
@@ -225,17 +238,8 @@ mod tests {
     use super::*;
 
     fn record(kind: Kind, sequence: u64, body: &[u8]) -> Record<'_> {
-        Record {
-            kind,
-            flags: 0,
-            sequence,
-            durable: sequence * 10,
-            pushed_ms: 0,
-            expires_ms: 0,
-            deliver_ms: 0,
-            origin: if kind == Kind::Message { 0 } else { 77 },
-            body,
-        }
+        let origin = if kind == Kind::Message { 0 } else { 77 };
+        Record { kind, sequence, durable: sequence * 10, origin, body, ..Record::default() }
     }
 
     fn sample() -> (Footer, Vec<Record<'static>>) {

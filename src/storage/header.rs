@@ -4,10 +4,13 @@
 
 use super::index::HashKey;
 use super::layout::*;
+use super::version::Version;
 
 /// What a segment's header says, beside where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// The version of the segment.
+    pub version: Version,
     /// Unix time of creation in milliseconds.
     pub created_ms: u64,
     /// The key of the queue's hashes.
@@ -20,8 +23,8 @@ impl SegmentHeader {
     /// Writes the header of a segment of `size` bytes at `base` to `sector`, which is all zero. The
     /// name has [`NAME_MAX`] bytes at most.
     pub fn encode(&self, base: u64, size: u64, sector: &mut [u8]) {
-        sector[SEGMENT_MAGIC..SEGMENT_VERSION].copy_from_slice(&MAGIC);
-        put_u32(sector, SEGMENT_VERSION, VERSION);
+        sector[SEGMENT_MAGIC..SEGMENT_READER].copy_from_slice(&MAGIC);
+        self.version.write(sector, SEGMENT_READER);
         put_u64(sector, SEGMENT_BASE, base);
         put_u64(sector, SEGMENT_SIZE, size);
         put_u64(sector, SEGMENT_CREATED_MS, self.created_ms);
@@ -37,7 +40,7 @@ impl SegmentHeader {
         let Some(sector) = sector.first_chunk::<SECTOR>() else {
             return Err(HeaderFault::Short(sector.len()));
         };
-        if sector[..SEGMENT_VERSION] != MAGIC {
+        if sector[..SEGMENT_READER] != MAGIC {
             return Err(HeaderFault::Magic);
         }
         let mut unsigned = *sector;
@@ -46,10 +49,7 @@ impl SegmentHeader {
         if expected != found {
             return Err(HeaderFault::Checksum { expected, found });
         }
-        let version = get_u32(sector, SEGMENT_VERSION);
-        if version != VERSION {
-            return Err(HeaderFault::Version(version));
-        }
+        let version = Version::read(sector, SEGMENT_READER).map_err(HeaderFault::Version)?;
         let name_length = get_u32(sector, SEGMENT_NAME_LENGTH) as usize;
         if name_length > NAME_MAX {
             return Err(HeaderFault::NameLength(name_length));
@@ -64,6 +64,7 @@ impl SegmentHeader {
         let mut hash_key = HashKey::default();
         hash_key.copy_from_slice(&sector[SEGMENT_HASH_KEY..SEGMENT_NAME_LENGTH]);
         let header = SegmentHeader {
+            version,
             created_ms: get_u64(sector, SEGMENT_CREATED_MS),
             hash_key,
             name: sector[SEGMENT_NAME..SEGMENT_NAME + name_length].into(),
@@ -75,8 +76,8 @@ impl SegmentHeader {
 /// Why a header does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderFault {
-    /// It is intact, and of a format that this program does not read.
-    Version(u32),
+    /// It is intact, and asks for a reader that this program is not.
+    Version(u16),
     /// There are only so many bytes.
     Short(usize),
     /// It does not begin as a header does.
@@ -105,7 +106,7 @@ impl HeaderFault {
     /// Where in the header it is, in bytes.
     pub fn offset(&self) -> usize {
         match self {
-            HeaderFault::Version(_) => SEGMENT_VERSION,
+            HeaderFault::Version(_) => SEGMENT_READER,
             HeaderFault::Short(length) => *length,
             HeaderFault::Magic => SEGMENT_MAGIC,
             HeaderFault::Checksum { .. } => SEGMENT_CRC,
@@ -115,15 +116,15 @@ impl HeaderFault {
         }
     }
 
-    /// What should be there, in words.
+    /// What should be there, in words. No checksum is said: it would tell of the key (rule 21).
     pub fn expected(&self) -> String {
         match self {
-            HeaderFault::Version(_) => format!("format version {VERSION}"),
+            HeaderFault::Version(_) => format!("a format that version {VERSION} reads"),
             HeaderFault::Short(_) => format!("a segment header of {SECTOR} bytes"),
             HeaderFault::Magic => {
                 format!("a segment header, {:?}", MAGIC.escape_ascii().to_string())
             }
-            HeaderFault::Checksum { expected, .. } => format!("checksum {expected:08x}"),
+            HeaderFault::Checksum { .. } => "a segment header with its checksum".into(),
             HeaderFault::NameLength(_) => format!("a name of {NAME_MAX} bytes at most"),
             HeaderFault::Base { expected, .. } => format!("base {expected}"),
             HeaderFault::Size(_) => format!("a size from {RECORDS} to {POSITION_MAX}"),
@@ -133,10 +134,10 @@ impl HeaderFault {
     /// What is there, in words.
     pub fn found(&self) -> String {
         match self {
-            HeaderFault::Version(version) => version.to_string(),
+            HeaderFault::Version(reader) => format!("one for version {reader}"),
             HeaderFault::Short(length) => format!("{length}"),
             HeaderFault::Magic => "something else".into(),
-            HeaderFault::Checksum { found, .. } => format!("{found:08x}"),
+            HeaderFault::Checksum { .. } => "another checksum".into(),
             HeaderFault::NameLength(length) => length.to_string(),
             HeaderFault::Base { found, .. } => found.to_string(),
             HeaderFault::Size(size) => size.to_string(),
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     fn header(name: &[u8]) -> SegmentHeader {
-        SegmentHeader { created_ms: 9, hash_key: [5; 16], name: name.into() }
+        SegmentHeader { version: Version::Two, created_ms: 9, hash_key: [5; 16], name: name.into() }
     }
 
     #[test]
@@ -179,13 +180,33 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_named() {
+    fn a_header_of_version_1_is_read() {
+        let mut sector = [0; SECTOR];
+        let old = SegmentHeader { version: Version::One, ..header(b"jobs") };
+        old.encode(8192, 16384, &mut sector);
+        assert_eq!(sector[SEGMENT_READER..SEGMENT_CRC], [1, 0, 0, 0]);
+        assert_eq!(SegmentHeader::decode(8192, &sector), Ok((old, 16384)));
+    }
+
+    #[test]
+    fn a_newer_writer_is_read_where_it_says_so() {
         let mut sector = [0; SECTOR];
         header(b"jobs").encode(0, 16384, &mut sector);
-        put_u32(&mut sector, SEGMENT_VERSION, 2);
+        put_u16(&mut sector, SEGMENT_WRITER, 9);
         put_u32(&mut sector, SEGMENT_CRC, 0);
         let crc = crc32fast::hash(&sector);
         put_u32(&mut sector, SEGMENT_CRC, crc);
-        assert_eq!(SegmentHeader::decode(0, &sector), Err(HeaderFault::Version(2)));
+        assert_eq!(SegmentHeader::decode(0, &sector), Ok((header(b"jobs"), 16384)));
+    }
+
+    #[test]
+    fn a_newer_version_is_named() {
+        let mut sector = [0; SECTOR];
+        header(b"jobs").encode(0, 16384, &mut sector);
+        put_u16(&mut sector, SEGMENT_READER, 3);
+        put_u32(&mut sector, SEGMENT_CRC, 0);
+        let crc = crc32fast::hash(&sector);
+        put_u32(&mut sector, SEGMENT_CRC, crc);
+        assert_eq!(SegmentHeader::decode(0, &sector), Err(HeaderFault::Version(3)));
     }
 }

@@ -3,9 +3,9 @@
 
 /// The first eight bytes of every segment file.
 pub const MAGIC: [u8; 8] = *b"mqsegmnt";
-/// The format's version. A change of any constant of this file needs a new one, and a reader of the
-/// old.
-pub const VERSION: u32 = 1;
+/// The version that this program writes. A change of any constant of this file needs a new one, and
+/// a reader of the old.
+pub const VERSION: u16 = 2;
 /// What a device writes whole or not at all, in bytes.
 pub const SECTOR: usize = 512;
 /// Records start at multiples of this, in bytes.
@@ -17,13 +17,18 @@ pub const POSITION_MAX: u64 = 1 << 62;
 /// All messages have lower numbers: one more than a number never overflows.
 pub const SEQUENCE_END: u64 = 1 << 62;
 
+/// The first number of a new queue: pushes at the head have room before it.
+pub const FIRST_SEQUENCE: u64 = 1 << 61;
+
 // The segment header, in the file's first sector.
 /// [`MAGIC`].
 pub const SEGMENT_MAGIC: usize = 0;
-/// u32, [`VERSION`].
-pub const SEGMENT_VERSION: usize = SEGMENT_MAGIC + 8;
+/// u16, the oldest version whose reader suffices.
+pub const SEGMENT_READER: usize = SEGMENT_MAGIC + 8;
+/// u16, the version that wrote it.
+pub const SEGMENT_WRITER: usize = SEGMENT_READER + 2;
 /// u32, crc32 of the whole header sector with this field taken as zero.
-pub const SEGMENT_CRC: usize = SEGMENT_VERSION + 4;
+pub const SEGMENT_CRC: usize = SEGMENT_WRITER + 2;
 /// u64, the position of the file's first byte in the queue's log.
 pub const SEGMENT_BASE: usize = SEGMENT_CRC + 4;
 /// u64, the file's length in bytes.
@@ -56,8 +61,14 @@ pub const SLOT_DURABLE: usize = SLOT_NEXT_SEQUENCE + 8;
 pub const SLOT_OLDEST: usize = SLOT_DURABLE + 8;
 /// u64, the position of the file's first byte, so that a misplaced slot does not pass.
 pub const SLOT_BASE: usize = SLOT_OLDEST + 8;
+/// 16 bytes, the key in the header again.
+pub const SLOT_HASH_KEY: usize = SLOT_BASE + 8;
+/// u16, the reader in the header again.
+pub const SLOT_READER: usize = SLOT_HASH_KEY + 16;
+/// u16, the writer in the header again.
+pub const SLOT_WRITER: usize = SLOT_READER + 2;
 /// u32, crc32 of the fields before it.
-pub const SLOT_CRC: usize = SLOT_BASE + 8;
+pub const SLOT_CRC: usize = SLOT_WRITER + 2;
 /// Bytes used of a slot's sector.
 pub const SLOT_SIZE: usize = SLOT_CRC + 4;
 
@@ -65,43 +76,65 @@ pub const SLOT_SIZE: usize = SLOT_CRC + 4;
 pub const RECORDS: usize = SLOTS + SLOT_COUNT * SECTOR;
 
 // What every record starts with.
-/// u32, crc32 of the record's position (u64), then of the record from [`RECORD_LENGTH`] to its
-/// padded end.
-pub const RECORD_CRC: usize = 0;
+/// u32, crc32 of the hash key, the record's position (u64), and its head from [`RECORD_LENGTH`] on.
+pub const RECORD_HEAD_CRC: usize = 0;
+/// u32, the same crc32, gone on with over the body up to its padded end.
+pub const RECORD_CRC: usize = RECORD_HEAD_CRC + 4;
 /// u32, bytes of the body.
 pub const RECORD_LENGTH: usize = RECORD_CRC + 4;
-/// u8, a `Kind`; the three bytes after it are zero.
+/// u8, a `Kind`.
 pub const RECORD_KIND: usize = RECORD_LENGTH + 4;
+/// u8, bytes of the head, in units of [`ALIGNMENT`].
+pub const RECORD_HEAD: usize = RECORD_KIND + 1;
+/// u16, bits.
+pub const RECORD_MARKS: usize = RECORD_HEAD + 1;
 /// u32, the message's client flags.
-pub const RECORD_FLAGS: usize = RECORD_KIND + 4;
+pub const RECORD_FLAGS: usize = RECORD_MARKS + 2;
+/// u32, for later versions.
+pub const RECORD_ROOM: usize = RECORD_FLAGS + 4;
 /// u64, the message's number.
-pub const RECORD_SEQUENCE: usize = RECORD_FLAGS + 4;
+pub const RECORD_SEQUENCE: usize = RECORD_ROOM + 4;
 /// u64, the log was durable up to this position when the record was written.
 pub const RECORD_DURABLE: usize = RECORD_SEQUENCE + 8;
-/// Bytes that every record has.
+/// Bytes that every head has.
 pub const RECORD_COMMON: usize = RECORD_DURABLE + 8;
 
-// A message goes on with its times.
+/// In [`RECORD_MARKS`]: more records of this one's step follow.
+pub const MARK_MORE: u16 = 1;
+
+/// The first kind of record that a reader which does not know it passes over.
+pub const OPTIONAL_KINDS: u8 = 128;
+
+// A message goes on with its times. A head may end after any of them; what it lacks is zero.
 /// u64, Unix time of the push in milliseconds.
 pub const MESSAGE_PUSHED_MS: usize = RECORD_COMMON;
 /// u64, Unix time of expiry in milliseconds, 0 = never.
 pub const MESSAGE_EXPIRES_MS: usize = MESSAGE_PUSHED_MS + 8;
 /// u64, Unix time before which it is not delivered, 0 = at once.
 pub const MESSAGE_DELIVER_MS: usize = MESSAGE_EXPIRES_MS + 8;
-/// The body of a message.
-pub const MESSAGE_BODY: usize = MESSAGE_DELIVER_MS + 8;
+/// What comes here is for later versions.
+pub const MESSAGE_MORE: usize = MESSAGE_DELIVER_MS + 8;
+/// The shortest head of a message.
+pub const MESSAGE_HEAD: usize = MESSAGE_EXPIRES_MS;
 
-// A copied message has one field more.
-/// u64, the position it was copied from.
-pub const COPY_ORIGIN: usize = MESSAGE_BODY;
-/// The body of a copied message.
-pub const COPY_BODY: usize = COPY_ORIGIN + 8;
+// A copied message and a removal have one field more, before those of a message.
+/// u64, the position of the record that this one copies or removes.
+pub const RECORD_ORIGIN: usize = RECORD_COMMON;
+/// The shortest head of a removal, which has no body.
+pub const REMOVAL_HEAD: usize = RECORD_ORIGIN + 8;
+/// u64, as in a message.
+pub const COPY_PUSHED_MS: usize = RECORD_ORIGIN + 8;
+/// u64, as in a message.
+pub const COPY_EXPIRES_MS: usize = COPY_PUSHED_MS + 8;
+/// u64, as in a message.
+pub const COPY_DELIVER_MS: usize = COPY_EXPIRES_MS + 8;
+/// As in a message.
+pub const COPY_MORE: usize = COPY_DELIVER_MS + 8;
+/// The shortest head of a copy.
+pub const COPY_HEAD: usize = COPY_EXPIRES_MS;
 
-// A removal has one field of its own.
-/// u64, the position of the record it removes.
-pub const REMOVAL_ORIGIN: usize = RECORD_COMMON;
-/// Bytes of a removal record.
-pub const REMOVAL_SIZE: usize = REMOVAL_ORIGIN + 8;
+/// The longest head.
+pub const HEAD_MAX: usize = u8::MAX as usize * ALIGNMENT;
 
 // The footer of a sealed segment, behind the segment's own bytes; all fields are u64.
 /// The first eight bytes of a footer.
@@ -127,11 +160,17 @@ pub const FOOTER_ENTRIES: usize = FOOTER_ORIGIN_COUNT + 8;
 
 const _: () = assert!(FOOTER_ENTRIES == 64);
 const _: () = assert!(NAME_MAX == 452);
-const _: () = assert!(SLOT_SIZE == 52 && SLOT_SIZE <= SECTOR);
+const _: () = assert!(SLOT_SIZE == 72 && SLOT_SIZE <= SECTOR);
 const _: () = assert!(RECORDS == 2560);
-const _: () = assert!(RECORD_COMMON == 32 && MESSAGE_BODY == 56 && COPY_BODY == 64);
-const _: () = assert!(REMOVAL_SIZE == 40 && REMOVAL_SIZE.is_multiple_of(ALIGNMENT));
-const _: () = assert!(RECORDS.is_multiple_of(ALIGNMENT) && MESSAGE_BODY.is_multiple_of(ALIGNMENT));
+const _: () = assert!(RECORD_COMMON == 40 && MESSAGE_MORE == 64 && COPY_MORE == 72);
+const _: () = assert!(MESSAGE_HEAD == 48 && REMOVAL_HEAD == 48 && COPY_HEAD == 56);
+const _: () = assert!(RECORDS.is_multiple_of(ALIGNMENT) && RECORD_COMMON.is_multiple_of(ALIGNMENT));
+
+/// Reads a u16 at `offset`; the bytes beyond the end of `bytes` count as zero.
+pub fn get_u16(bytes: &[u8], offset: usize) -> u16 {
+    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk::<2>());
+    field.map_or(0, |field| u16::from_le_bytes(*field))
+}
 
 /// Reads a u32 at `offset`; the bytes beyond the end of `bytes` count as zero.
 pub fn get_u32(bytes: &[u8], offset: usize) -> u32 {
@@ -143,6 +182,11 @@ pub fn get_u32(bytes: &[u8], offset: usize) -> u32 {
 pub fn get_u64(bytes: &[u8], offset: usize) -> u64 {
     let field = bytes.get(offset..).and_then(|rest| rest.first_chunk::<8>());
     field.map_or(0, |field| u64::from_le_bytes(*field))
+}
+
+/// Writes `value` at `offset`, which lies in `bytes`.
+pub fn put_u16(bytes: &mut [u8], offset: usize, value: u16) {
+    bytes[offset..offset + 2].copy_from_slice(&value.to_le_bytes());
 }
 
 /// Writes `value` at `offset`, which lies in `bytes`.

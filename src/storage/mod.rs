@@ -3,7 +3,8 @@
 //! This module knows bytes, sequence numbers and files; it knows no command, no protocol and no
 //! socket. `storage-format.md` describes what it writes.
 //!
-//! - `layout`, `header`, `record`, `cursor`: bytes and what they say,
+//! - `layout`, `version`, `header`, `record`, `codec`, `cursor`: bytes and what they say;
+//!   `version_one` where that was different once,
 //! - `blocks`, `segment`, `walk`, `footer`: the blocks of one file, the file, the way through its
 //!   records, and their summary,
 //! - `log`: one queue; `index`, of which each shard is a `table`, and `relocated` say where its
@@ -18,6 +19,7 @@
 mod blocks;
 mod bus_error;
 mod claim;
+mod codec;
 mod counters;
 mod cursor;
 mod directory;
@@ -42,9 +44,11 @@ mod relocated;
 mod segment;
 mod settings;
 mod table;
+mod version;
+mod version_one;
 mod walk;
 
-pub use self::log::{Log, SyncPoint, SyncWork};
+pub use self::log::{Log, StepSize, SyncPoint, SyncWork};
 pub use counters::Counters;
 pub use directory::{DataDirectory, OpenedQueue};
 pub use error::StorageError;
@@ -58,11 +62,13 @@ pub use settings::{Access, LogSettings};
 
 /// The bytes themselves, for tools and tests that read files without a log.
 pub mod format {
-    pub use super::cursor::{Cursor, SlotFault, slot_offset};
+    pub use super::codec::Codec;
+    pub use super::cursor::{Cursor, SlotFault, slot_offset, slot_size};
     pub use super::footer::{Footer, Sealed};
     pub use super::header::{HeaderFault, SegmentHeader};
     pub use super::index::BodyHash;
     pub use super::layout::*;
     pub use super::names::{base_of, decode_folder, encode_name, file_name};
-    pub use super::record::{Fault, Kind, Record, Verdict, decode};
+    pub use super::record::{Fault, Kind, Record, Verdict};
+    pub use super::version::Version;
 }

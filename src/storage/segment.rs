@@ -1,17 +1,20 @@
 //! A segment: one preallocated file of a log, mapped into memory when it is looked at.
 //!
-//! This file knows bytes and positions; it knows no records.
+//! This file knows bytes and positions; what its records are written with it only keeps.
 
 use super::blocks::{
     AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, make_own, write_over, write_zeros,
 };
+use super::codec::Codec;
 use super::error::StorageError;
 use super::folder::{FileId, Folder, open_regular};
 use super::header::SegmentHeader;
 use super::home::{FilePlace, Home};
+use super::index::HashKey;
 use super::layout::*;
 use super::mapping::Mapping;
 use super::names::file_name;
+use super::version::Version;
 use rustix::fs::{Advice as FileAdvice, SeekFrom, fadvise, seek};
 use rustix::io::Errno;
 use std::cell::OnceCell;
@@ -66,6 +69,8 @@ pub struct Segment {
     pub base: u64,
     /// The file's length in bytes.
     pub size: u64,
+    /// What its records are written and read with.
+    pub codec: Codec,
     /// Where the file was when its folder was opened.
     pub path: PathBuf,
     /// No message that was pushed into this segment has a lower number; `u64::MAX` in a spare one.
@@ -105,6 +110,8 @@ impl Segment {
         Segment {
             base,
             size,
+            // Until it is known: records of version 1 need no key.
+            codec: Codec::new(Version::One, HashKey::default()),
             path,
             first_sequence: u64::MAX,
             records_end: base.saturating_add(RECORDS as u64),
@@ -124,6 +131,11 @@ impl Segment {
     /// The same segment, whose file is opened and mapped for reading only.
     pub fn read_only(self) -> Segment {
         Segment { is_read_only: true, map: OnceCell::new(), ..self }
+    }
+
+    /// The same segment, whose records are written and read like that.
+    pub fn with_codec(self, codec: Codec) -> Segment {
+        Segment { codec, ..self }
     }
 
     /// The same segment, whose file is this one and no other.
@@ -152,8 +164,8 @@ impl Segment {
     /// written to this segment: it has a successor, or the log is being put together.
     pub fn apart(&self) -> Result<Segment, StorageError> {
         let map = OnceCell::from(self.mapping()?.clone());
-        let (path, home) = (self.path.clone(), self.home.clone());
-        Ok(Segment { path, home, is_read_only: true, map, ..*self })
+        let (path, home, codec) = (self.path.clone(), self.home.clone(), self.codec.clone());
+        Ok(Segment { path, home, codec, is_read_only: true, map, ..*self })
     }
 
     /// The position of its first record.
@@ -192,7 +204,8 @@ impl Segment {
             // What is left of it would only take space; if it stays, recovery removes it.
             let _stays = folder.remove_file(name);
         })?;
-        Ok(Segment { own_end: size, written_end, ..segment.known_as(id) })
+        let codec = Codec::new(header.version, header.hash_key);
+        Ok(Segment { own_end: size, written_end, ..segment.known_as(id).with_codec(codec) })
     }
 
     /// The work of a sync that covers `unsynced` bytes of records at their end, and whatever else

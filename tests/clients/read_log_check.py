@@ -1,21 +1,26 @@
 #!/usr/bin/env python3
-"""Compares what read_log.py lists with what the daemon delivers.
+"""Compares what read_log.py lists with what mq-dump exports and the daemon delivers.
 
-Each round works on a daemon, ends it, perhaps damages its files, lists them with read_log.py, starts
-the daemon on them again and pops everything. A queue must deliver what was listed: bodies and
-flags, in order. The seed is printed; MQ_TEST_SEED repeats a run.
+Each round works on a daemon, with bodies that imitate records among the messages, ends it, perhaps
+damages its files, lists them with read_log.py, exports them with the mq-dump beside mqd, starts the
+daemon on them again and pops everything. All three must agree: bodies and flags, in order. The seed
+is printed; MQ_TEST_SEED repeats a run.
 
 usage: read_log_check.py path/to/mqd [rounds]
 """
 
+import base64
 import glob
+import json
 import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from urllib.parse import unquote_to_bytes
 
 READER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_log.py")
@@ -82,19 +87,45 @@ class Daemon:
         self.log.close()
 
 
-def work(daemon, draw):
-    """Pushes, pops and removals from the middle, over several segments."""
+def forged(directory, draw):
+    """A body that holds records as somebody without the key makes them, for the very place in the
+    log of `jobs` that it is about to have, or near it."""
+    files = sorted(glob.glob(f"{directory}/q-jobs/*.seg"))
+    written = [(path, len(read(path).rstrip(b"\0"))) for path in files]
+    path, end = max((it for it in written if it[1] > 2560), default=(f"{0:020}.seg", 2560))
+    position = int(os.path.basename(path)[:20]) + -(-end // 8) * 8 + 48
+    body = b""
+    for number in draw.sample(range(1 << 61, (1 << 61) + 500), draw.randint(1, 8)):
+        seed = struct.pack("<Q", position + len(body))
+        inner = draw.randbytes(8 * draw.randint(0, 3))
+        if draw.random() < 0.5:
+            old = struct.pack("<IIIQQQQQ", len(inner), 1, 0, number, 0, 1, 0, 0) + inner
+            body += struct.pack("<I", zlib.crc32(seed + old)) + old
+        else:
+            head = struct.pack("<IBBHIIQQQ", len(inner), 1, 6, 0, 0, 0, number, 0, 1)
+            crc = zlib.crc32(bytes(16) + seed + head)
+            body += struct.pack("<II", crc, zlib.crc32(inner, crc)) + head + inner
+    return body
+
+
+def work(daemon, directory, draw):
+    """Pushes, pops and removals from the middle, alone and several as a step, over several
+    segments."""
     for name in draw.sample(NAMES, draw.randint(1, len(NAMES))):
         pushed = []
         for _ in range(draw.randint(1, 400)):
-            what = draw.random()
+            what, count = draw.random(), draw.choice([1, 1, 1, 5])
             if what < 0.7 or not pushed:
-                body = draw.randbytes(draw.choice([0, 1, 7, 8, 100, 1000]))
-                pushed += [body] * daemon.redis("SADD", name, body)
+                lengths = [draw.choice([0, 1, 7, 8, 100, 1000]) for _ in range(count)]
+                bodies = [draw.randbytes(length) for length in lengths]
+                if name == b"jobs" and draw.random() < 0.2:
+                    bodies[0] = forged(directory, draw)
+                daemon.redis("SADD", name, *bodies)
+                pushed += bodies
             elif what < 0.85:
-                daemon.redis("SPOP", name)
+                daemon.redis("SPOP", name, count)
             else:
-                daemon.redis("SREM", name, draw.choice(pushed))
+                daemon.redis("SREM", name, *draw.choices(pushed, k=count))
     for number in range(draw.randint(0, 30)):
         exptime = draw.choice([0, 0, 1000, int(time.time()) + 1])
         daemon.memcached.set(b"flagged", draw.getrandbits(32), exptime, b"%d" % number)
@@ -160,6 +191,24 @@ def listed(directory):
     return queues
 
 
+def exported(binary, directory):
+    """The same, by mq-dump."""
+    dump = os.path.join(os.path.dirname(binary), "mq-dump")
+    # Where something is damaged it ends with 1.
+    text = subprocess.run([dump, "--dir", directory, "export"], capture_output=True)
+    queues = {}
+
+    def field(line, name):
+        encoded = line.get(name + "_base64")
+        return line[name].encode() if encoded is None else base64.b64decode(encoded)
+
+    for line in map(json.loads, text.stdout.decode().splitlines()):
+        if line["expires_ms"] == 0 or line["expires_ms"] > time.time() * 1000:
+            queue = queues.setdefault(field(line, "queue"), [])
+            queue.append((line["flags"], field(line, "value")))
+    return queues
+
+
 def delivered(daemon):
     """The same, by popping."""
     queues = {}
@@ -178,21 +227,21 @@ def play(binary, number, draw):
     with tempfile.TemporaryDirectory(prefix="mq-read-log-") as scratch:
         directory = os.path.join(scratch, "data")
         daemon = Daemon(binary, directory)
-        work(daemon, draw)
+        work(daemon, directory, draw)
         files = bury(daemon, directory) if number == 0 else {}
         daemon.end(kill=draw.random() < 0.5)
         if files:
             restore(files)
         done = damage(directory, draw) if number % 2 else "nothing"
         time.sleep(1.1)  # What expires has expired.
-        expected = listed(directory)
+        expected, dumped = listed(directory), exported(binary, directory)
         daemon = Daemon(binary, directory)
         got = delivered(daemon)
         daemon.end(kill=True)
-        if expected != got:
-            for name in sorted({*expected, *got}):
-                mine, theirs = expected.get(name, []), got.get(name, [])
-                print(f"queue {name!r}: listed {len(mine)}, delivered {len(theirs)}")
+        if not expected == dumped == got:
+            for name in sorted({*expected, *dumped, *got}):
+                counts = [len(queues.get(name, [])) for queues in (expected, dumped, got)]
+                print(f"queue {name!r}: listed, exported and delivered {counts}")
             with open(os.path.join(scratch, "log")) as log:
                 print(log.read())
             sys.exit(f"round {number} differs, damaged: {done}")

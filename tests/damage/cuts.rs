@@ -56,7 +56,7 @@ fn boundaries(segment: &Segment) -> BTreeSet<usize> {
     let records = segment
         .records
         .iter()
-        .flat_map(|record| [0, 4, 8, 32, 40, 56].map(|inside| record.offset + inside));
+        .flat_map(|record| [0, 4, 8, 40, 48, 56].map(|inside| record.offset + inside));
     let ends = [segment.end(), segment.end() + 32, segment.size, segment.size + 64, segment.length];
     let all = sectors.chain(slots).chain(records).chain(ends);
     all.flat_map(|length| [length.saturating_sub(1), length, length + 1]).collect()

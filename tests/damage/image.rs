@@ -5,7 +5,7 @@ use super::world::Files;
 
 pub const SECTOR: usize = 512;
 pub const SLOT_COUNT: usize = 4;
-pub const SLOT_SIZE: usize = 52;
+pub const SLOT_SIZE: usize = 72;
 pub const RECORDS: usize = 2560;
 
 pub const MESSAGE: u8 = 1;
@@ -80,20 +80,17 @@ impl Segment {
 
 impl Record {
     fn read(bytes: &[u8], offset: usize) -> Option<Record> {
-        let kind = *bytes.get(offset + 8)?;
-        let header = match kind {
-            MESSAGE => 56,
-            REMOVAL => 40,
-            3 => 64,
-            _ => return None,
-        };
-        let length = u32::from_le_bytes(bytes[offset + 4..offset + 8].try_into().unwrap());
+        let (kind, head) = (*bytes.get(offset + 12)?, usize::from(*bytes.get(offset + 13)?) * 8);
+        if kind == 0 {
+            return None;
+        }
+        let length = u32::from_le_bytes(bytes[offset + 8..offset + 12].try_into().unwrap());
         Some(Record {
             offset,
-            size: (header + length as usize).next_multiple_of(8),
+            size: (head + length as usize).next_multiple_of(8),
             kind,
-            number: number(bytes, offset + 16),
-            durable: number(bytes, offset + 24),
+            number: number(bytes, offset + 24),
+            durable: number(bytes, offset + 32),
         })
     }
 }

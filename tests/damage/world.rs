@@ -10,6 +10,10 @@ use tempfile::TempDir;
 /// The smallest that there is: every segment has it.
 pub const SEGMENT_SIZE: u64 = 8 * 1024;
 
+/// One below the number of a queue's first message: those that the queues here are made with count
+/// from 1.
+const BEFORE_FIRST: u64 = (1 << 61) - 1;
+
 /// A queue's files with their contents, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
@@ -59,12 +63,16 @@ impl Bench {
             let mut body = format!("{number:04} ").into_bytes();
             body.resize(length, b'a' + number as u8 % 26);
             self.log.push(&NewMessage { body: &body, flags: 7, expires_ms: 0 }, 1).unwrap();
-            self.pushed.insert(number, body);
-            self.live.push(number);
+            self.pushed.insert(BEFORE_FIRST + number, body);
+            self.live.push(BEFORE_FIRST + number);
         }
     }
 
     fn remove(&mut self, number: u64) {
+        self.take(BEFORE_FIRST + number);
+    }
+
+    fn take(&mut self, number: u64) {
         let place = self.log.next(number).unwrap().unwrap().0;
         assert_eq!(place.sequence, number);
         self.log.remove(place).unwrap();
@@ -72,7 +80,7 @@ impl Bench {
     }
 
     fn pop(&mut self, count: usize) {
-        (0..count).for_each(|_| self.remove(self.live[0]));
+        (0..count).for_each(|_| self.take(self.live[0]));
     }
 
     fn sync(&mut self) {
@@ -112,14 +120,14 @@ impl Bench {
 
 /// Pops, removals, footers, a cursor in several slots; a clean stop.
 fn worked(mut bench: Bench) -> Queue {
-    bench.push(14, 300);
+    bench.push(14, 308);
     bench.sync();
     bench.pop(1);
     bench.sync();
-    bench.push(16, 290);
+    bench.push(16, 298);
     [5, 9, 20].into_iter().for_each(|number| bench.remove(number));
     bench.sync();
-    bench.push(4, 40);
+    bench.push(4, 48);
     bench.write_footers();
     bench.pop(2);
     bench.sync();
@@ -132,12 +140,12 @@ fn worked(mut bench: Bench) -> Queue {
 /// The process was killed: two groups are durable, and behind them are records that nobody had an
 /// answer to. No footers.
 fn killed(mut bench: Bench) -> Queue {
-    bench.push(22, 200);
+    bench.push(22, 208);
     bench.sync();
     bench.pop(2);
     bench.remove(7);
     bench.sync();
-    bench.push(3, 100);
+    bench.push(3, 108);
     bench.remove(22);
     assert_eq!(bench.segments(), 2);
     bench.killed()
@@ -146,13 +154,13 @@ fn killed(mut bench: Bench) -> Queue {
 /// Old messages were copied forward, some of them twice, and the process was killed before what
 /// they were copied from was unlinked: messages and their copies are both there.
 fn copied(mut bench: Bench) -> Queue {
-    bench.push(2, 40);
-    bench.push(60, 300);
+    bench.push(2, 48);
+    bench.push(60, 308);
     (3..55).for_each(|number| bench.remove(number));
-    bench.push(1, 60);
+    bench.push(1, 68);
     bench.sync();
     while bench.log.copy_forward().unwrap() {}
-    bench.push(20, 300);
+    bench.push(20, 308);
     bench.remove(2);
     bench.write_footers();
     bench.killed()
@@ -160,7 +168,7 @@ fn copied(mut bench: Bench) -> Queue {
 
 /// Everything was popped.
 fn popped(mut bench: Bench) -> Queue {
-    bench.push(5, 30);
+    bench.push(5, 38);
     bench.sync();
     bench.pop(5);
     bench.stopped()
@@ -168,7 +176,7 @@ fn popped(mut bench: Bench) -> Queue {
 
 /// Removals fill the tail: there are spare segments behind it.
 fn spare(mut bench: Bench) -> Queue {
-    bench.push(80, 5);
+    bench.push(80, 13);
     bench.sync();
     bench.remove(50);
     bench.stopped()

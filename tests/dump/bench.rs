@@ -20,9 +20,9 @@ const SEGMENT_SIZE: u64 = 64 * 1024;
 pub const FIRST: &str = "00000000000000000000.seg";
 /// Where the first record of a segment starts, and a message in its record.
 pub const RECORDS: usize = 2560;
-pub const BODY: usize = 56;
+pub const BODY: usize = 48;
 /// Bytes of the record of a message of 9 to 16 bytes.
-pub const RECORD: usize = 72;
+pub const RECORD: usize = 64;
 /// 2026-11-23T12:30:01.042Z.
 pub const PUSHED_MS: u64 = 1_795_437_001_042;
 

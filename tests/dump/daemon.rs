@@ -26,7 +26,7 @@ fn beside_a_daemon_verify_says_that_it_reads_a_moving_target() {
     let file = daemon.directory().join("q-jobs").join(FIRST);
     for (arguments, shown) in [
         (&["list"][..], "  jobs\n"),
-        (&["show", "jobs"], "ready        2 (128 bytes), "),
+        (&["show", "jobs"], "ready        2 (112 bytes), "),
         (&["messages", "jobs"], "  two\n"),
         (&["export"], "\"value\":\"two\"}\n"),
         (&["segment", file.to_str().unwrap()], "  two\n"),

@@ -14,11 +14,12 @@ fn a_flipped_bit_is_named_and_the_other_messages_are_printed() {
     drop((log, data));
     let file = directory.path().join("q-jobs/00000000000000000000.seg");
     let mut bytes = fs::read(&file).unwrap();
-    bytes[RECORDS + 72 + BODY] ^= 1;
+    bytes[RECORDS + RECORD + BODY] ^= 1;
     fs::write(&file, bytes).unwrap();
     let (printed, said) = damaged(directory.path(), &["messages", "jobs"]);
     assert_eq!(last_column(&printed), ["message 0", "message 2", "after the sync"]);
-    let place = format!("00000000000000000000.seg: at offset {}: expected checksum", RECORDS + 72);
+    let offset = RECORDS + RECORD;
+    let place = format!("00000000000000000000.seg: at offset {offset}: expected a record");
     assert!(said.contains(&place) && said.contains("[rotten-record]"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     let (printed, _) = damaged(directory.path(), &["list"]);
@@ -35,12 +36,12 @@ fn a_truncated_file_is_named_and_what_is_left_is_printed() {
     drop(data);
     let files = segments(&directory.path().join("q-jobs"));
     let last = files.last().unwrap();
-    let length = RECORDS as u64 + 72 * 10 + 8;
+    let length = (RECORDS + RECORD * 10 + 8) as u64;
     fs::OpenOptions::new().write(true).open(last).unwrap().set_len(length).unwrap();
     let (printed, said) = damaged(directory.path(), &["messages", "jobs"]);
     let name = last.file_name().unwrap().to_str().unwrap();
     assert!(said.contains(name) && said.contains("[short-segment]"), "{said}");
-    let in_first = (8192 - RECORDS) / 72;
+    let in_first = (8192 - RECORDS) / RECORD;
     assert_eq!(last_column(&printed).len(), in_first + 10, "{said}");
 }
 
@@ -53,7 +54,7 @@ fn every_truncation_is_survived() {
     drop(data);
     let file = directory.path().join("q-jobs/00000000000000000000.seg");
     let whole = fs::read(&file).unwrap();
-    for length in [0, 1, 511, 512, 600, 2559, 2560, 2600, 2632, 2700, 8191] {
+    for length in [0, 1, 511, 512, 600, 2559, 2560, 2600, 2624, 2700, 8191] {
         fs::write(&file, &whole[..length]).unwrap();
         let output = dump(directory.path(), &["list"]);
         let (printed, said) = texts(&output);

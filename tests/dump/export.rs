@@ -26,12 +26,19 @@ fn two_queues() -> TempDir {
 fn export_writes_all_live_messages_as_json() {
     let directory = two_queues();
     let printed = healthy(directory.path(), &["export"]);
+    let first = "230584300921369395";
     let middle = r#""pushed_ms":1795437001042,"expires_ms":"#;
     let expected = [
-        format!(r#"{{"queue_base64":"/g==","number":1,{middle}0,"flags":0,"value":""}}"#),
-        format!(r#"{{"queue":"jobs","number":2,{middle}0,"flags":7,"value":"{UMLAUT}ber\r\n"}}"#),
-        format!(r#"{{"queue":"jobs","number":3,{middle}0,"flags":0,"value_base64":"/w=="}}"#),
-        format!(r#"{{"queue":"jobs","number":4,{middle}897718500521,"flags":0,"value":"late"}}"#),
+        format!(r#"{{"queue_base64":"/g==","number":{first}2,{middle}0,"flags":0,"value":""}}"#),
+        format!(
+            r#"{{"queue":"jobs","number":{first}3,{middle}0,"flags":7,"value":"{UMLAUT}ber\r\n"}}"#
+        ),
+        format!(
+            r#"{{"queue":"jobs","number":{first}4,{middle}0,"flags":0,"value_base64":"/w=="}}"#
+        ),
+        format!(
+            r#"{{"queue":"jobs","number":{first}5,{middle}897718500521,"flags":0,"value":"late"}}"#
+        ),
     ];
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
     let named = healthy(directory.path(), &["export", r"\xfe"]);

@@ -30,12 +30,12 @@ fn list_has_a_line_for_each_queue() {
         "     ready    removed      total   live bytes   disk bytes segments   oldest   newest";
     assert_eq!(lines[0], format!("{heads}  queue"));
     assert!(lines[1].ends_with(r#"  a\r\n\\"b\x00"#), "{printed}");
-    let start = "         2          0          2          144         8192        1 ";
+    let start = "         2          0          2          128         8192        1 ";
     assert!(lines[1].starts_with(start), "{printed}");
-    let start = "         3          0          3          216         8192        1 ";
+    let start = "         3          0          3          192         8192        1 ";
     assert!(lines[2].starts_with(start) && lines[2].ends_with("  jobs"), "{printed}");
     let large = words(lines[3]);
-    assert_eq!((large[0], large[3], large[5]), ("1", "40056", "2"), "{printed}");
+    assert_eq!((large[0], large[3], large[5]), ("1", "40048", "2"), "{printed}");
     assert!(lines[4].ends_with(&format!("  {}", "n".repeat(452))), "{printed}");
     assert_eq!(lines.len(), 5, "{printed}");
 }

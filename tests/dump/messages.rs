@@ -22,15 +22,18 @@ fn four_messages() -> TempDir {
 fn messages_are_printed_oldest_first_with_number_time_flags_size_and_state() {
     let directory = four_messages();
     let expected = [
-        "    number pushed                        flags      bytes state    value",
-        "         1 2026-11-23T12:30:01.042Z          7          3 ready    one",
-        "         2 2026-11-23T12:30:01.042Z 4294967295          0 ready    ",
+        "             number pushed                        flags      bytes state    value",
+        "2305843009213693952 2026-11-23T12:30:01.042Z          7          3 ready    one",
+        "2305843009213693953 2026-11-23T12:30:01.042Z 4294967295          0 ready    ",
         concat!(
-            "         3 2026-11-23T12:30:01.042Z          0         12 ready    ",
+            "2305843009213693954 2026-11-23T12:30:01.042Z          0         12 ready    ",
             r#"it's\r\n\\ "\xff\x00""#
         ),
-        "         4 1970-01-01T00:00:00.000Z          0          4 expired  late",
-        r"         5 2026-11-23T12:30:01.042Z          0         12 ready    early \x1b[2J\xc2\x9b",
+        "2305843009213693955 1970-01-01T00:00:00.000Z          0          4 expired  late",
+        concat!(
+            "2305843009213693956 2026-11-23T12:30:01.042Z          0         12 ready    ",
+            r"early \x1b[2J\xc2\x9b"
+        ),
     ];
     let printed = healthy(directory.path(), &["messages", "jobs"]);
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
@@ -39,12 +42,12 @@ fn messages_are_printed_oldest_first_with_number_time_flags_size_and_state() {
 #[test]
 fn a_hexdump_shows_every_byte() {
     let directory = four_messages();
-    let chosen = ["messages", "jobs", "--hex", "--from", "2", "--count", "2"];
+    let chosen = ["messages", "jobs", "--hex", "--from", "2305843009213693953", "--count", "2"];
     let printed = healthy(directory.path(), &chosen);
     let expected = [
-        "    number pushed                        flags      bytes state    value",
-        "         2 2026-11-23T12:30:01.042Z 4294967295          0 ready  ",
-        "         3 2026-11-23T12:30:01.042Z          0         12 ready  ",
+        "             number pushed                        flags      bytes state    value",
+        "2305843009213693953 2026-11-23T12:30:01.042Z 4294967295          0 ready  ",
+        "2305843009213693954 2026-11-23T12:30:01.042Z          0         12 ready  ",
         "00000000  69 74 27 73 0d 0a 5c 20  22 ff 00 22              |it's..\\ \"..\"|",
     ];
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
@@ -55,8 +58,10 @@ fn raw_bytes_are_as_they_are_with_a_line_feed_between_two() {
     let directory = four_messages();
     let output = dump(directory.path(), &["messages", "jobs", "--raw", "--count", "4"]);
     assert_eq!(output.stdout, b"one\n\nit's\r\n\\ \"\xff\0\"\nlate");
-    let output =
-        dump(directory.path(), &["messages", "jobs", "--raw", "--from", "3", "--count", "1"]);
+    let output = dump(
+        directory.path(),
+        &["messages", "jobs", "--raw", "--from", "2305843009213693954", "--count", "1"],
+    );
     assert_eq!(output.stdout, b"it's\r\n\\ \"\xff\0\"", "one message is exactly itself");
 }
 
@@ -65,7 +70,8 @@ fn json_has_a_line_for_each_message_and_no_control_character() {
     let directory = four_messages();
     let printed = healthy(directory.path(), &["messages", "jobs", "--json"]);
     let lines: Vec<&str> = printed.lines().collect();
-    let expected = "{\"queue\":\"jobs\",\"number\":1,\"pushed_ms\":1795437001042,\"expires_ms\":0,\
+    let expected = "{\"queue\":\"jobs\",\"number\":2305843009213693952,\
+                    \"pushed_ms\":1795437001042,\"expires_ms\":0,\
                     \"flags\":7,\"bytes\":3,\"state\":\"ready\",\"value\":\"one\"}";
     assert_eq!(lines[0], expected);
     assert!(lines[2].ends_with("\"value_base64\":\"aXQncw0KXCAi/wAi\"}"), "{printed}");
@@ -102,8 +108,8 @@ fn from_and_count_choose_messages() {
         let printed = healthy(directory.path(), &arguments);
         last_column(&printed).join(",")
     };
-    assert_eq!(chosen("1001", "2"), "message 1000,message 1002");
-    assert_eq!(chosen("2000", "9"), "message 1999");
+    assert_eq!(chosen("2305843009213694952", "2"), "message 1000,message 1002");
+    assert_eq!(chosen("2305843009213695951", "9"), "message 1999");
     assert_eq!(chosen("1", "0"), "");
     assert_eq!(chosen("18446744073709551615", "9"), "");
 }

@@ -66,7 +66,7 @@ fn with_yes_it_copies_recovers_and_leaves_no_damage() {
         (0..300).filter(|n| *n != 1).map(|n| format!("message {n}")).collect();
     assert_eq!(values(&path, "jobs"), expected);
     let numbers = healthy(&path, &["messages", "jobs", "--count", "2"]);
-    assert!(numbers.contains("\n         3 "), "numbers are kept: {numbers}");
+    assert!(numbers.contains("\n2305843009213693954 "), "numbers are kept: {numbers}");
     // What recovery has set aside is a note.
     let verified = healthy(&path, &["verify"]);
     assert!(verified.contains(": no damage, "), "{verified}");

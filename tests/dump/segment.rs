@@ -2,7 +2,8 @@
 
 use super::bench::*;
 use mq::storage::format::{
-    Cursor, FOOTER_ENTRIES, SECTOR, SEGMENT_CRC, SLOTS, put_u32, slot_offset,
+    Codec, Cursor, FIRST_SEQUENCE, FOOTER_ENTRIES, SECTOR, SEGMENT_CRC, SEGMENT_READER, SLOTS,
+    Version, put_u16, put_u32, slot_offset,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,11 @@ fn removed() -> (TempDir, PathBuf) {
     drop((log, data));
     let file = directory.path().join("q-jobs").join(FIRST);
     (directory, file)
+}
+
+/// The number of a queue's message, counted from 1.
+fn number(count: u64) -> String {
+    (FIRST_SEQUENCE - 1 + count).to_string()
 }
 
 fn look(file: &Path) -> Output {
@@ -54,7 +60,7 @@ fn every_record_is_shown_with_its_fields() {
     assert_eq!(line(&printed, "file"), format!("file    {}, 8192 bytes", file.display()));
     assert_eq!(line(&printed, "base"), "base    0, as its header says");
     let header = line(&printed, "header");
-    assert!(header.starts_with("header  ok: size 8192, created 20"), "{header}");
+    assert!(header.starts_with("header  ok: version 2, size 8192, created 20"), "{header}");
     assert!(header.ends_with("Z, queue jobs"), "{header}");
     let heads = words(line(&printed, "offset"));
     let expected = [
@@ -62,19 +68,20 @@ fn every_record_is_shown_with_its_fields() {
         "body",
     ];
     assert_eq!(heads, expected);
-    let second = words(line(&printed, "2632"));
-    assert_eq!(second[..4], ["2632", "ok", "message", "2"]);
+    let second = words(line(&printed, "2624"));
+    assert_eq!(second[..4], ["2624", "ok", "message", &number(2)]);
     assert_eq!(second[4], second[5], "the checksum fits");
     assert_eq!(second[6..], ["0", "-", "9", "message", "1"]);
-    let removal = words(line(&printed, "2776"));
-    assert_eq!(removal[..4], ["2776", "ok", "removal", "2"]);
-    assert_eq!(removal[6..], ["2776", "2632", "0"], "durable, origin, bytes");
-    let end = "records 4 whole, 0 bad places; from offset 2816 to 8192 zeros";
+    let removal = words(line(&printed, "2752"));
+    assert_eq!(removal[..4], ["2752", "ok", "removal", &number(2)]);
+    assert_eq!(removal[6..], ["2752", "2624", "0"], "durable, origin, bytes");
+    let end = "records 4 whole, 0 bad places; from offset 2800 to 8192 zeros";
     assert_eq!(line(&printed, "records"), end);
     assert_eq!(line(&printed, "footer"), "footer  none");
     let slots: Vec<&str> = printed.lines().filter(|line| line.starts_with("slot ")).collect();
     assert_eq!(slots.len(), 4);
-    assert!(slots[0].starts_with("slot 0  ok, the newest: generation 1, head 1, "), "{printed}");
+    let start = format!("slot 0  ok, the newest: generation 1, head {}, ", number(1));
+    assert!(slots[0].starts_with(&start), "{printed}");
     assert_eq!(slots[3], "slot 3  never written");
 }
 
@@ -83,12 +90,12 @@ fn a_damaged_record_shows_both_checksums_and_where_records_go_on() {
     let (_directory, file) = removed();
     change(&file, |bytes| bytes[RECORDS + RECORD + BODY] ^= 0x20);
     let printed = unsound(&file);
-    let bad = words(line(&printed, "2632"));
-    assert_eq!(bad[..4], ["2632", "BAD", "message", "2"]);
+    let bad = words(line(&printed, "2624"));
+    assert_eq!(bad[..4], ["2624", "BAD", "message", &number(2)]);
     assert_ne!(bad[4], bad[5]);
     assert_eq!(bad[9..], ["Message", "1"], "what its body is now");
-    let why = format!("expected checksum {}, found {}; passed over up to 2704", bad[4], bad[5]);
-    assert!(printed.contains(&why), "{printed}");
+    let why = "expected a record with its checksum, found another checksum; passed over up to 2688";
+    assert!(printed.contains(why), "{printed}");
     assert!(printed.contains("records 3 whole, 1 bad place; "), "{printed}");
 }
 
@@ -129,12 +136,16 @@ fn slots_are_shown_with_their_verdicts() {
     let (_directory, file) = removed();
     change(&file, |bytes| {
         let cursor = Cursor { generation: 9, head: 2, ..Cursor::default() };
-        cursor.encode(0, &mut bytes[slot_offset(1)..][..SECTOR]);
-        cursor.encode(4096, &mut bytes[slot_offset(2)..][..SECTOR]);
+        let codec = Codec::new(Version::Two, [7; 16]);
+        cursor.encode(0, &codec, &mut bytes[slot_offset(1)..][..SECTOR]);
+        cursor.encode(4096, &codec, &mut bytes[slot_offset(2)..][..SECTOR]);
         bytes[SLOTS] ^= 1;
     });
     let printed = sound(&file);
-    assert!(line(&printed, "slot 0").starts_with("slot 0  BAD: expected checksum "), "{printed}");
+    assert!(
+        line(&printed, "slot 0").starts_with("slot 0  BAD: expected a cursor with its checksum"),
+        "{printed}"
+    );
     let second = "slot 1  ok, the newest: generation 9, head 2, next number 0, durable 0, oldest 0";
     assert_eq!(line(&printed, "slot 1"), second);
     let third =
@@ -154,7 +165,7 @@ fn a_file_alone_under_any_name_is_read() {
         let printed = sound(&file);
         assert_eq!(line(&printed, "base"), format!("base    8192, {base}"));
         assert!(
-            printed.ends_with("footer  none\n") && printed.contains(" 222 whole, "),
+            printed.ends_with("footer  none\n") && printed.contains(" 212 whole, "),
             "{printed}"
         );
     }
@@ -162,7 +173,7 @@ fn a_file_alone_under_any_name_is_read() {
     fs::copy(second, &elsewhere).unwrap();
     let printed = unsound(&elsewhere);
     assert!(printed.contains("\n        BAD: its name says 0\n"), "{printed}");
-    assert!(printed.contains(" 222 whole, 0 bad places"), "{printed}");
+    assert!(printed.contains(" 212 whole, 0 bad places"), "{printed}");
 }
 
 #[test]
@@ -181,10 +192,11 @@ fn without_a_header_the_name_or_a_slot_says_the_base() {
         let printed = unsound(&file);
         assert_eq!(line(&printed, "base"), format!("base    {source}"));
         assert!(
-            line(&printed, "header").starts_with("header  BAD: expected checksum "),
+            line(&printed, "header")
+                .starts_with("header  BAD: expected a segment header with its checksum"),
             "{printed}"
         );
-        assert!(printed.contains(" 222 whole, 0 bad places"), "{printed}");
+        assert!(printed.contains(" 212 whole, 0 bad places"), "{printed}");
     }
 }
 
@@ -192,13 +204,14 @@ fn without_a_header_the_name_or_a_slot_says_the_base() {
 fn a_header_of_another_version_is_named_and_the_records_are_read() {
     let (_directory, file) = removed();
     change(&file, |bytes| {
-        put_u32(bytes, 8, 2);
+        put_u16(bytes, SEGMENT_READER, 3);
         put_u32(bytes, SEGMENT_CRC, 0);
         let crc = crc32fast::hash(&bytes[..SECTOR]);
         put_u32(bytes, SEGMENT_CRC, crc);
     });
     let printed = unsound(&file);
-    assert_eq!(line(&printed, "header"), "header  BAD: expected format version 1, found 2");
+    let expected = "header  BAD: expected a format that version 2 reads, found one for version 3";
+    assert_eq!(line(&printed, "header"), expected);
     assert!(printed.contains("records 4 whole, 0 bad places"), "{printed}");
 }
 
@@ -206,11 +219,11 @@ fn a_header_of_another_version_is_named_and_the_records_are_read() {
 fn a_cut_file_is_read_as_far_as_it_goes() {
     let (_directory, file) = removed();
     let whole = fs::read(&file).unwrap();
-    for length in [0, 1, 100, 511, 512, 600, 2000, 2559, 2560, 2561, 2600, 2632, 2700, 8191] {
+    for length in [0, 1, 100, 511, 512, 600, 2000, 2559, 2560, 2561, 2600, 2624, 2700, 8191] {
         fs::write(&file, &whole[..length]).unwrap();
         let printed = unsound(&file);
         assert!(line(&printed, "file").ends_with(&format!(", {length} bytes")));
-        let count = if length < 2816 { length.saturating_sub(2560) / 72 } else { 4 };
+        let count = if length < 2800 { length.saturating_sub(2560) / 64 } else { 4 };
         assert!(printed.contains(&format!("records {count} whole, ")), "{length}: {printed}");
     }
 }

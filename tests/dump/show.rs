@@ -31,21 +31,23 @@ fn show_has_counts_ages_segments_and_cursor_slots() {
     let printed = healthy(directory.path(), &["show", "jobs"]);
     assert_eq!(field(&printed, "queue"), "jobs");
     assert_eq!(field(&printed, "folder"), directory.path().join("q-jobs").to_str().unwrap());
-    assert_eq!(field(&printed, "ready"), "297 (21384 bytes), removed 3, total 300");
-    assert_eq!(field(&printed, "head"), "3: all lower numbers are gone");
-    assert!(printed.contains("\nnext number  301\n"), "{printed}");
-    let end = 8192 + RECORDS + 222 * RECORD + 40;
+    assert_eq!(field(&printed, "ready"), "297 (19008 bytes), removed 3, total 300");
+    assert_eq!(field(&printed, "head"), "2305843009213693954: all lower numbers are gone");
+    assert!(printed.contains("\nnext number  2305843009213694252\n"), "{printed}");
+    let end = 8192 + RECORDS + 212 * RECORD + 48;
     let durable = format!("up to position {end} at the least, of {end}");
     assert_eq!(field(&printed, "durable"), durable);
-    assert!(field(&printed, "oldest").starts_with("number 3, pushed 2026-11-23T12:30:01.042Z, "));
-    assert!(field(&printed, "newest").starts_with("number 300, pushed "), "{printed}");
+    let oldest = "number 2305843009213693954, pushed 2026-11-23T12:30:01.042Z, ";
+    assert!(field(&printed, "oldest").starts_with(oldest), "{printed}");
+    let newest = "number 2305843009213694251, pushed ";
+    assert!(field(&printed, "newest").starts_with(newest), "{printed}");
     let rows = table(&printed);
     assert_eq!(rows.len(), 2, "{printed}");
-    let (live, dead) = (76 * 72, 2 * 72);
+    let (live, dead) = (86 * RECORD, 2 * RECORD);
     let (live, dead) = (live.to_string(), dead.to_string());
-    assert_eq!(rows[0][..8], ["0", "sealed", "ok", "none", "8192", "76", &live, &dead]);
-    let dead = (RECORD + 40).to_string();
-    assert_eq!((rows[1][0], rows[1][1], rows[1][5]), ("8192", "tail", "221"));
+    assert_eq!(rows[0][..8], ["0", "sealed", "ok", "none", "8192", "86", &live, &dead]);
+    let dead = (RECORD + 48).to_string();
+    assert_eq!((rows[1][0], rows[1][1], rows[1][5]), ("8192", "tail", "211"));
     assert_eq!(rows[1][7], dead);
     assert!(printed.contains("\ncursor, in 00000000000000008192.seg\n"), "{printed}");
     let slots: Vec<&str> = printed.lines().filter(|line| line.starts_with("slot ")).collect();
@@ -99,7 +101,7 @@ fn a_damaged_header_a_bad_footer_and_a_bad_slot_are_called_so() {
     let rows = table(&printed);
     assert_eq!((rows[0][2], rows[0][3]), ("ok", "BAD"), "{printed}");
     assert_eq!((rows[1][1], rows[1][2], rows[1][8]), ("tail", "BAD", "?"), "{printed}");
-    assert!(printed.contains("\nslot 0  BAD: expected checksum "), "{printed}");
+    assert!(printed.contains("\nslot 0  BAD: expected a cursor with its checksum"), "{printed}");
     assert!(field(&printed, "ready").starts_with("300 "), "{printed}");
 }
 

@@ -94,7 +94,7 @@ fn long_work_shows_on_a_terminal_how_far_it_is_and_leaves_nothing_there() {
     let mut child = export_to_nobody(directory.path(), terminal.stdio());
     // It cannot write on, so it waits, and so does whoever looks at it.
     terminal.wait_for("writing jobs: ");
-    terminal.wait_for("% of 351.5 KiB");
+    terminal.wait_for("% of 312.5 KiB");
     let mut lines = String::new();
     child.stdout.take().unwrap().read_to_string(&mut lines).unwrap();
     assert_eq!(lines.lines().count(), 5000);

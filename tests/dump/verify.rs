@@ -36,11 +36,13 @@ fn each_fault_has_its_place_what_was_expected_and_what_is_decided() {
     assert_eq!(said, "", "faults are what is asked for");
     let lines: Vec<&str> = printed.lines().collect();
     let file = file.display();
-    let first = format!("{file}: at offset {}: expected checksum ", RECORDS + RECORD);
+    let first =
+        format!("{file}: at offset {}: expected a record with its checksum, ", RECORDS + RECORD);
     assert!(lines[0].starts_with(&first) && lines[0].ends_with(" [rotten-record]"), "{printed}");
     assert_eq!(lines[1], "    damage: it is passed over");
     let second = format!(
-        "{file}: at offset {}: expected a kind of record from 1 to 3, found 77 [rotten-record]",
+        "{file}: at offset {}: expected a record with its checksum, found another checksum \
+         [rotten-record]",
         RECORDS + 5 * RECORD
     );
     assert_eq!(lines[2], second);

@@ -1,6 +1,6 @@
 //! A log at work in a directory of its own, whose files a test may spoil.
 
-use mq::storage::format::{MESSAGE_BODY, RECORDS, SLOTS};
+use mq::storage::format::{FIRST_SEQUENCE, MESSAGE_HEAD, RECORDS, SLOTS};
 use mq::storage::{DataDirectory, Log, Message, NewMessage, Place};
 use std::fs;
 use std::ops::Range;
@@ -14,10 +14,13 @@ pub const LARGE: u64 = 1024 * 1024;
 pub const CURSORS: Range<usize> = SLOTS..RECORDS;
 
 /// Where in its body a record is made rotten, in bytes from its start: within its number.
-pub const ROT: usize = 20;
+pub const ROT: usize = 28;
 
 /// The bytes of a small message's record in these tests: a body of eight bytes.
-pub const RECORD: usize = MESSAGE_BODY + 8;
+pub const RECORD: usize = MESSAGE_HEAD + 8;
+
+/// One below the number of a queue's first message: numbers in these tests count from 1.
+pub const BEFORE_FIRST: u64 = FIRST_SEQUENCE - 1;
 
 /// More slices of work than any log here has.
 pub const MANY_SLICES: usize = 10_000;
@@ -74,8 +77,8 @@ impl Bench {
     }
 
     pub fn place(&mut self, number: u64) -> Place {
-        let place = self.log.next(number).unwrap().unwrap().0;
-        assert_eq!(place.sequence, number);
+        let place = self.log.next(BEFORE_FIRST + number).unwrap().unwrap().0;
+        assert_eq!(place.sequence, BEFORE_FIRST + number);
         place
     }
 
@@ -105,7 +108,7 @@ impl Bench {
     }
 
     pub fn numbers(&mut self) -> Vec<u64> {
-        self.scan(|message| message.sequence)
+        self.scan(|message| message.sequence - BEFORE_FIRST)
     }
 
     pub fn bodies(&mut self) -> Vec<Vec<u8>> {
@@ -118,17 +121,11 @@ impl Bench {
         numbers.take_while(|number| self.place(*number).position < position).collect()
     }
 
-    /// All others.
-    pub fn numbers_behind(&mut self, position: u64) -> Vec<u64> {
-        let before = self.numbers_before(position).len();
-        self.numbers().split_off(before)
-    }
-
     /// Pops everything; answers the numbers.
     pub fn pop_all(&mut self) -> Vec<u64> {
         let mut numbers = Vec::new();
         while let Some((place, _)) = self.log.next(0).unwrap() {
-            numbers.push(place.sequence);
+            numbers.push(place.sequence - BEFORE_FIRST);
             self.log.remove(place).unwrap();
         }
         numbers

@@ -1,7 +1,9 @@
 //! What was found by reading the code and by damaging files by hand.
 
 use super::bench::*;
-use mq::storage::format::{Kind, MESSAGE_BODY, RECORDS, Record, SECTOR, SEGMENT_CREATED_MS};
+use mq::storage::format::{
+    Codec, MESSAGE_HEAD, RECORDS, Record, SECTOR, SEGMENT_CREATED_MS, Version,
+};
 use mq::storage::{DataDirectory, NewMessage};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -85,7 +87,10 @@ fn zeros_that_come_while_the_daemon_runs_do_not_stop_a_search() {
     oldest.write_all_at(&[0; SECTOR], SMALL - SECTOR as u64).unwrap();
     let is_whole = (0..MANY_SLICES).any(|_| bench.log.prepare_find().unwrap());
     assert!(is_whole, "the index is never whole");
-    assert_eq!(bench.log.find(&600_u64.to_le_bytes()).unwrap().unwrap().0.sequence, 600);
+    assert_eq!(
+        bench.log.find(&600_u64.to_le_bytes()).unwrap().unwrap().0.sequence,
+        BEFORE_FIRST + 600
+    );
 }
 
 #[test]
@@ -140,19 +145,12 @@ fn a_record_inside_a_rotten_message_is_not_delivered() {
     let mut bench = Bench::new(LARGE);
     bench.push(b"first!!!");
     let second = RECORDS + RECORD;
-    let forged = Record {
-        kind: Kind::Message,
-        flags: 0,
-        sequence: 3,
-        durable: 0,
-        pushed_ms: 0,
-        expires_ms: 0,
-        deliver_ms: 0,
-        origin: 0,
-        body: b"forged!!",
-    };
+    let sequence = BEFORE_FIRST + 3;
+    let forged = Record { sequence, body: b"forged!!", ..Record::default() };
     let mut bytes = vec![0; forged.size()];
-    forged.encode((second + MESSAGE_BODY) as u64, &mut bytes);
+    // The client does not know the key.
+    let codec = Codec::new(Version::Two, [0; 16]);
+    codec.encode(&forged, (second + MESSAGE_HEAD) as u64, &mut bytes);
     bench.push(bytes);
     bench.push(b"third!!!");
     bench.sync();
@@ -272,7 +270,8 @@ fn a_rotten_last_record_leaves_no_message_that_is_counted_and_never_comes() {
     let mut bench = Bench::numbered(SMALL, 300);
     bench.write_footers();
     bench.log.rest();
-    let mut bench = bench.spoil(|files| flip(&files[0], SMALL as usize - RECORD + ROT));
+    let last = RECORDS + ((SMALL as usize - RECORDS) / RECORD - 1) * RECORD;
+    let mut bench = bench.spoil(|files| flip(&files[0], last + ROT));
     assert_eq!(bench.pop_all().len(), 299);
     assert_eq!(bench.log.len(), 0);
     assert_eq!(bench.counter("lost_messages"), 1);

@@ -128,8 +128,8 @@ fn an_empty_queue_does_not_start_over_while_dead_segments_are_on_their_way_out()
     let directory = DataDirectory::open(root.path(), SMALL, false).unwrap();
     let log = directory.create_log(b"q").unwrap();
     let mut bench = Bench { log, directory, root, segment_size: SMALL };
-    (1..=100_u64).for_each(|number| bench.push(number.to_le_bytes()));
-    for _ in 0..80 {
+    (1..=102_u64).for_each(|number| bench.push(number.to_le_bytes()));
+    for _ in 0..82 {
         pop(&mut bench);
     }
     bench.sync();

@@ -15,7 +15,9 @@ pub const SECTOR: usize = 512;
 /// The first record of a segment.
 pub const RECORDS: usize = 2560;
 /// A removal record.
-pub const REMOVAL_SIZE: u64 = 40;
+pub const REMOVAL_SIZE: u64 = 48;
+/// One below the number of a queue's first message: numbers in these tests count from 1.
+pub const BEFORE_FIRST: u64 = (1 << 61) - 1;
 /// Where a segment's header has its version, its checksum and its base.
 pub const HEADER_VERSION: usize = 8;
 pub const HEADER_CRC: usize = 12;
@@ -96,7 +98,7 @@ impl Bench {
         let (mut places, mut from) = (Vec::new(), 0);
         while let Some((place, message)) = self.log.next(from).unwrap() {
             from = place.sequence + 1;
-            places.push((place.sequence, place.position, message.body.to_vec()));
+            places.push((place.sequence - BEFORE_FIRST, place.position, message.body.to_vec()));
         }
         places
     }

@@ -82,7 +82,9 @@ fn rule_05_a_bad_record_before_what_was_durable_is_rotten_and_passed_over() {
         assert_eq!(bench.count("lost_messages"), 1);
         let (name, offset) = place;
         let line = lines.iter().find(|line| line.contains("[rotten-record]")).unwrap();
-        for part in [name, &format!("offset {offset}:"), "expected checksum", "found"] {
+        for part in
+            [name, &format!("offset {offset}:"), "expected a record with its checksum", "found"]
+        {
             assert!(line.contains(part), "{part} is not in {line}");
         }
         let copy = bench.root.path().join("damaged").join(format!("q-q.{name}"));

@@ -27,5 +27,6 @@ mod random;
 mod resources;
 mod silent;
 mod space;
+mod steps;
 mod syncing;
 mod table;

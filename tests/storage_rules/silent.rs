@@ -50,7 +50,7 @@ fn rule_16_nothing_is_said_of_what_is_whole() {
 fn rule_16_bad_slot() {
     let whole = sealed();
     let newest = whole.len() - 2;
-    for offset in [SECTOR, SECTOR + 60, 2 * SECTOR - 1, 4 * SECTOR + 10] {
+    for offset in [SECTOR, SECTOR + 80, 2 * SECTOR - 1, 4 * SECTOR + 10] {
         let mut files = whole.clone();
         let (name, bytes) = files.iter_mut().nth(newest).unwrap();
         let name = name.clone();

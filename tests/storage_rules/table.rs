@@ -167,14 +167,17 @@ fn rule_16_overlapping_segment() {
 #[test]
 fn rule_16_newer_format() {
     let mut files = three_segments();
-    last(&mut files)[HEADER_VERSION] = 2;
+    last(&mut files)[HEADER_VERSION] = 3;
     sign(last(&mut files));
     let root = with_files(&files);
     assert!(found(root.path()).contains(&"newer-format"));
     for strict in [false, true] {
         let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap();
         let refusal = refusal.to_string();
-        assert!(refusal.contains("version 1, found 2 [newer-format]"), "{refusal}");
+        assert!(
+            refusal.contains("that version 2 reads, found one for version 3 [newer-format]"),
+            "{refusal}"
+        );
         assert_eq!(read_files(&root.path().join("q-q")), files);
     }
 }
@@ -187,6 +190,32 @@ fn rule_16_rotten_header() {
         files.values_mut().nth(index).unwrap()[30] ^= 1;
         assert_eq!(expect(&files, "rotten-header", true).len(), count(&whole));
     }
+}
+
+/// Without the key nobody can tell a record from anything else, so nothing is cut.
+#[test]
+fn rule_16_lost_key() {
+    let mut bench = Bench::new(SEGMENT_SIZE);
+    bench.push("one");
+    bench.sync();
+    let mut files = bench.files();
+    // The first page of the only segment: its header and its cursors.
+    first(&mut files)[..RECORDS].fill(0xaa);
+    let root = with_files(&files);
+    assert_eq!(found(root.path()), ["lost-key"]);
+    for strict in [false, true] {
+        let refusal = open(root.path(), SEGMENT_SIZE, strict).err().unwrap().to_string();
+        assert!(refusal.contains("[lost-key]"), "{refusal}");
+        assert_eq!(read_files(&root.path().join("q-q")), files);
+    }
+    // One cursor is enough, and so is the header of another segment.
+    let mut files = bench.files();
+    first(&mut files)[..SECTOR].fill(0xaa);
+    assert_eq!(expect(&files, "rotten-header", true), [b"one"]);
+    let mut files = three_segments();
+    let whole = count(&files);
+    first(&mut files)[..RECORDS].fill(0xaa);
+    assert_eq!(Bench::of(&files, SEGMENT_SIZE).bodies().len(), whole);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Dump {
     }
 
     fn list_queue(&mut self, mut queue: InspectedQueue) -> io::Result<()> {
-        let (ready, total) = (queue.message_count(), queue.next_sequence().saturating_sub(1));
+        let (ready, total) = (queue.message_count(), queue.pushed_count());
         let oldest = self.age(queue.next(0));
         let newest = self.age(queue.newest());
         let row = Row {

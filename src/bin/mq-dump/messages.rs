@@ -22,7 +22,7 @@ impl Dump {
         if matches!(format, Format::Table | Format::Hex) {
             writeln!(
                 self.output,
-                "{:>10} {:<24} {:>10} {:>10} {:<7}  value",
+                "{:>19} {:<24} {:>10} {:>10} {:<7}  value",
                 "number", "pushed", "flags", "bytes", "state"
             )?;
         }
@@ -95,5 +95,5 @@ fn state(message: &Message<'_>, now_ms: u64) -> &'static str {
 fn write_fields(output: &mut dyn Write, message: &Message<'_>, now_ms: u64) -> io::Result<()> {
     let Message { sequence, pushed_ms, flags, body, .. } = message;
     let (pushed, bytes, state) = (Time(*pushed_ms), body.len(), state(message, now_ms));
-    write!(output, "{sequence:>10} {pushed:<24} {flags:>10} {bytes:>10} {state:<7}")
+    write!(output, "{sequence:>19} {pushed:<24} {flags:>10} {bytes:>10} {state:<7}")
 }

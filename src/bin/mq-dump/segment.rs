@@ -24,7 +24,7 @@ fn write_row<T: Display>(
     body: &dyn Display,
 ) -> io::Result<()> {
     let [offset, verdict, kind, number, stored, computed, durable, origin, bytes] = columns;
-    write!(output, "{offset:>10} {verdict:<3} {kind:<7} {number:>8} {stored:>8} {computed:>8} ")?;
+    write!(output, "{offset:>10} {verdict:<3} {kind:<7} {number:>19} {stored:>8} {computed:>8} ")?;
     writeln!(output, "{durable:>10} {origin:>10} {bytes:>8}  {body}")
 }
 
@@ -66,7 +66,9 @@ impl Dump {
         let pieces = file.pieces();
         for piece in self.shown(pieces).into_iter().flatten() {
             match piece {
-                Piece::Whole { record, .. } if record.kind != Kind::Removal => {
+                Piece::Whole { record, .. }
+                    if matches!(record.kind, Kind::Message | Kind::Copy) =>
+                {
                     Line::new(name, &record.message()).write(&mut self.output)?;
                 }
                 Piece::Whole { .. } => {}
@@ -97,7 +99,8 @@ impl Dump {
         match file.header() {
             Ok((header, size)) => {
                 let (created, name) = (Time(header.created_ms), Escaped(&header.name));
-                writeln!(self.output, "header  ok: size {size}, created {created}, queue {name}")?;
+                write!(self.output, "header  ok: version {}, ", header.version as u16)?;
+                writeln!(self.output, "size {size}, created {created}, queue {name}")?;
                 if file.length() < *size {
                     self.has_failed = true;
                     writeln!(self.output, "        BAD: the file is shorter than that")?;
@@ -178,6 +181,7 @@ fn write_record(
         Kind::Message => ("message", NOTHING.into()),
         Kind::Removal => ("removal", record.origin.to_string()),
         Kind::Copy => ("copy", record.origin.to_string()),
+        Kind::Other(_) => ("other", NOTHING.into()),
     };
     let hex = |crc: u32| format!("{crc:08x}");
     let (stored, computed) = crc.map_or((NOTHING.into(), NOTHING.into()), |(stored, computed)| {

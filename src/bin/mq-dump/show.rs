@@ -83,8 +83,7 @@ impl Dump {
     }
 
     fn show_counts(&mut self, queue: &mut InspectedQueue) -> io::Result<()> {
-        let (ready, next) = (queue.message_count(), queue.next_sequence());
-        let total = next.saturating_sub(1);
+        let (ready, total) = (queue.message_count(), queue.pushed_count());
         let name = Escaped(queue.name()).to_string();
         writeln!(self.output, "queue        {name}")?;
         let (removed, bytes) = (total.saturating_sub(ready), queue.live_bytes());
@@ -94,7 +93,7 @@ impl Dump {
         )?;
         let (head, end, durable) = (queue.head(), queue.end(), queue.durable());
         writeln!(self.output, "head         {head}: all lower numbers are gone")?;
-        writeln!(self.output, "next number  {next}")?;
+        writeln!(self.output, "next number  {}", queue.next_sequence())?;
         writeln!(self.output, "durable      up to position {durable} at the least, of {end}")?;
         let oldest = self.described(queue.next(0));
         writeln!(self.output, "oldest       {oldest}")?;

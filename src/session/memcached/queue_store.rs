@@ -2,7 +2,7 @@
 //!
 //! `set` and `add` push, `get` and `gets` pop, `delete` drops a queue, `flush_all` drops them all;
 //! the ancestor's `scard` and `sismember` ask for the length and for membership. The client's flags
-//! stay with the message; the sequence number is its cas.
+//! stay with the message; its number is its cas, counted from 1.
 
 use super::expiry::expires_ms;
 use super::session::{Line, server_error};
@@ -87,8 +87,9 @@ pub(super) fn pop_value(
     }
     let start = output.len();
     let popped = queues.find(key, ticket, |queue| {
+        let above = queue.numbers_above();
         queue.pop(|message| {
-            let cas = retrieval.with_cas.then_some(message.sequence);
+            let cas = retrieval.with_cas.then_some(message.sequence.saturating_sub(above));
             reply::value(output, key, message.flags, message.body, cas);
         })
     });

@@ -460,22 +460,22 @@ fn show_page(
     budget: &mut Budget,
     reply: &mut Reply<'_>,
 ) -> Result<Result<(u64, usize), Refusal>, QueueError> {
-    let (from, end) = scan::place(cursor, queue.end());
+    let (start, above) = (reply.out.len(), queue.numbers_above());
+    let (from, end) = scan::place(cursor, queue.end().saturating_sub(above));
     let mut page_budget = scan::page_budget(budget);
-    let steps = page_budget.left();
-    let start = reply.out.len();
-    let (mut seen, mut page) = (0, Ok((0, 0)));
-    queue.visit(from, |message| {
+    let (steps, mut seen, mut page) = (page_budget.left(), 0, Ok((0, 0)));
+    queue.visit(from.saturating_add(above), |message| {
+        let number = message.sequence.saturating_sub(above);
         let used = (reply.out.len() - start) as u64;
         let is_full = used > 0 && used.saturating_add(message.body.len() as u64) > room;
         let Ok((next, shown)) = &mut page else {
             return false;
         };
-        if message.sequence >= end {
+        if number >= end {
             return false;
         }
         if seen == options.count || is_full || (seen > 0 && page_budget.is_used_up()) {
-            *next = scan::cursor(message.sequence, end);
+            *next = scan::cursor(number, end);
             return false;
         }
         seen += 1;

@@ -67,9 +67,14 @@ impl InspectedQueue {
         self.log.head
     }
 
-    /// The number of the next push: one more than messages were ever pushed.
+    /// The number of the next push.
     pub fn next_sequence(&self) -> u64 {
         self.log.next_sequence
+    }
+
+    /// Messages that were ever pushed.
+    pub fn pushed_count(&self) -> u64 {
+        self.log.next_sequence - self.log.numbers_above() - 1
     }
 
     /// The log was durable up to this position at the least.

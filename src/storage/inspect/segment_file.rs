@@ -4,15 +4,18 @@
 //! named. This file knows no queue, so it cannot tell what lives, nor a torn record from a rotten
 //! one.
 
-use super::super::cursor::{Cursor, SlotFault, slot_offset};
+use super::super::codec::Codec;
+use super::super::cursor::{Cursor, SlotFault, said_by_slots, slot_offset};
 use super::super::error::StorageError;
 use super::super::folder::open_regular;
 use super::super::footer::{Footer, Sealed};
 use super::super::header::{HeaderFault, SegmentHeader};
+use super::super::index::HashKey;
 use super::super::layout::*;
 use super::super::names::base_of;
-use super::super::record::{Fault, Record, Verdict, reread};
+use super::super::record::{Fault, Record, Verdict};
 use super::super::segment::Segment;
+use super::super::version::Version;
 use super::super::walk::{Step, Walk, is_zero};
 use std::io::{self, Read};
 use std::path::Path;
@@ -99,8 +102,14 @@ impl SegmentFile {
         let (base, base_source) = base(path, &start);
         let header = SegmentHeader::decode(base, &start);
         let size = header.as_ref().map_or(length, |(_, size)| length.min(*size));
-        let segment = Segment::anywhere(path.into(), base, size).read_only();
+        let codec = codec(base, header.as_ref().ok().map(|(header, _)| header), &start);
+        let segment = Segment::anywhere(path.into(), base, size).with_codec(codec).read_only();
         Ok(SegmentFile { segment, length, header, base_source, start })
+    }
+
+    /// The version that its records and slots are read as.
+    pub fn version(&self) -> Version {
+        self.segment.codec.version()
     }
 
     /// Where it is.
@@ -150,12 +159,13 @@ impl SegmentFile {
 
     /// The cursor slots.
     pub fn slots(&self) -> [Slot; SLOT_COUNT] {
-        std::array::from_fn(|index| slot(self.base(), &self.start, index))
+        std::array::from_fn(|index| slot(self.base(), self.version(), &self.start, index))
     }
 
     /// The highest generation of its valid cursors.
     pub fn newest_generation(&self) -> Option<u64> {
-        Cursor::newest(self.base(), &self.start).map(|(_, cursor)| cursor.generation)
+        Cursor::newest(self.base(), self.version(), &self.start)
+            .map(|(_, cursor)| cursor.generation)
     }
 
     /// What stands where records may be, in order. Only zeros follow the last piece.
@@ -169,13 +179,13 @@ impl SegmentFile {
         let piece = move |step| match step {
             Step::Whole(position, record) => Piece::Whole {
                 offset: position - start + RECORDS as u64,
-                crc: get_u32(from(position), RECORD_CRC),
+                crc: stored_crc(self.version(), from(position)),
                 record,
             },
             Step::Damage { position, fault, resumes } => {
                 let rest = from(position);
                 let behind = resumes.map_or(0, |resumes| from(resumes).len());
-                let seeming = match reread(rest) {
+                let seeming = match self.segment.codec.reread(rest) {
                     Verdict::Whole(record) => Some(record),
                     _ => None,
                 };
@@ -183,7 +193,7 @@ impl SegmentFile {
                 Piece::Bad { offset, fault, seeming, bytes: &rest[..rest.len() - behind] }
             }
         };
-        Ok(Walk::new(bytes, start).map(piece))
+        Ok(Walk::new(&self.segment.codec, bytes, start).map(piece))
     }
 
     /// What is behind the segment's own bytes. Without an intact header nothing says where that is.
@@ -204,11 +214,31 @@ fn base(path: &Path, start: &[u8]) -> (u64, BaseSource) {
     if let Some(base) = base_in_name(path) {
         return (base, BaseSource::Name);
     }
-    let in_slot = (0..SLOT_COUNT).find_map(|index| match slot(0, start, index) {
+    let slots = [Version::Two, Version::One]
+        .into_iter()
+        .flat_map(|version| (0..SLOT_COUNT).map(move |index| slot(0, version, start, index)));
+    let in_slot = slots.into_iter().find_map(|slot| match slot {
         Slot::Bad { fault: SlotFault::Base(base), .. } if base <= POSITION_MAX => Some(base),
         _ => None,
     });
     in_slot.map_or((0, BaseSource::Nothing), |base| (base, BaseSource::Slot))
+}
+
+/// What the records of the file at `base` that starts with `start` are read with. Where neither
+/// header nor slots say it, they are taken for records of version 1, which need no key.
+fn codec(base: u64, header: Option<&SegmentHeader>, start: &[u8]) -> Codec {
+    if let Some(header) = header {
+        return Codec::new(header.version, header.hash_key);
+    }
+    match said_by_slots(base, start) {
+        Some((Ok(version), key)) => Codec::new(version, key),
+        _ => Codec::new(Version::One, HashKey::default()),
+    }
+}
+
+/// The checksum that a whole record has.
+fn stored_crc(version: Version, record: &[u8]) -> u32 {
+    get_u32(record, if version == Version::One { 0 } else { RECORD_CRC })
 }
 
 /// The base in the file's name. A copy in `damaged` has its queue's folder before it.
@@ -217,14 +247,14 @@ fn base_in_name(path: &Path) -> Option<u64> {
     base_of(name.get(name.len().checked_sub(FILE_NAME_LENGTH)?..)?)
 }
 
-/// Slot `index` of the segment at `base` that starts with `start`.
-fn slot(base: u64, start: &[u8], index: usize) -> Slot {
+/// Slot `index` of the segment of this version at `base` that starts with `start`.
+fn slot(base: u64, version: Version, start: &[u8], index: usize) -> Slot {
     // What a short file lacks counts as zero.
     let mut sector = [0; SECTOR];
     let bytes = start.get(slot_offset(index)..).unwrap_or_default();
     let length = bytes.len().min(SECTOR);
     sector[..length].copy_from_slice(&bytes[..length]);
-    match (Cursor::decode(base, &sector), SlotFault::of(base, &sector)) {
+    match (Cursor::decode(base, version, &sector), SlotFault::of(base, version, &sector)) {
         (Some(cursor), None) => Slot::Valid(cursor),
         (_, Some(fault)) => Slot::Bad { says: Cursor::fields(&sector), fault },
         (None, None) => Slot::Blank,

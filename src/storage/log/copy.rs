@@ -7,7 +7,9 @@
 
 use super::super::counters::add;
 use super::super::error::StorageError;
+use super::super::layout::MARK_MORE;
 use super::super::record::{Kind, Record};
+use super::super::version::Version;
 use super::super::walk::Step;
 use super::Log;
 use std::io;
@@ -25,13 +27,15 @@ impl Log {
 
     /// True when copying would give space back and can go on.
     pub fn wants_copying(&self) -> bool {
-        !self.copying_blocked && self.closed.is_none() && self.is_mostly_dead()
+        let is_free = !self.copying_blocked && self.closed.is_none() && self.step.is_none();
+        is_free && self.is_mostly_dead()
     }
 
     /// Copies a slice of the oldest segment forward if that is worth it; true when there is more to
     /// do. A full disk is no error: there is another time, as after every error.
     pub fn copy_forward(&mut self) -> Result<bool, StorageError> {
         if self.check_writable().is_err()
+            || self.step.is_some()
             || !self.is_mostly_dead()
             || self.segments[0].live_count == 0
         {
@@ -107,29 +111,24 @@ impl Log {
     }
 
     fn copy_message(&mut self, position: u64) -> Result<(), StorageError> {
-        // The body is copied out of the mapping before the log may go on to another segment.
+        // What is copied leaves the mapping before the log may go on to another segment.
         let original = self.reread(position)?;
-        let body = original.body.to_vec();
-        let old_size = original.size() as u64;
-        let copy = Record { kind: Kind::Copy, origin: position, body: &body, ..original };
-        let sequence = copy.sequence;
-        let copy = Record { durable: self.durable, ..copy };
-        let fields = (copy.flags, copy.pushed_ms, copy.expires_ms, copy.deliver_ms);
-        let size = copy.size() as u64;
-        self.make_room(size, self.live_count)?;
-        let (flags, pushed_ms, expires_ms, deliver_ms) = fields;
-        let durable = self.durable;
-        let new = self.append(&Record {
+        let (bare, body, more) = (original.bare(), original.body.to_vec(), original.more.to_vec());
+        let (old_size, sequence) = (original.size() as u64, original.sequence);
+        let copy = Record {
+            version: Version::Two,
             kind: Kind::Copy,
-            flags,
-            sequence,
-            durable,
-            pushed_ms,
-            expires_ms,
-            deliver_ms,
+            // It is a step of its own.
+            marks: bare.marks & !MARK_MORE,
+            durable: self.durable,
             origin: position,
             body: &body,
-        })?;
+            more: &more,
+            ..bare
+        };
+        let size = copy.size() as u64;
+        self.make_room(size, self.live_count, Version::Two)?;
+        let new = self.append(&Record { durable: self.durable, ..copy })?;
         self.copies_end = self.end();
         self.relocated.set(sequence, new);
         self.count_dead(position, old_size);

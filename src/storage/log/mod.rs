@@ -5,6 +5,7 @@
 //! storage rules, which the parts of this folder name where they keep them:
 //!
 //! - `write` appends, makes room and goes from segment to segment,
+//! - `step` binds what one command does together,
 //! - `read` finds messages by number and by content,
 //! - `sync` makes durable and lets dead segments go,
 //! - `copy` moves live messages out of segments that are mostly dead,
@@ -13,6 +14,7 @@
 mod copy;
 mod footers;
 mod read;
+mod step;
 mod sync;
 mod write;
 
@@ -21,6 +23,7 @@ use super::directory::second_folder;
 use super::error::StorageError;
 use super::home::Home;
 use super::index::{HashKey, Index};
+use super::layout::FIRST_SEQUENCE;
 use super::relocated::Relocated;
 use super::segment::Segment;
 use super::settings::LogSettings;
@@ -28,6 +31,8 @@ use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
+use step::OpenStep;
+pub use step::StepSize;
 pub use sync::{SyncPoint, SyncWork};
 
 /// The size of a queue's first segment in bytes; each is four times the one before, up to the
@@ -76,6 +81,10 @@ pub struct Log {
     copied_to: u64,
     /// The end of the log after the last message that was copied forward.
     copies_end: u64,
+    /// What is done is part of it.
+    step: Option<OpenStep>,
+    /// The end of the log after the last step that removed messages by records.
+    step_end: u64,
     /// Copying forward failed: only housekeeping's own round tries again.
     copying_blocked: bool,
     /// Positions of damaged records that have been reported.
@@ -132,8 +141,8 @@ impl Log {
             segments,
             least_base: 0,
             tail: 0,
-            head: 1,
-            next_sequence: 1,
+            head: FIRST_SEQUENCE,
+            next_sequence: FIRST_SEQUENCE,
             removed: HashSet::new(),
             relocated: Relocated::default(),
             live_count: 0,
@@ -146,6 +155,8 @@ impl Log {
             membership: None,
             copied_to: 0,
             copies_end: 0,
+            step: None,
+            step_end: 0,
             copying_blocked: false,
             reported: HashSet::new(),
             turns: Turns::default(),
@@ -168,6 +179,12 @@ impl Log {
     /// True without messages.
     pub fn is_empty(&self) -> bool {
         self.live_count == 0
+    }
+
+    /// One below the number of the first message that was ever pushed.
+    pub fn numbers_above(&self) -> u64 {
+        // A queue of version 1 began at number 1.
+        if self.next_sequence < FIRST_SEQUENCE { 0 } else { FIRST_SEQUENCE - 1 }
     }
 
     /// Bytes of the records of live messages.

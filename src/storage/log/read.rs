@@ -12,7 +12,7 @@ use super::super::footer::{Footer, Sealed};
 use super::super::index::{BodyHash, HashKey};
 use super::super::layout::ALIGNMENT;
 use super::super::message::{Message, Place};
-use super::super::record::{Fault, Kind, Record, Verdict, decode, reread};
+use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::{Step, Walk};
 use super::{Log, Membership, Scan};
@@ -67,7 +67,7 @@ impl Log {
         while let Some((sequence, position)) = self.relocated.next(from) {
             // A damaged copy that nobody asked for may have gone with its segment.
             if position >= self.segments[0].base {
-                match decode(self.bytes_from(position)?, position) {
+                match self.decode(position)? {
                     Verdict::Whole(record)
                         if record.sequence == sequence && record.kind != Kind::Removal =>
                     {
@@ -147,7 +147,7 @@ impl Log {
     /// Whether the record at `position` is a live message and the one to deliver.
     pub(in super::super) fn is_live(&self, position: u64, kind: Kind, sequence: u64) -> bool {
         match kind {
-            Kind::Removal => false,
+            Kind::Removal | Kind::Other(_) => false,
             Kind::Copy => self.relocated.get(sequence) == Some(position),
             Kind::Message => {
                 sequence >= self.head
@@ -157,18 +157,19 @@ impl Log {
         }
     }
 
-    pub(super) fn bytes_from(&self, position: u64) -> Result<&[u8], StorageError> {
-        self.segments[self.segment_index(position)].bytes_from(position)
+    /// What stands at `position`, checksums looked at.
+    fn decode(&self, position: u64) -> Result<Verdict<'_>, StorageError> {
+        self.segments[self.segment_index(position)].decode(position)
     }
 
     /// The record at `position`, whose checksum has been found right.
     pub(in super::super) fn reread(&self, position: u64) -> Result<Record<'_>, StorageError> {
-        match reread(self.bytes_from(position)?) {
+        let segment = &self.segments[self.segment_index(position)];
+        match segment.codec.reread(segment.bytes_from(position)?) {
             Verdict::Whole(record) => Ok(record),
             _ => {
                 let source = io::Error::other(format!("no record at {position}"));
-                let path = &self.segments[self.segment_index(position)].path;
-                Err(StorageError::io("read", path, source))
+                Err(StorageError::io("read", &segment.path, source))
             }
         }
     }
@@ -249,7 +250,7 @@ impl Log {
         if self.segments.front().is_none_or(|segment| place.position < segment.base) {
             return Ok(None);
         }
-        Ok(match decode(self.bytes_from(place.position)?, place.position) {
+        Ok(match self.decode(place.position)? {
             Verdict::Whole(record)
                 if record.sequence == place.sequence
                     && self.is_live(place.position, record.kind, record.sequence) =>
@@ -273,7 +274,7 @@ impl Log {
         if let Some(membership) = &self.membership {
             for ordinal in membership.index.candidates(hash, ordinal_of(self.end())) {
                 let position = ordinal * ALIGNMENT as u64;
-                let verdict = decode(self.bytes_from(position)?, position);
+                let verdict = self.decode(position)?;
                 if !matches!(verdict, Verdict::Whole(_)) {
                     // "It is not there" would be a promise.
                     self.check_read_at(position)?;

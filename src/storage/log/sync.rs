@@ -76,7 +76,7 @@ impl Log {
     /// sync begins only after [`end_sync`](Log::end_sync).
     pub fn begin_sync(&mut self) -> Option<(SyncWork, SyncPoint)> {
         let tail = &self.segments[self.tail];
-        let point = SyncPoint { base: tail.base, end: tail.records_end };
+        let point = SyncPoint { base: tail.base, end: self.settled_end() };
         if let Err(error) = self.check_writable() {
             return Some((Box::new(move || Err(io::Error::other(error.to_string()))), point));
         }
@@ -87,7 +87,7 @@ impl Log {
         if !self.dirty && doomed.is_none() {
             return None;
         }
-        let unsynced = point.end.saturating_sub(self.durable);
+        let unsynced = self.end().saturating_sub(self.durable);
         // Under the log's lock: zeros that are written ahead must not meet an append.
         let prepared = self
             .write_cursor_for(&doomed)
@@ -125,6 +125,7 @@ impl Log {
             return;
         }
         self.durable = self.durable.max(point.end);
+        self.forget_gone();
         if self.segments[self.tail].base == point.base {
             self.turns.end_sync();
         }
@@ -175,8 +176,9 @@ impl Log {
     /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first);
     /// None: there are none.
     pub(super) fn doom(&mut self) -> Result<Option<Doomed>, StorageError> {
-        // A sync may leave the cursor that says that they are dead, and not the copies.
-        if !self.has_dead_segments() || self.copies_end > self.durable {
+        // A sync may leave the cursor that says that they are dead, and not what made them so.
+        let bound_end = self.copies_end.max(self.step_end);
+        if !self.has_dead_segments() || bound_end > self.durable || self.step.is_some() {
             return Ok(None);
         }
         self.settings.check_writable()?;
@@ -239,7 +241,8 @@ impl Log {
     /// start need not sync it, and what is bad there by then is rotten and not torn.
     pub fn rest(&mut self) {
         let is_writable = self.check_writable().is_ok();
-        let is_durable = is_writable && !self.dirty && self.durable == self.end();
+        let is_settled = !self.dirty && self.step.is_none() && self.durable == self.end();
+        let is_durable = is_writable && is_settled;
         if is_durable && self.said_durable < self.durable {
             if let Err(error) = self.write_cursor() {
                 log::warn!("{}: {error}", self.directory().display());

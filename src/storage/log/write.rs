@@ -10,12 +10,13 @@ use super::super::error::StorageError;
 use super::super::folder::Folder;
 use super::super::header::SegmentHeader;
 use super::super::home::Home;
-use super::super::layout::{RECORDS, REMOVAL_SIZE, SECTOR, SEQUENCE_END};
+use super::super::layout::{MARK_MORE, RECORDS, REMOVAL_HEAD, SECTOR, SEQUENCE_END};
 use super::super::message::{NewMessage, Place};
 use super::super::names::file_name;
 use super::super::record::{Kind, Record};
 use super::super::segment::Segment;
 use super::super::settings::LogSettings;
+use super::super::version::Version;
 use super::sync::Doomed;
 use super::{BLOCK, FIRST_SEGMENT_SIZE, Log};
 use crate::clock::{milliseconds, system_time};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 /// Removal records that fit into `bytes`.
 fn removals_in(bytes: u64) -> u64 {
-    bytes / REMOVAL_SIZE as u64
+    bytes / REMOVAL_HEAD as u64
 }
 
 impl Log {
@@ -60,8 +61,12 @@ impl Log {
         settings: &LogSettings,
     ) -> Result<Log, StorageError> {
         let hash_key = random_hash_key();
-        let header =
-            SegmentHeader { created_ms: milliseconds(system_time()), hash_key, name: name.into() };
+        let header = SegmentHeader {
+            version: Version::Two,
+            created_ms: milliseconds(system_time()),
+            hash_key,
+            name: name.into(),
+        };
         let size = FIRST_SEGMENT_SIZE.min(settings.segment_size);
         let segment = Segment::create(&home, folder, 0, size, &header)?;
         let root = Arc::clone(&home);
@@ -87,12 +92,6 @@ impl Log {
     ) -> Result<Place, StorageError> {
         self.check_writable()?;
         self.check_number(self.next_sequence)?;
-        let size = Kind::Message.record_size(message.body.len()) as u64;
-        let wanted = self.live_count + 1;
-        match self.make_room(size, wanted) {
-            Err(StorageError::Full { .. }) if self.reclaim()? => self.make_room(size, wanted)?,
-            other => other?,
-        }
         let record = Record {
             kind: Kind::Message,
             flags: message.flags,
@@ -100,10 +99,11 @@ impl Log {
             durable: self.durable,
             pushed_ms,
             expires_ms: message.expires_ms,
-            deliver_ms: 0,
-            origin: 0,
             body: message.body,
+            ..Record::default()
         };
+        let size = record.size() as u64;
+        self.make_room_or_reclaim(size, self.live_count + 1, Version::Two)?;
         let position = self.append(&record)?;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -121,35 +121,33 @@ impl Log {
         self.segments[self.tail].prepare_writing()?;
         self.sync_slot()?;
         let (size, hash) = self.size_and_hash(position)?;
-        if self.lowest()? == Some(sequence) {
+        if self.lowest()? == Some(sequence) && !self.has_unsettled_step() {
             self.advance_head(sequence);
             self.lowest = None;
-            self.write_cursor()?;
+            match &mut self.step {
+                // The cursor of a step comes at its end.
+                Some(step) => step.has_popped = true,
+                None => self.write_cursor()?,
+            }
         } else {
-            self.make_room(REMOVAL_SIZE as u64, 0)?;
+            // Also where the disk is full, and the room was reserved in a segment of version 1.
+            self.make_room(REMOVAL_HEAD as u64, 0, Version::One)?;
             self.append(&Record {
                 kind: Kind::Removal,
-                flags: 0,
                 sequence,
                 durable: self.durable,
-                pushed_ms: 0,
-                expires_ms: 0,
-                deliver_ms: 0,
                 origin: position,
-                body: &[],
+                ..Record::default()
             })?;
             self.note_removed(sequence);
+            self.lowest = self.lowest.filter(|lowest| *lowest != sequence);
         }
         self.relocated.remove(sequence);
         self.count_dead(position, size);
         if let Some(hash) = hash {
             self.index_remove(hash, position);
         }
-        if self.live_count == 0 {
-            self.removed.clear();
-            self.relocated.clear();
-            self.head = self.next_sequence;
-        }
+        self.forget_gone();
         Ok(())
     }
 
@@ -217,17 +215,24 @@ impl Log {
     /// Writes `record` at the end of the log, where there is room for it; answers where it lies.
     pub(super) fn append(&mut self, record: &Record<'_>) -> Result<u64, StorageError> {
         let position = self.end();
+        let mut record = *record;
+        if let Some(step) = &mut self.step {
+            record.marks |= MARK_MORE;
+            step.record_count += 1;
+            step.last = position;
+            step.has_removed |= record.kind == Kind::Removal;
+        }
         let segment = &mut self.segments[self.tail];
-        let offset = (position - segment.base) as usize;
-        record.encode(position, &mut segment.bytes_mut()?[offset..]);
-        segment.records_end += record.size() as u64;
-        self.record_bytes += record.size() as u64;
+        let (offset, codec) = ((position - segment.base) as usize, segment.codec.clone());
+        let size = codec.encode(&record, position, &mut segment.bytes_mut()?[offset..]) as u64;
+        segment.records_end += size;
+        self.record_bytes += size;
         self.dirty = true;
         Ok(position)
     }
 
     /// An error where there is no number after `number`.
-    fn check_number(&self, number: u64) -> Result<(), StorageError> {
+    pub(super) fn check_number(&self, number: u64) -> Result<(), StorageError> {
         if number >= SEQUENCE_END {
             return Err(StorageError::OutOfNumbers { path: self.directory().into() });
         }
@@ -236,7 +241,7 @@ impl Log {
 
     /// Makes the slot durable that an earlier process has written: else the one that is durable
     /// could be the next to be written.
-    fn sync_slot(&mut self) -> Result<(), StorageError> {
+    pub(super) fn sync_slot(&mut self) -> Result<(), StorageError> {
         match std::mem::take(&mut self.is_slot_unsynced) {
             true => self.sync_now(),
             false => Ok(()),
@@ -260,10 +265,10 @@ impl Log {
             oldest: self.segments[0].base,
         };
         let segment = &mut self.segments[self.tail];
-        let base = segment.base;
+        let (base, codec) = (segment.base, segment.codec.clone());
         let bytes = segment.bytes_mut()?;
         let slot = slot_offset(self.turns.take());
-        cursor.encode(base, &mut bytes[slot..slot + SECTOR]);
+        cursor.encode(base, &codec, &mut bytes[slot..slot + SECTOR]);
         self.generation = cursor.generation;
         self.said_durable = cursor.durable;
         self.dirty = true;
@@ -274,16 +279,46 @@ impl Log {
         self.segments[index].room()
     }
 
-    /// Makes the tail a segment that has room for a record of `size` bytes, so that `removals`
-    /// removal records fit behind it; allocates segments as needed.
-    pub(super) fn make_room(&mut self, size: u64, removals: u64) -> Result<(), StorageError> {
+    /// As [`make_room`](Log::make_room); a full disk gives dead segments back first.
+    pub(super) fn make_room_or_reclaim(
+        &mut self,
+        size: u64,
+        removals: u64,
+        version: Version,
+    ) -> Result<(), StorageError> {
+        match self.make_room(size, removals, version) {
+            Err(StorageError::Full { .. }) if self.reclaim()? => {
+                self.make_room(size, removals, version)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the tail a segment of this version or a higher one that has room for a record of
+    /// `size` bytes, so that `removals` removal records fit behind it; allocates segments as
+    /// needed.
+    pub(super) fn make_room(
+        &mut self,
+        size: u64,
+        removals: u64,
+        version: Version,
+    ) -> Result<(), StorageError> {
         let free = self.free_in(self.tail);
-        if free >= size && removals_in(free - size) + self.spare_removals >= removals {
+        let is_new = self.segments[self.tail].codec.version() >= version;
+        if is_new && free >= size && removals_in(free - size) + self.spare_removals >= removals {
             return Ok(());
+        }
+        if self.step.is_some() {
+            // Its records lie in one segment, and what it needs there was made sure of.
+            let (what, path) = ("no room in the segment", self.directory().into());
+            return Err(StorageError::Full { what, path, bytes: size });
         }
         let mut target = self.tail;
         loop {
-            while target < self.segments.len() && self.free_in(target) < size {
+            let is_fit = |log: &Log, index: usize| {
+                log.segments[index].codec.version() >= version && log.free_in(index) >= size
+            };
+            while target < self.segments.len() && !is_fit(self, target) {
                 target += 1;
             }
             if target < self.segments.len() {
@@ -308,7 +343,7 @@ impl Log {
         let (base, last_size) = (last.end().max(self.least_base), last.size);
         let grown =
             (last_size.saturating_mul(4)).clamp(FIRST_SEGMENT_SIZE, self.settings.segment_size);
-        let smallest = (RECORDS as u64 + size + REMOVAL_SIZE as u64).next_multiple_of(BLOCK);
+        let smallest = (RECORDS as u64 + size + REMOVAL_HEAD as u64).next_multiple_of(BLOCK);
         let smallest = smallest.max(FIRST_SEGMENT_SIZE);
         // A base is a multiple of the alignment, so a size is too.
         let mut wanted = grown.max(smallest).next_multiple_of(BLOCK);
@@ -370,6 +405,7 @@ impl Log {
     /// what the next one would say of the folder would tell nothing.
     fn create_segment(&mut self, base: u64, size: u64) -> Result<Segment, StorageError> {
         let header = SegmentHeader {
+            version: Version::Two,
             created_ms: milliseconds(system_time()),
             hash_key: self.hash_key,
             name: self.name.clone(),
@@ -385,7 +421,7 @@ impl Log {
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. True
     /// when that gave something back.
     fn reclaim(&mut self) -> Result<bool, StorageError> {
-        if self.has_dead_segments() && self.copies_end > self.durable {
+        if self.has_dead_segments() && self.copies_end.max(self.step_end) > self.durable {
             self.sync_now()?;
             self.durable = self.end();
         }

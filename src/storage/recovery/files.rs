@@ -1,15 +1,19 @@
 //! The files of a queue: which there are, and what their headers and cursors say.
 
-use super::super::cursor::{Cursor, SlotFault, slot_offset};
+use super::super::codec::Codec;
+use super::super::cursor::{Cursor, SlotFault, said_by_slots, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::folder::{Entry, FileId};
 use super::super::header::{HeaderFault, SegmentHeader};
 use super::super::home::Home;
-use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT};
+use super::super::index::{HashKey, random_hash_key};
+use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT, SLOT_READER};
 use super::super::names::{base_of, file_name, may_hold};
+use super::super::record::Verdict;
 use super::super::segment::Segment;
 use super::super::settings::LogSettings;
+use super::super::version::Version;
 use super::super::walk::{Step, Walk, is_zero};
 use std::io::Read;
 use std::path::Path;
@@ -21,6 +25,8 @@ pub struct Found {
     pub segment: Segment,
     /// What its header says, or why that is not known.
     pub header: Result<SegmentHeader, HeaderFault>,
+    /// The version and the key, where its header or a slot says them.
+    said: Option<(Version, HashKey)>,
     /// The newest valid cursor and its slot.
     pub cursor: Option<(usize, Cursor)>,
     /// What is wrong with its slots.
@@ -35,6 +41,10 @@ pub struct Files {
     pub found: Vec<Found>,
     /// Bases of files that were never finished or are dead: to be removed.
     pub doomed: Vec<u64>,
+    /// The queue's key: a new one where nothing says it.
+    pub key: HashKey,
+    /// Whether something says the key, so that hashes in footers are those of this key.
+    pub has_key: bool,
 }
 
 /// Finds the files of a queue, and says what there is to say of each as a whole. Nothing is
@@ -52,9 +62,6 @@ pub fn find(
         if let (None, Ok(header)) = (&name, &segment.header) {
             // All of a queue's segments have the same name.
             name = Some(header.name.to_vec());
-        }
-        if is_foreign(&segment)? {
-            settings.decide(foreign(&segment))?;
         }
         if is_unborn(&segment)? {
             settings.decide(unborn(&segment))?;
@@ -79,12 +86,18 @@ pub fn find(
         }
     }
     check_overlaps(&mut found, settings)?;
+    let key = found.iter().rev().find_map(Found::said_key);
+    let (key, has_key) = (key.unwrap_or_else(random_hash_key), key.is_some());
+    give_codecs(&mut found, key, has_key, settings)?;
     let mut expected = oldest;
     for found in &found {
+        if is_foreign(found)? {
+            settings.decide(foreign(found))?;
+        }
         report(found, expected, settings, home)?;
         expected = Some(found.declared_end);
     }
-    Ok(Files { found, doomed })
+    Ok(Files { found, doomed, key, has_key })
 }
 
 /// The bases of the segments in a queue's folder, sorted.
@@ -123,7 +136,20 @@ fn read_segment(
         Err(fault) => (Err(fault), length),
         Ok((header, size)) => (Ok(header), size),
     };
-    let mut segment = segment.known_as(id);
+    let said = match (&header, said_by_slots(base, &start)) {
+        (Ok(header), _) => Some((header.version, header.hash_key)),
+        (Err(_), Some((Ok(version), key))) => Some((version, key)),
+        (Err(_), Some((Err(reader), _))) => {
+            let fault = HeaderFault::Version(reader);
+            let mut finding = header_finding(&path, fault, Label::NewerFormat);
+            finding.offset = (slot_offset(0) + SLOT_READER) as u64;
+            settings.decide(finding)?;
+            None
+        }
+        (Err(_), None) => None,
+    };
+    let (version, key) = said.unwrap_or_default();
+    let mut segment = segment.known_as(id).with_codec(Codec::new(version, key));
     segment.size = length.min(size);
     if settings.is_read_only() {
         segment = segment.read_only();
@@ -132,15 +158,63 @@ fn read_segment(
             segment.mapping()?;
         }
     }
-    let cursor = Cursor::newest(base, &start);
+    let cursor = Cursor::newest(base, version, &start);
     let bad_slots = bad_slots(&segment, &start);
-    Ok(Found { segment, header, cursor, bad_slots, declared_end: base.saturating_add(size) })
+    Ok(Found { segment, header, said, cursor, bad_slots, declared_end: base.saturating_add(size) })
+}
+
+impl Found {
+    /// The key, where a header says it, or a slot of version 2.
+    fn said_key(&self) -> Option<HashKey> {
+        let is_said = self.header.is_ok() || self.said.is_some_and(|(it, _)| it != Version::One);
+        self.said.filter(|_| is_said).map(|(_, key)| key)
+    }
+}
+
+/// Gives a codec to the segments that say none: the one that reads the first record there, or else
+/// that of the segments beside it.
+fn give_codecs(
+    found: &mut [Found],
+    key: HashKey,
+    has_key: bool,
+    settings: &LogSettings,
+) -> Result<(), StorageError> {
+    // Versions only rise from segment to segment.
+    let mut version = Version::One;
+    for found in found.iter_mut() {
+        if let Some((said, _)) = found.said {
+            version = said;
+            continue;
+        }
+        let segment = &mut found.segment;
+        let (start, is_empty) = (segment.records_start(), segment.size == 0);
+        let mut reads = |version| -> Result<bool, StorageError> {
+            segment.codec = Codec::new(version, key);
+            Ok(matches!(segment.decode(start)?, Verdict::Whole(_)))
+        };
+        if is_empty || (version == Version::One && reads(Version::One)?) {
+            continue;
+        }
+        reads(Version::Two)?;
+        let segment = &found.segment;
+        if !has_key && !is_zero(segment.bytes_from(start)?) {
+            settings.decide(Finding {
+                file: segment.path.clone(),
+                offset: 0,
+                label: Label::LostKey,
+                expected: "a header or a cursor slot with the key of the records".into(),
+                found: "neither".into(),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong with the slots of `segment`, which begins with `start`.
 fn bad_slots(segment: &Segment, start: &[u8]) -> Vec<Finding> {
+    let version = segment.codec.version();
     let fault = |offset: usize| {
-        let fault = SlotFault::of(segment.base, start.get(offset..offset + SECTOR)?)?;
+        let fault = SlotFault::of(segment.base, version, start.get(offset..offset + SECTOR)?)?;
         Some(Finding {
             file: segment.path.clone(),
             offset: offset as u64,
@@ -197,7 +271,8 @@ fn is_foreign(found: &Found) -> Result<bool, StorageError> {
     }
     let segment = &found.segment;
     let behind = segment.bytes()?.get(SECTOR..).unwrap_or_default();
-    let mut walk = Walk::new(segment.bytes_from(segment.records_start())?, segment.records_start());
+    let start = segment.records_start();
+    let mut walk = Walk::new(&segment.codec, segment.bytes_from(start)?, start);
     Ok(!is_zero(behind) && !walk.any(|step| matches!(step, Step::Whole(..))))
 }
 

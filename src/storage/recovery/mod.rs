@@ -6,6 +6,7 @@
 pub mod files;
 mod footers;
 mod records;
+mod steps;
 mod tail;
 
 use super::error::StorageError;

@@ -6,10 +6,9 @@ use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::footer::{Footer, Sealed, Summary};
 use super::super::home::Home;
-use super::super::index::HashKey;
-use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
+use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, POSITION_MAX, RECORDS};
 use super::super::log::Log;
-use super::super::record::{Fault, Kind, Record, Verdict, decode};
+use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
 use super::super::walk::{Step, Walk};
@@ -25,19 +24,22 @@ const TOLD: u64 = 1 << 20;
 
 /// What counts of a record while the log is put together.
 #[derive(Clone, Copy)]
-struct Seen {
-    position: u64,
+pub(super) struct Seen {
+    pub(super) position: u64,
     kind: Kind,
     sequence: u64,
-    durable: u64,
+    pub(super) durable: u64,
     origin: u64,
     size: u64,
+    /// More records of its step follow.
+    pub(super) has_more: bool,
 }
 
 impl Seen {
     fn of(position: u64, record: &Record<'_>) -> Seen {
         let Record { kind, sequence, durable, origin, .. } = *record;
-        Seen { position, kind, sequence, durable, origin, size: record.size() as u64 }
+        let (size, has_more) = (record.size() as u64, record.has_more());
+        Seen { position, kind, sequence, durable, origin, size, has_more }
     }
 }
 
@@ -71,6 +73,8 @@ pub(super) struct Recovery {
     entered: usize,
     /// One more than the highest number of a pushed message so far.
     numbered_to: u64,
+    /// Records of a step whose last one has not come yet.
+    pub(super) unfinished: Vec<Seen>,
     /// Segments that do not hold a message that they were said to hold.
     pub(super) doubtful: BTreeSet<usize>,
     /// Bases of files to be removed.
@@ -90,10 +94,8 @@ pub fn recover(
     settings: &LogSettings,
     files: Files,
 ) -> Result<Log, StorageError> {
-    let Files { found, doomed } = files;
+    let Files { found, doomed, key, has_key } = files;
     let newest_header = found.iter().rev().find_map(|found| found.header.clone().ok());
-    // Without a header the key is lost: the index is made anew, and so are footers.
-    let hash_key = newest_header.as_ref().map_or(HashKey::default(), |header| header.hash_key);
     let header_name = newest_header.as_ref().map(|header| &*header.name);
     let name = name.or(header_name).unwrap_or(home.name().as_bytes());
     let with_cursor = found.iter().rposition(|found| found.cursor.is_some());
@@ -101,11 +103,11 @@ pub fn recover(
     let declared_ends: Vec<u64> = found.iter().map(|found| found.declared_end).collect();
     let (segments, bad_slots) =
         found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
-    let log = Log::over(Arc::clone(home), settings, name, hash_key, segments);
+    let log = Log::over(Arc::clone(home), settings, name, key, segments);
     let count = log.segments.len();
     let mut recovery = Recovery {
         log,
-        has_key: newest_header.is_some(),
+        has_key,
         with_cursor,
         durable: 0,
         claims: vec![0; count],
@@ -114,6 +116,7 @@ pub fn recover(
         with_records: None,
         entered: 0,
         numbered_to: 0,
+        unfinished: Vec::new(),
         doubtful: BTreeSet::new(),
         doomed,
         bad_slots,
@@ -147,7 +150,7 @@ impl Recovery {
     }
 
     /// Something says that the log was durable up to `position`.
-    fn claim(&mut self, position: u64) {
+    pub(super) fn claim(&mut self, position: u64) {
         // What is further than any file can be was not written by this program.
         if position > self.durable && position <= POSITION_MAX {
             self.durable = position;
@@ -206,7 +209,8 @@ impl Recovery {
         let segment = self.log.segments[index].apart()?;
         let data_end = segment.base.saturating_add(segment.data_end());
         let walk_from = |position| -> Result<Walk<'_>, StorageError> {
-            Ok(Walk::new(segment.bytes_from(position)?, position).with_zeros_from(data_end))
+            let bytes = segment.bytes_from(position)?;
+            Ok(Walk::new(&segment.codec, bytes, position).with_zeros_from(data_end))
         };
         let (mut walk, mut told) = (walk_from(start)?, start);
         let is_to_end = loop {
@@ -215,12 +219,12 @@ impl Recovery {
                 told = walk.position();
             }
             match walk.next() {
-                None => break true,
+                None => break self.finish_step(index)?,
                 Some(Step::Whole(position, record)) => {
                     if index >= self.entered {
                         self.enter(index)?;
                     }
-                    self.account(index, &Seen::of(position, &record))?;
+                    self.take(index, Seen::of(position, &record))?;
                 }
                 Some(Step::Damage { position, fault, resumes }) => {
                     let damage = Damage { position, fault, resumes };
@@ -236,6 +240,8 @@ impl Recovery {
                     }
                     self.report(index, &damage, is_rotten)?;
                     if !is_rotten {
+                        // What a torn step had before the torn record goes with it.
+                        self.unfinished.clear();
                         break false;
                     }
                 }
@@ -270,7 +276,9 @@ impl Recovery {
         self.claim(footer.durable.1);
         for summary in footer.summaries(start) {
             let Summary { position, kind, sequence, origin, size, .. } = summary;
-            self.account(index, &Seen { position, kind, sequence, durable: 0, origin, size })?;
+            // A segment is sealed when its steps are finished.
+            let seen = Seen { position, kind, sequence, durable: 0, origin, size, has_more: false };
+            self.account(index, &seen)?;
         }
         add(&self.log.settings.counters.read_bytes, self.log.segments[index].record_bytes());
         Ok(true)
@@ -285,7 +293,11 @@ impl Recovery {
     ) -> Result<(), StorageError> {
         let Damage { position, fault, resumes } = *damage;
         let offset = position - self.log.segments[index].base;
-        let label = if is_rotten { Label::RottenRecord } else { Label::TornTail };
+        let label = match fault {
+            Fault::Newer(_) => Label::NewerFormat,
+            _ if is_rotten => Label::RottenRecord,
+            _ => Label::TornTail,
+        };
         let found = match self.log.segments[index].unreadable() {
             Some(offset) => format!("bytes that cannot be read, at offset {offset}"),
             None => fault.found(),
@@ -294,6 +306,8 @@ impl Recovery {
         if !is_rotten {
             return Ok(());
         }
+        // What came before it was durable, and no step is durable in part.
+        self.settle_step(index)?;
         self.has_gap = true;
         self.log.reported.insert(position);
         if resumes.is_none() {
@@ -303,15 +317,17 @@ impl Recovery {
         Ok(())
     }
 
-    fn account(&mut self, index: usize, seen: &Seen) -> Result<(), StorageError> {
-        let Seen { position, kind, sequence, durable, origin, size } = *seen;
+    pub(super) fn account(&mut self, index: usize, seen: &Seen) -> Result<(), StorageError> {
+        let Seen { position, kind, sequence, durable, origin, size, .. } = *seen;
         self.log.segments[index].records_end = position + size;
         self.with_records = Some(index);
         self.claim(durable);
         let is_gone = sequence < self.log.head;
-        // Also that of a message whose own record is gone.
         let next = sequence.saturating_add(1);
-        self.log.next_sequence = self.log.next_sequence.max(next);
+        if !matches!(kind, Kind::Other(_)) {
+            // Also that of a message whose own record is gone.
+            self.log.next_sequence = self.log.next_sequence.max(next);
+        }
         match kind {
             Kind::Message => {
                 self.note_missing(sequence);
@@ -333,6 +349,7 @@ impl Recovery {
                 self.log.note_removed(sequence);
                 return Ok(());
             }
+            Kind::Other(_) => return Ok(()),
         }
         self.log.count_live_in(index, size);
         Ok(())
@@ -340,7 +357,8 @@ impl Recovery {
 
     /// The next message has the number `next`: those before it were between damage.
     pub(super) fn note_missing(&mut self, next: u64) {
-        let from = self.numbered_to.max(self.log.head);
+        let first = if next >= FIRST_SEQUENCE { FIRST_SEQUENCE } else { 1 };
+        let from = self.numbered_to.max(self.log.head).max(first);
         if std::mem::take(&mut self.has_gap) && from < next {
             self.missing.push(from..next);
         }
@@ -374,7 +392,7 @@ impl Recovery {
             // Its segment is dead.
             return Ok(());
         };
-        match decode(segments[index].bytes_from(position)?, position) {
+        match segments[index].decode(position)? {
             Verdict::Whole(record)
                 if record.sequence == sequence && position < self.given_up[index] =>
             {
@@ -411,7 +429,8 @@ impl Recovery {
             return Ok(true);
         }
         if let Some(resumes) = resumes {
-            let rest = Walk::new(self.log.segments[index].bytes_from(resumes)?, resumes);
+            let segment = &self.log.segments[index];
+            let rest = Walk::new(&segment.codec, segment.bytes_from(resumes)?, resumes);
             let says_so =
                 |step| matches!(step, Step::Whole(_, record) if record.durable > position);
             if rest.into_iter().any(says_so) {
@@ -431,14 +450,13 @@ impl Recovery {
     fn has_records(&self, index: usize) -> Result<bool, StorageError> {
         let segment = &self.log.segments[index];
         let start = segment.records_start();
-        let mut walk = Walk::new(segment.bytes_from(start)?, start);
+        let mut walk = Walk::new(&segment.codec, segment.bytes_from(start)?, start);
         let is_whole = walk.any(|step| matches!(step, Step::Whole(..)));
         Ok(is_whole || matches!(sealed(segment)?, Sealed::With(_)))
     }
 
     fn is_whole(&self, index: usize, position: u64) -> Result<bool, StorageError> {
-        let bytes = self.log.segments[index].bytes_from(position)?;
-        Ok(matches!(decode(bytes, position), Verdict::Whole(_)))
+        Ok(matches!(self.log.segments[index].decode(position)?, Verdict::Whole(_)))
     }
 
     /// Something was found at `offset` of a segment.

@@ -4,11 +4,11 @@ use super::super::counters::add;
 use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
-use super::super::layout::{ALIGNMENT, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
+use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::{BLOCK, Log};
 use super::super::names::file_name;
 use super::super::reaper::remove_segment;
-use super::super::record::{Verdict, decode};
+use super::super::record::Verdict;
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::is_zero;
 use super::records::Recovery;
@@ -77,7 +77,8 @@ impl Recovery {
         let segment = &self.log.segments[newest];
         let is_there = self.with_cursor.is_some_and(|with_cursor| with_cursor >= newest);
         // A daemon at work may have written it since the first look.
-        Ok(is_there || Cursor::newest(segment.base, segment.bytes()?).is_some())
+        Ok(is_there
+            || Cursor::newest(segment.base, segment.codec.version(), segment.bytes()?).is_some())
     }
 
     /// What there is to say when the newest segment in use has no cursor.
@@ -103,8 +104,7 @@ impl Recovery {
 
     /// Whether a daemon has appended behind the end of a segment since it was read.
     fn has_gone_on(&self, index: usize, end: u64) -> Result<bool, StorageError> {
-        let bytes = self.log.segments[index].bytes_from(end)?;
-        Ok(matches!(decode(bytes, end), Verdict::Whole(_)))
+        Ok(matches!(self.log.segments[index].decode(end)?, Verdict::Whole(_)))
     }
 
     /// Says where the log goes on, and makes it ready to be written to unless it is only read.
@@ -122,6 +122,10 @@ impl Recovery {
         for spare in self.log.segments.range_mut(tail + 1..) {
             // Its first number is known when it becomes the tail.
             spare.first_sequence = u64::MAX;
+        }
+        if self.log.next_sequence == 1 {
+            // Nothing says that there ever was a message.
+            self.log.next_sequence = FIRST_SEQUENCE;
         }
         if self.log.live_count == 0 {
             self.log.head = self.log.head.max(self.log.next_sequence);

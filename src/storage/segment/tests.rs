@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::storage::folder::Folder;
+use crate::storage::version::Version;
 use crate::storage::walk::is_zero;
 use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::param::page_size;
@@ -20,7 +21,7 @@ fn create(home: &Arc<Home>, size: u64) -> Segment {
 }
 
 fn header(name: &[u8]) -> SegmentHeader {
-    SegmentHeader { created_ms: 9, hash_key: [5; 16], name: name.into() }
+    SegmentHeader { version: Version::Two, created_ms: 9, hash_key: [5; 16], name: name.into() }
 }
 
 #[test]

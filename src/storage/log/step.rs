@@ -1,0 +1,119 @@
+//! Steps: what a command does to a queue happens as a whole or not at all (rule 20).
+//!
+//! 1. The records of a step lie in one segment, one behind the other. All but the last say that
+//!    more follow: a log that ends with one of those is cut where its step begins. Room for all of
+//!    them is made before the first, so a step that has begun does not fail for want of it.
+//! 2. Nothing says *durable* of a position inside a step.
+//! 3. A step that only pops appends nothing: it writes the cursor once, at its end.
+//! 4. Until a step that removes messages by records is durable, the cursor tells of no part of it:
+//!    no head passes such a message, and no segment is dead for want of it. A power cut could leave
+//!    that cursor, and not the step.
+
+use super::super::error::StorageError;
+use super::super::layout::{ALIGNMENT, MESSAGE_DELIVER_MS, REMOVAL_HEAD};
+use super::super::version::Version;
+use super::Log;
+
+/// What a step does at the most.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepSize {
+    /// Messages that it pushes.
+    pub pushes: u64,
+    /// Bytes of their bodies.
+    pub pushed_bytes: u64,
+    /// Messages that it removes by their places.
+    pub removals: u64,
+    /// Messages that it pops: each is the oldest.
+    pub pops: u64,
+}
+
+/// A step that has begun and not ended.
+#[derive(Debug)]
+pub(super) struct OpenStep {
+    /// The end of the log when it began.
+    pub(super) start: u64,
+    /// It pops, and appends nothing.
+    pub(super) only_pops: bool,
+    /// Records that it has appended.
+    pub(super) record_count: u64,
+    /// The position of the last of them.
+    pub(super) last: u64,
+    /// A record of it removes a message.
+    pub(super) has_removed: bool,
+    /// The head has moved, and no cursor says so yet.
+    pub(super) has_popped: bool,
+}
+
+impl Log {
+    /// Begins a step; what is done until [`end_step`](Log::end_step) is one. After an error nothing
+    /// has begun.
+    pub fn begin_step(&mut self, size: &StepSize) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.check_number(self.next_sequence.saturating_add(size.pushes))?;
+        self.check_number(self.generation)?;
+        let must_log = size.pushes > 0 || size.removals > 0 || self.has_unsettled_step();
+        if must_log {
+            let removals = size.removals.saturating_add(size.pops);
+            let bytes = removals.saturating_mul(REMOVAL_HEAD as u64);
+            let bytes = bytes.saturating_add(size.pushed_bytes);
+            // Each with an expiry, and padded.
+            let overhead = (MESSAGE_DELIVER_MS + ALIGNMENT) as u64;
+            let bytes = bytes.saturating_add(size.pushes.saturating_mul(overhead));
+            self.make_room_or_reclaim(bytes, self.live_count + size.pushes, Version::Two)?;
+        }
+        // Nothing may fail between the first change in memory and the last one in the log.
+        self.segments[self.tail].prepare_writing()?;
+        self.sync_slot()?;
+        let start = self.end();
+        self.step = Some(OpenStep {
+            start,
+            only_pops: !must_log,
+            record_count: 0,
+            last: start,
+            has_removed: false,
+            has_popped: false,
+        });
+        Ok(())
+    }
+
+    /// Ends the step: it counts from now on.
+    pub fn end_step(&mut self) -> Result<(), StorageError> {
+        let Some(step) = self.step.take() else { return Ok(()) };
+        // What a log has that is closed for writing is cut at the next start.
+        self.check_writable()?;
+        if step.record_count > 0 {
+            let segment = &mut self.segments[self.tail];
+            let (offset, codec) = ((step.last - segment.base) as usize, segment.codec.clone());
+            codec.end_step(step.last, &mut segment.bytes_mut()?[offset..]);
+            self.dirty = true;
+        }
+        if step.has_removed && step.record_count > 1 {
+            self.step_end = self.end();
+        }
+        if step.has_popped {
+            self.forget_gone();
+            self.write_cursor()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a step that removes messages by records is open or not durable.
+    pub(super) fn has_unsettled_step(&self) -> bool {
+        let logs = |step: &OpenStep| !step.only_pops;
+        self.step_end > self.durable || self.step.as_ref().is_some_and(logs)
+    }
+
+    /// Where a sync that begins now may say that the log is durable up to.
+    pub(super) fn settled_end(&self) -> u64 {
+        self.step.as_ref().map_or(self.end(), |step| step.start)
+    }
+
+    /// Forgets which messages of an empty queue are gone, where the cursor may say that all are.
+    pub(super) fn forget_gone(&mut self) {
+        if self.live_count == 0 && self.step.is_none() && !self.has_unsettled_step() {
+            self.removed.clear();
+            self.relocated.clear();
+            self.head = self.next_sequence;
+        }
+    }
+}
