@@ -30,3 +30,4 @@ mod space;
 mod steps;
 mod syncing;
 mod table;
+mod verdicts;
