@@ -45,6 +45,9 @@ const OVERSIZE: u64 = 1 << 20;
 /// What a file system allocates in, in bytes.
 pub(super) const BLOCK: u64 = 4096;
 
+/// How many read pages of a log at different places before they take their places from each other.
+const PAGE_SCANS: usize = 16;
+
 /// The log of one queue.
 #[derive(Debug)]
 pub struct Log {
@@ -75,7 +78,10 @@ pub struct Log {
     /// The number of the oldest live message, where it is known.
     lowest: Option<u64>,
     head_scan: Scan,
-    page_scan: Scan,
+    /// One for each of those who read pages lately.
+    page_scans: [Scan; PAGE_SCANS],
+    /// Which of them was given to a new reader last.
+    last_page_scan: usize,
     membership: Option<Membership>,
     /// Records of the oldest segment before this position have been copied forward.
     copied_to: u64,
@@ -151,7 +157,8 @@ impl Log {
             spare_removals: 0,
             lowest: None,
             head_scan: Scan::default(),
-            page_scan: Scan::default(),
+            page_scans: Default::default(),
+            last_page_scan: 0,
             membership: None,
             copied_to: 0,
             copies_end: 0,

@@ -15,7 +15,7 @@ use super::super::message::{Message, Place};
 use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::{Step, Walk};
-use super::{Log, Membership, Scan};
+use super::{Log, Membership, PAGE_SCANS, Scan};
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -25,6 +25,9 @@ const MAPPINGS_MAX: usize = 32;
 /// The same where all queues together have so many mappings.
 const MAPPINGS_LEAST: usize = 2;
 const MANY_MAPPINGS: usize = 32_768;
+
+/// Who looks so many bytes behind where a look has ended is the one who looked there.
+const SAME_READER: u64 = 64 * 1024;
 
 /// Records that one slice of building the index looks at.
 const INDEX_SLICE: usize = 4096;
@@ -92,12 +95,17 @@ impl Log {
     fn scan(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
         let segment = self.segments.partition_point(|segment| segment.first_sequence <= from);
         let start = self.segments[segment.saturating_sub(1).min(self.tail)].records_start();
-        let mut position = start;
-        for hint in [self.head_scan, self.page_scan] {
-            if hint.from <= from {
-                position = position.max(hint.position);
+        let (mut position, mut used) = (start, None);
+        if self.head_scan.from <= from {
+            position = position.max(self.head_scan.position);
+        }
+        let pages = if from == self.head { &[][..] } else { &self.page_scans[..] };
+        for (index, hint) in pages.iter().enumerate() {
+            if hint.from <= from && hint.position >= position {
+                (position, used) = (hint.position, Some(index));
             }
         }
+        let begun = position;
         let found = loop {
             match self.scan_segment(position, from)? {
                 Scanned::Found(place) => break Some(place),
@@ -117,9 +125,23 @@ impl Log {
             }
         };
         let position = found.map_or(self.end(), |place| place.position);
-        let hint = if from == self.head { &mut self.head_scan } else { &mut self.page_scan };
-        *hint = Scan { from, position };
+        let used = used.filter(|_| position.saturating_sub(begun) <= SAME_READER);
+        *self.hint(from, used) = Scan { from, position };
         Ok(found)
+    }
+
+    /// Where to note what a look for `from` has come to. `used` is where this reader noted its last
+    /// one; who has none takes the place of another reader.
+    fn hint(&mut self, from: u64, used: Option<usize>) -> &mut Scan {
+        if from == self.head {
+            return &mut self.head_scan;
+        }
+        let next = (self.last_page_scan + 1) % PAGE_SCANS;
+        let index = used.unwrap_or_else(|| {
+            self.last_page_scan = next;
+            next
+        });
+        &mut self.page_scans[index]
     }
 
     fn scan_segment(&self, start: u64, from: u64) -> Result<Scanned, StorageError> {
@@ -408,7 +430,7 @@ impl Log {
 
     pub(super) fn reset_scans(&mut self) {
         self.head_scan = Scan::default();
-        self.page_scan = Scan::default();
+        self.page_scans = Default::default();
         self.lowest = None;
         self.copied_to = 0;
     }
@@ -424,4 +446,31 @@ enum Scanned {
     Found(Place),
     Damage(u64, Fault, Option<u64>),
     End,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PAGE_SCANS;
+    use crate::storage::{DataDirectory, NewMessage};
+
+    /// Two readers took their place from each other, and each page began at the segment's start.
+    #[test]
+    fn readers_at_different_places_each_go_on_where_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(folder.path(), 64 << 20, true).unwrap();
+        let mut log = directory.create_log(b"q").unwrap();
+        for _ in 0..20_000 {
+            log.push(&NewMessage { body: &[7; 100], flags: 0, expires_ms: 0 }, 1).unwrap();
+        }
+        let first = log.next(0).unwrap().unwrap().0.sequence;
+        let mut places: Vec<u64> = (1..PAGE_SCANS as u64).map(|it| first + it * 1000).collect();
+        for round in 0..50 {
+            for place in &mut places {
+                let before: Vec<_> = log.page_scans.iter().map(|scan| scan.from).collect();
+                assert!(round == 0 || before.contains(place), "{place} is not known: {before:?}");
+                *place = log.next(*place).unwrap().unwrap().0.sequence;
+                *place = log.next(*place + 1).unwrap().unwrap().0.sequence;
+            }
+        }
+    }
 }
