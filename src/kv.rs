@@ -15,6 +15,7 @@ use crate::logging;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,12 @@ mod tests;
 /// Bytes charged for an entry beside its key and value: the slot and its share of free slots in
 /// the table (about 120), the two ordered sets (about 50), and the allocator's headers.
 const ENTRY_OVERHEAD: u64 = 192;
+
+/// Places for the stamps of keys that are gone.
+const GONE_PLACES: usize = 4096;
+
+/// In a stamp: the entry has expired since.
+const EXPIRED: u64 = 1 << 63;
 
 /// The most entries that one `sweep` removes: some ten milliseconds under the lock at worst.
 const SWEEP_ENTRIES: usize = 20_000;
@@ -85,12 +92,19 @@ pub struct Kv {
     max_memory: AtomicU64,
     clock: Clock,
     map: Mutex<Map>,
+    /// What was in the map when everything was removed, and its memory is still to be given back.
+    removed: Mutex<Vec<Map>>,
 }
 
 impl Kv {
     /// An empty store; `max_memory` is for keys, values and bookkeeping, in bytes.
     pub fn new(max_memory: u64) -> Kv {
-        Kv { max_memory: max_memory.into(), clock: Clock::default(), map: Mutex::default() }
+        Kv {
+            max_memory: max_memory.into(),
+            clock: Clock::default(),
+            map: Mutex::default(),
+            removed: Mutex::default(),
+        }
     }
 
     /// Entries expire by `clock` from now on, in place of the system's.
@@ -181,11 +195,8 @@ impl Kv {
 
     /// Removes all entries.
     pub fn clear(&self) {
-        let mut map = self.lock();
-        let removed = map.take();
-        drop(map);
-        // Freeing a gigabyte takes a while: nobody waits for it.
-        drop(removed);
+        let removed = self.lock().take();
+        self.bury(removed);
     }
 
     /// Removes all entries at a time to come, Unix time in milliseconds, also those that are set
@@ -226,21 +237,32 @@ impl Kv {
         self.lock().scan(from..end.max(from), self.clock.now_ms(), show)
     }
 
-    /// A number that changes whenever the entry does, its time of expiry included; 0 where there
-    /// is none (WATCH).
+    /// A number that changes whenever the entry does, its time of expiry included, and also when it
+    /// is made and goes, or goes by its time (WATCH).
     pub fn stamp(&self, key: &[u8]) -> u64 {
-        self.lock().slot(key, self.clock.now_ms()).map_or(0, |slot| slot.stamp)
+        self.lock().stamp(key, self.clock.now_ms())
     }
 
-    /// Removes expired entries, a bounded number of them; called about once a second.
+    /// Removes expired entries, a bounded number of them, and gives back the memory of all that was
+    /// cleared; called about once a second.
     pub fn sweep(&self) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let buried = std::mem::take(&mut *removed);
+        drop(removed);
+        drop(buried);
         self.lock().expire(self.clock.now_ms(), SWEEP_ENTRIES);
+    }
+
+    /// Leaves what has been removed to `sweep`: to free a gigabyte takes a while, and nobody waits
+    /// for it.
+    fn bury(&self, removed: Map) {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).push(removed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Map> {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         if map.clear_at_ms != 0 && has_passed(map.clear_at_ms, self.clock.now_ms()) {
-            drop(map.take());
+            self.bury(map.take());
         }
         map
     }
@@ -274,13 +296,32 @@ struct Map {
     changes: u64,
     /// When everything goes, Unix time in milliseconds; 0 = never.
     clear_at_ms: u64,
+    /// By the hash of a key: the change that last removed one with this hash. Empty before the
+    /// first one; keys that share a place change each other's stamps, which does no harm.
+    gone: Vec<u64>,
+    /// The change that last removed everything.
+    cleared: u64,
 }
 
 impl Map {
     /// Leaves an empty map, which counts its changes on.
     fn take(&mut self) -> Map {
-        let changes = self.changes;
-        std::mem::replace(self, Map { changes, ..Map::default() })
+        let changes = self.changes + 1;
+        std::mem::replace(self, Map { changes, cleared: changes, ..Map::default() })
+    }
+
+    /// The place of a key in `gone`.
+    fn place(&self, key: &[u8]) -> usize {
+        self.slots.hasher().hash_one(key) as usize % GONE_PLACES
+    }
+
+    fn stamp(&self, key: &[u8], now_ms: u64) -> u64 {
+        match self.slots.get(key) {
+            // It is gone, though it is still there.
+            Some(slot) if has_passed(slot.expires_ms, now_ms) => slot.stamp | EXPIRED,
+            Some(slot) => slot.stamp,
+            None => self.gone.get(self.place(key)).copied().unwrap_or(0).max(self.cleared),
+        }
     }
 
     fn slot(&self, key: &[u8], now_ms: u64) -> Option<&Slot> {
@@ -393,6 +434,10 @@ impl Map {
 
     fn remove(&mut self, key: &[u8]) -> Option<Slot> {
         let slot = self.slots.remove(key)?;
+        self.changes += 1;
+        let (place, change) = (self.place(key), self.changes);
+        self.gone.resize(GONE_PLACES, 0);
+        self.gone[place] = change;
         self.order.remove(&slot.number);
         self.reschedule(slot.number, slot.expires_ms, 0);
         self.bytes -= cost(key, slot.value.len());

@@ -55,6 +55,8 @@ const LOOKED_AT_ONCE: usize = 64;
 #[derive(Default)]
 pub(super) struct Slots {
     by_name: HashMap<Box<[u8]>, Arc<Slot>>,
+    /// Slots that have been taken out.
+    removed: u64,
     /// The same ones in the order of `scan`.
     pub(super) by_id: BTreeMap<u64, Arc<Slot>>,
     last_id: u64,
@@ -72,6 +74,7 @@ impl Slots {
     pub(super) fn remove(&mut self, slot: &Slot) {
         self.by_name.remove(&slot.name);
         self.by_id.remove(&slot.id);
+        self.removed += 1;
     }
 }
 
@@ -376,10 +379,16 @@ impl Queues {
         next.next().map(|slot| slot.id)
     }
 
-    /// A value that changes whenever the queue does; 0 where there is none.
-    pub fn stamp(&self, name: &[u8]) -> u64 {
-        let slot = self.slot(name).filter(|slot| slot.has_messages());
-        slot.map_or(0, |slot| slot.stamp.load(Ordering::Relaxed))
+    /// A value that changes whenever the queue does, also when it is made and goes (WATCH). The
+    /// second number counts messages whose time has passed, and that are still to be removed. A
+    /// name without a slot counts the slots that went: it may be one of them.
+    pub fn stamp(&self, name: &[u8]) -> (u64, u64) {
+        let slots = self.slots();
+        let Some(slot) = slots.by_name.get(name).cloned() else { return (0, slots.removed) };
+        drop(slots);
+        let Ok(mut state) = slot.lock() else { return (0, 0) };
+        let dead = state.queue.as_mut().map_or(0, |queue| queue.dead(self.clock.now_ms()));
+        (slot.stamp.load(Ordering::Relaxed), dead)
     }
 
     /// Messages in all queues.

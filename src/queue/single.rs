@@ -161,6 +161,12 @@ impl Queue {
         self.bury(DEAD_AT_ONCE)
     }
 
+    /// Dead messages at `now_ms` that are still in the store, as far as they are known.
+    pub(super) fn dead(&mut self, now_ms: u64) -> u64 {
+        self.set_time(now_ms);
+        self.expiring.dead()
+    }
+
     /// Whether there are dead messages.
     pub(super) fn has_dead(&self) -> bool {
         self.expiring.dead() > 0

@@ -98,7 +98,7 @@ impl Transaction {
 /// The keys of WATCH, with their stamps when it was sent.
 #[derive(Default)]
 pub(super) struct Watched {
-    stamps: HashMap<Box<[u8]>, u64>,
+    stamps: HashMap<Box<[u8]>, (u64, u64)>,
     bytes: usize,
 }
 
@@ -253,9 +253,9 @@ pub(super) fn unwatch(
     Ok(())
 }
 
-fn stamp(shared: &Shared, key: &[u8]) -> u64 {
+fn stamp(shared: &Shared, key: &[u8]) -> (u64, u64) {
     match &shared.store {
         Store::Queues(queues) => queues.stamp(key),
-        Store::Kv(kv) => kv.stamp(key),
+        Store::Kv(kv) => (kv.stamp(key), 0),
     }
 }

@@ -1,6 +1,12 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
 use super::{Daemon, kv_client, queue_client};
+use crate::clock::Clock;
+use crate::queue::{NewMessage, Ticket};
+use crate::session::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const ABORT: &str = "-EXECABORT Transaction discarded because of previous errors.|";
 
@@ -148,4 +154,55 @@ fn hello_in_a_transaction_changes_the_replies_after_it() {
     }
     let reply = client.ask("EXEC");
     assert!(reply.starts_with("*3|$-1|%8|") && reply.ends_with("*0|_|"), "{reply}");
+}
+
+/// An absent key had the same stamp before it was made and after it was gone.
+#[test]
+fn exec_answers_null_when_a_watched_key_was_made_and_is_gone() {
+    let (queues, kv) = (Daemon::with_queues(1 << 30, u64::MAX), Daemon::with_kv(1 << 30));
+    let queue_changes: [&[&str]; 4] = [
+        &["SADD q a", "SPOP q", "rest", "rest"],
+        &["SADD q a", "SPOP q"],
+        &["SADD q a", "DEL q"],
+        &["SADD q a", "SADD other a", "FLUSHALL"],
+    ];
+    let value_changes: [&[&str]; 3] =
+        [&["SET q a", "DEL q"], &["SET q a", "FLUSHALL"], &["SET q a", "PEXPIRE q 0"]];
+    for (daemon, changes) in [(&queues, &queue_changes[..]), (&kv, &value_changes[..])] {
+        let (mut client, mut other) = (daemon.client(), daemon.client());
+        for lines in changes {
+            client.check(&[("WATCH q", "+OK|")]);
+            for line in *lines {
+                match (&daemon.shared.store, *line) {
+                    (Store::Queues(queues), "rest") => queues.rest_idle(),
+                    _ => drop(other.ask(line)),
+                }
+            }
+            client.check(&[("MULTI", "+OK|"), ("PING", "+QUEUED|"), ("EXEC", "*-1|")]);
+            client.check(&[("WATCH q", "+OK|"), ("MULTI", "+OK|"), ("EXEC", "*0|")]);
+        }
+    }
+}
+
+/// It was still in the store, with the stamp that it had.
+#[test]
+fn exec_answers_null_when_a_watched_key_has_expired() {
+    let time_ms = Arc::new(AtomicU64::new(1000));
+    let clock = || {
+        let time_ms = Arc::clone(&time_ms);
+        Clock::new(move || Duration::from_millis(time_ms.load(Ordering::Relaxed)))
+    };
+    let (queues, kv) = (Daemon::with_queues_at(clock()), Daemon::with_kv_at(clock()));
+    let Store::Queues(store) = &queues.shared.store else { unreachable!("it was made so") };
+    let message = NewMessage { body: b"m", flags: 0, expires_ms: 1500 };
+    store.create(b"q", &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    kv.client().check(&[("SET q m PX 500", "+OK|")]);
+    let mut clients = [queues.client(), kv.client()];
+    for (now_ms, reply) in [(1400, "*0|"), (1600, "*-1|")] {
+        clients.iter_mut().for_each(|client| client.check(&[("WATCH q", "+OK|")]));
+        time_ms.store(now_ms, Ordering::Relaxed);
+        for client in &mut clients {
+            client.check(&[("MULTI", "+OK|"), ("EXEC", reply)]);
+        }
+    }
 }
