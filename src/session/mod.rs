@@ -28,8 +28,9 @@ pub trait Session: Send {
     /// Executes the whole requests at the start of `input` and appends their replies to `output`.
     /// Stops once `output` holds [`OUTPUT_PIECE`] bytes or more, so that the caller can send them
     /// first; and after about a millisecond of work, also in the middle of a request, so that
-    /// others have their turn. It never sleeps and never waits for a sync, but for one: a new
-    /// segment's file is made and synced where a push needs it.
+    /// others have their turn. It never sleeps. It waits for a sync only where a log has to make or
+    /// unlink a file: for the first message of a queue, for a push or a removal that needs another
+    /// segment, and on a full disk; the log says so there.
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance;
 
     /// Bytes of memory that the session keeps between two calls.

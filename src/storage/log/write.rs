@@ -1,5 +1,8 @@
 //! Writing: records at the end of the log, pops into the cursor.
 //!
+//! Nobody who pushes, pops or removes waits for a sync, but in `begin`, `sync_slot`, `advance_tail`
+//! and `reclaim`, which say so.
+//!
 //! 1. After a push there is room in allocated segments for the removal of every live message:
 //!    removing works on a full disk (rule 6).
 //! 2. A segment is synced before its successor gets a record (rule 8).
@@ -53,7 +56,7 @@ impl Log {
         })
     }
 
-    /// Makes the first segment in a new folder, durable with its name.
+    /// Makes the first segment in a new folder, durable with its name: blocks for the syncs.
     fn begin(
         home: Arc<Home>,
         folder: &Folder,
@@ -239,7 +242,8 @@ impl Log {
         Ok(())
     }
 
-    /// Makes the slot durable that an earlier process has written: else the one that is durable
+    /// Blocks for a sync once after a start: makes the slot durable that an earlier process has
+    /// written: else the one that is durable
     /// could be the next to be written.
     pub(super) fn sync_slot(&mut self) -> Result<(), StorageError> {
         match std::mem::take(&mut self.is_slot_unsynced) {
@@ -365,7 +369,7 @@ impl Log {
         self.spare_removals = spare.map(|index| removals_in(self.free_in(index))).sum();
     }
 
-    /// Syncs the tail and goes on with the segment after it. Before that has anything to lose, the
+    /// Syncs the tail, which blocks, and goes on with the segment after it. Before that has anything to lose, the
     /// tail's last cursor says that it is in use: else nobody would miss its file.
     fn advance_tail(&mut self) -> Result<(), StorageError> {
         // Mapped before anything changes: the cursor must find its place there.
@@ -418,7 +422,7 @@ impl Log {
         created
     }
 
-    /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. True
+    /// On a full disk: lets dead segments go at once, which blocks for a sync, also the newest when the queue is empty. True
     /// when that gave something back.
     fn reclaim(&mut self) -> Result<bool, StorageError> {
         if self.has_dead_segments() && self.copies_end.max(self.step_end) > self.durable {
