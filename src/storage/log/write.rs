@@ -242,9 +242,8 @@ impl Log {
         Ok(())
     }
 
-    /// Blocks for a sync once after a start: makes the slot durable that an earlier process has
-    /// written: else the one that is durable
-    /// could be the next to be written.
+    /// Makes the slot durable that an earlier process has written: else the one that is durable
+    /// could be the next to be written. Blocks for a sync, once after a start.
     pub(super) fn sync_slot(&mut self) -> Result<(), StorageError> {
         match std::mem::take(&mut self.is_slot_unsynced) {
             true => self.sync_now(),
@@ -369,8 +368,8 @@ impl Log {
         self.spare_removals = spare.map(|index| removals_in(self.free_in(index))).sum();
     }
 
-    /// Syncs the tail, which blocks, and goes on with the segment after it. Before that has anything to lose, the
-    /// tail's last cursor says that it is in use: else nobody would miss its file.
+    /// Syncs the tail, which blocks, and goes on with the segment after it. Before that has
+    /// anything to lose, the tail's last cursor says that it is in use: else nobody would miss its file.
     fn advance_tail(&mut self) -> Result<(), StorageError> {
         // Mapped before anything changes: the cursor must find its place there.
         self.segments[self.tail + 1].prepare_writing()?;
@@ -422,8 +421,8 @@ impl Log {
         created
     }
 
-    /// On a full disk: lets dead segments go at once, which blocks for a sync, also the newest when the queue is empty. True
-    /// when that gave something back.
+    /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. This
+    /// blocks for a sync. True when that gave something back.
     fn reclaim(&mut self) -> Result<bool, StorageError> {
         if self.has_dead_segments() && self.copies_end.max(self.step_end) > self.durable {
             self.sync_now()?;
