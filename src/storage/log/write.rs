@@ -369,7 +369,8 @@ impl Log {
     }
 
     /// Syncs the tail, which blocks, and goes on with the segment after it. Before that has
-    /// anything to lose, the tail's last cursor says that it is in use: else nobody would miss its file.
+    /// anything to lose, the tail's last cursor says that it is in use: else nobody would miss its
+    /// file.
     fn advance_tail(&mut self) -> Result<(), StorageError> {
         // Mapped before anything changes: the cursor must find its place there.
         self.segments[self.tail + 1].prepare_writing()?;
