@@ -379,16 +379,22 @@ impl Queues {
         next.next().map(|slot| slot.id)
     }
 
-    /// A value that changes whenever the queue does, also when it is made and goes (WATCH). The
-    /// second number counts messages whose time has passed, and that are still to be removed. A
-    /// name without a slot counts the slots that went: it may be one of them.
+    /// A value that changes whenever what clients see of the queue does: also when it is made and
+    /// goes, and when a message dies, which counts for one in a log from before the start when it
+    /// is found; that the dead leave the store is no change (WATCH). A name without a slot counts
+    /// the slots that went: it may be one of them.
     pub fn stamp(&self, name: &[u8]) -> (u64, u64) {
         let slots = self.slots();
         let Some(slot) = slots.by_name.get(name).cloned() else { return (0, slots.removed) };
         drop(slots);
         let Ok(mut state) = slot.lock() else { return (0, 0) };
-        let dead = state.queue.as_mut().map_or(0, |queue| queue.dead(self.clock.now_ms()));
-        (slot.stamp.load(Ordering::Relaxed), dead)
+        if !state.doomed
+            && let Some(queue) = &mut state.queue
+        {
+            queue.set_time(self.clock.now_ms());
+            slot.note_visible(queue);
+        }
+        (slot.stamp.load(Ordering::Relaxed), 0)
     }
 
     /// Messages in all queues.

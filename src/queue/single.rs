@@ -52,8 +52,10 @@ pub struct Queue {
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     now_ms: u64,
-    /// Whether messages came or went since the last look.
+    /// Whether messages came to the store or went from it since the last look.
     pub(super) changed: bool,
+    /// Whether clients see another queue than at the last look: the dead had gone for them already.
+    pub(super) differs: bool,
     totals: Totals,
 }
 
@@ -72,6 +74,7 @@ impl Queue {
             max_len,
             now_ms: 0,
             changed: false,
+            differs: false,
             totals: Totals::default(),
         }
     }
@@ -86,8 +89,10 @@ impl Queue {
 
     /// It is `now_ms`, Unix time in milliseconds, for all that follows.
     pub(super) fn set_time(&mut self, now_ms: u64) {
+        let dead = self.expiring.dead();
         self.now_ms = now_ms;
         self.expiring.set_time(now_ms);
+        self.differs |= self.expiring.dead() != dead;
     }
 
     /// Messages in the queue.
@@ -148,7 +153,7 @@ impl Queue {
             }
             pushed => pushed?,
         };
-        self.changed = true;
+        (self.changed, self.differs) = (true, true);
         self.totals.came += 1;
         self.expiring.insert(place, message.expires_ms);
         // The message is there. What fails here fails again in housekeeping, which says so.
@@ -159,12 +164,6 @@ impl Queue {
     /// Removes a slice of the dead messages; true: there are more.
     pub(super) fn bury_some(&mut self) -> Result<bool, QueueError> {
         self.bury(DEAD_AT_ONCE)
-    }
-
-    /// Dead messages at `now_ms` that are still in the store, as far as they are known.
-    pub(super) fn dead(&mut self, now_ms: u64) -> u64 {
-        self.set_time(now_ms);
-        self.expiring.dead()
     }
 
     /// Whether there are dead messages.
@@ -198,6 +197,7 @@ impl Queue {
                 && !self.hidden.contains(place.sequence)
             {
                 self.expiring.insert(place, expires_ms);
+                self.differs |= has_passed(expires_ms, self.now_ms);
             }
         }
         Ok(self.unread_from.is_some())
@@ -223,6 +223,7 @@ impl Queue {
         self.expiring.remove(place.sequence, expires_ms);
         self.changed = true;
         let is_dead = has_passed(expires_ms, self.now_ms);
+        self.differs |= !is_dead;
         let total = if is_dead { &mut self.totals.expired } else { &mut self.totals.went };
         *total += 1;
         Ok(())
@@ -360,7 +361,7 @@ impl Queue {
         let (expires_ms, shown) = (message.expires_ms, look(message));
         self.expiring.remove(place.sequence, expires_ms);
         self.hidden.insert(place, wanted.body.len(), expires_ms);
-        self.changed = true;
+        (self.changed, self.differs) = (true, true);
         Ok(Some((place.sequence, shown)))
     }
 
@@ -368,7 +369,7 @@ impl Queue {
     pub fn unhide(&mut self, number: u64) -> bool {
         let Some((place, expires_ms)) = self.hidden.remove(number) else { return false };
         self.expiring.insert(place, expires_ms);
-        self.changed = true;
+        (self.changed, self.differs) = (true, true);
         true
     }
 

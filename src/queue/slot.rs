@@ -17,7 +17,7 @@ pub(super) struct Slot {
     pub(super) len: AtomicU64,
     /// Their bytes, likewise.
     pub(super) bytes: AtomicU64,
-    /// Counts changes, from a start of the slot's own.
+    /// Counts changes that clients can see, from a start of the slot's own.
     pub(super) stamp: AtomicU64,
     /// Why nothing can be done with the queue until restart. Its store is not there.
     closed: Option<QueueError>,
@@ -120,14 +120,21 @@ impl Slot {
         })
     }
 
-    /// Notes what work on the queue has changed; true: something.
+    /// Notes what work on the queue has changed; true: something in its store.
     pub(super) fn note(&self, queue: &mut Queue) -> bool {
         let changed = std::mem::take(&mut queue.changed);
-        if changed {
-            self.stamp.fetch_add(1, Ordering::Relaxed);
-            self.note_len(queue);
+        if changed || queue.differs {
+            self.note_visible(queue);
         }
         changed
+    }
+
+    /// Notes what clients see of the queue.
+    pub(super) fn note_visible(&self, queue: &mut Queue) {
+        if std::mem::take(&mut queue.differs) {
+            self.stamp.fetch_add(1, Ordering::Relaxed);
+        }
+        self.note_len(queue);
     }
 
     /// Notes how many messages there are now: some may have died.

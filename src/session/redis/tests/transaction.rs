@@ -184,6 +184,33 @@ fn exec_answers_null_when_a_watched_key_was_made_and_is_gone() {
     }
 }
 
+/// That a message dies is a change for who watches its queue; that it leaves the store is none.
+#[test]
+fn exec_runs_when_only_dead_messages_of_a_watched_queue_have_left() {
+    let time_ms = Arc::new(AtomicU64::new(1000));
+    let read = Arc::clone(&time_ms);
+    let clock = Clock::new(move || Duration::from_millis(read.load(Ordering::Relaxed)));
+    let daemon = Daemon::with_queues_at(clock);
+    let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+    for (body, expires_ms) in [(b"a", 0), (b"b", 1500), (b"c", 1600)] {
+        let message = NewMessage { body, flags: 0, expires_ms };
+        queues.create(b"q", &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    }
+    let mut client = daemon.client();
+    let watch = [("WATCH q", "+OK|"), ("MULTI", "+OK|")];
+    client.check(&watch);
+    time_ms.store(1500, Ordering::Relaxed);
+    client.check(&[("EXEC", "*-1|")]);
+    client.check(&watch);
+    while queues.tidy() {}
+    client.check(&[("EXEC", "*0|"), ("SCARD q", ":2|")]);
+    client.check(&watch);
+    // Here the dead one has left before EXEC asks.
+    time_ms.store(1600, Ordering::Relaxed);
+    while queues.tidy() {}
+    client.check(&[("EXEC", "*-1|"), ("SMEMBERS q", "*1|$1|a|")]);
+}
+
 /// It was still in the store, with the stamp that it had.
 #[test]
 fn exec_answers_null_when_a_watched_key_has_expired() {
