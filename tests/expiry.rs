@@ -67,11 +67,13 @@ impl Run {
 
     fn bodies(&self, name: &[u8]) -> Vec<Vec<u8>> {
         let mut bodies = Vec::new();
-        let show = |message: Message<'_>| {
+        let mut show = |message: Message<'_>| {
             bodies.push(message.body.to_vec());
             true
         };
-        self.queues.find(name, &mut Ticket::default(), |queue| queue.visit(0, show)).unwrap();
+        let mut visit =
+            || self.queues.find(name, &mut Ticket::default(), |queue| queue.visit(0, &mut show));
+        while visit() == Err(QueueError::Busy) {}
         bodies
     }
 
@@ -215,6 +217,36 @@ fn dead_messages_leave_wherever_they_stand() {
     run.tidy();
     assert!(run.bytes(b"q") < before, "their room is given back");
     assert_eq!(run.bodies(b"q"), expected);
+}
+
+/// Neither a pop nor a look at the queue may take longer the more of them there are.
+#[test]
+fn dead_messages_in_the_way_go_in_several_steps() {
+    type Step<'a> = &'a dyn Fn(&mut Queue, &mut Vec<u8>) -> Result<(), QueueError>;
+    let pop: Step<'_> =
+        &|queue, shown| queue.pop(|message| shown.extend_from_slice(message.body)).map(drop);
+    let visit: Step<'_> = &|queue, shown| {
+        queue.visit(0, |message| {
+            shown.extend_from_slice(message.body);
+            false
+        })
+    };
+    for (step, expected_steps) in [(pop, 4), (visit, 3)] {
+        for (run, _directory) in runs(LIMITS) {
+            (0..3500).for_each(|_| run.push(b"q", b"dead", START_MS + 1).unwrap());
+            run.push(b"q", b"live", 0).unwrap();
+            run.pass(1);
+            let (mut shown, mut steps) = (Vec::new(), 0);
+            let mut done = Err(QueueError::Busy);
+            while done == Err(QueueError::Busy) {
+                assert!(shown.is_empty());
+                steps += 1;
+                let work = |queue: &mut Queue| step(queue, &mut shown);
+                done = run.queues.find(b"q", &mut Ticket::default(), work);
+            }
+            assert_eq!((done, &*shown, steps), (Ok(Some(())), &b"live"[..], expected_steps));
+        }
+    }
 }
 
 /// Until its place in the log has been read: then it is dead as all others are.

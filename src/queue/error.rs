@@ -29,8 +29,9 @@ pub enum QueueError {
     /// The index that a membership command needs is not whole: nothing has been done.
     /// [`Queues::prepare_membership`](super::Queues::prepare_membership) builds it.
     NotIndexed,
-    /// Another client's command on the queue is not over: nothing has been done. It is to be tried
-    /// again when others have had their turn.
+    /// Another client's command on the queue is not over, or many dead messages are in the way:
+    /// nothing has been done that anybody sees. It is to be tried again when others have had their
+    /// turn.
     Busy,
     /// No room on the device; the text says for what.
     DiskFull(String),

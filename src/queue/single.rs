@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Dead messages that leave with each push: more than one, so that they leave as fast as they come.
 const DEAD_AT_PUSH: usize = 2;
 
-/// Dead messages that leave in one slice of housekeeping.
+/// Dead messages that leave in one slice of housekeeping, and that one step of a command removes or
+/// passes on its way.
 const DEAD_AT_ONCE: usize = 1000;
 
 /// Messages of a log from before the start that one slice of housekeeping looks at.
@@ -248,13 +249,18 @@ impl Queue {
     }
 
     /// Shows the oldest message to `take`, then removes it. When this answers an error after `take`
-    /// ran, the message has stayed, and what `take` made of it is to be thrown away.
+    /// ran, the message has stayed, and what `take` made of it is to be thrown away. Where more of
+    /// the dead stand before it than one step removes, the answer is [`Busy`](QueueError::Busy).
     pub fn pop<R>(&mut self, take: impl FnOnce(Message<'_>) -> R) -> Result<Option<R>, QueueError> {
-        let now_ms = self.now_ms;
+        let (now_ms, mut removed) = (self.now_ms, 0);
         while let Some((place, message)) = self.next(0)? {
             let expires_ms = message.expires_ms;
             if has_passed(expires_ms, now_ms) {
+                if removed == DEAD_AT_ONCE {
+                    return Err(QueueError::Busy);
+                }
                 self.take_out(place, expires_ms)?;
+                removed += 1;
                 continue;
             }
             let taken = take(message);
@@ -270,12 +276,26 @@ impl Queue {
         self.store.numbers_above()
     }
 
-    /// Shows messages with numbers from `from` on, oldest first, until `show` answers false.
+    /// Removes a slice of the dead where there are more than one step passes;
+    /// [`Busy`](QueueError::Busy): there still are.
+    fn make_way(&mut self) -> Result<(), QueueError> {
+        let is_far = |dead: u64| dead > DEAD_AT_ONCE as u64;
+        // Where the dead cannot leave, whoever reads passes them all.
+        if is_far(self.expiring.dead()) && self.bury_some().is_ok() && is_far(self.expiring.dead())
+        {
+            return Err(QueueError::Busy);
+        }
+        Ok(())
+    }
+
+    /// Shows messages with numbers from `from` on, oldest first, until `show` answers false. None
+    /// has been shown when the answer is [`Busy`](QueueError::Busy): dead ones are in the way.
     pub fn visit(
         &mut self,
         from: u64,
         mut show: impl FnMut(Message<'_>) -> bool,
     ) -> Result<(), QueueError> {
+        self.make_way()?;
         let (mut from, now_ms) = (from, self.now_ms);
         while let Some((place, message)) = self.next(from)? {
             if !has_passed(message.expires_ms, now_ms) && !show(message) {

@@ -5,8 +5,16 @@
 //! dispatcher calls it again in the next turn, with what it has noted.
 
 use crate::protocol::resp::Reply;
-use crate::queue::{Drops, Ticket};
+use crate::queue::{Drops, QueueError, Ticket};
 use crate::session::OUTPUT_PIECE;
+
+/// Whether a step found too many dead messages in its way, and is to be tried again.
+pub(super) fn is_busy(done: Result<(), QueueError>) -> Result<bool, QueueError> {
+    match done {
+        Err(QueueError::Busy) => Ok(true),
+        done => done.map(|()| false),
+    }
+}
 
 /// What a command has done so far; each takes what it needs of this.
 #[derive(Default)]

@@ -5,7 +5,7 @@
 //! of many messages is measured before anything is removed.
 
 use super::dispatch::{Context, too_large};
-use super::progress::Progress;
+use super::progress::{Progress, is_busy};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions, with_head};
 use crate::protocol::number::parse_i64_canonical;
@@ -216,8 +216,7 @@ fn pop_one(
     Ok(())
 }
 
-/// Redis answers a set in RESP3; here it is an array in both versions, because its order is what
-/// the client came for.
+/// An array in RESP3 too, where Redis answers a set: its order is what the client came for.
 fn pop_many(
     target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
@@ -270,7 +269,7 @@ fn measure(
         return Ok(true);
     }
     let mut is_turn_over = false;
-    queue.visit(measured.next, |message| {
+    let is_busy = is_busy(queue.visit(measured.next, |message| {
         if measured.count == count || measured.bytes > room {
             return false;
         }
@@ -283,8 +282,8 @@ fn measure(
         measured.count += 1;
         measured.bytes += message.body.len() as u64 + BULK_OVERHEAD;
         true
-    })?;
-    measured.is_done = !is_turn_over;
+    }))?;
+    measured.is_done = !is_busy && !is_turn_over;
     Ok(measured.is_done)
 }
 
@@ -303,6 +302,7 @@ fn pop_up_to(
         match queue.pop(|message| reply.bulk(message.body)) {
             Ok(Some(())) => progress.count += 1,
             Ok(None) => break,
+            Err(QueueError::Busy) if budget.pauses() => return Ok(Slice::More),
             Err(error) => {
                 reply.out.truncate(start);
                 return if progress.count == 0 { Err(error) } else { Ok(Slice::Done(true)) };
@@ -402,7 +402,7 @@ fn show_up_to(
     reply: &mut Reply<'_>,
 ) -> Result<Slice<bool>, QueueError> {
     let mut shown = Slice::Done(true);
-    queue.visit(progress.next, |message| {
+    let is_busy = is_busy(queue.visit(progress.next, |message| {
         if progress.count == count {
             return false;
         }
@@ -420,8 +420,8 @@ fn show_up_to(
         reply.bulk(message.body);
         progress.count += 1;
         true
-    })?;
-    Ok(shown)
+    }))?;
+    Ok(if is_busy { Slice::More } else { shown })
 }
 
 /// SSCAN q cursor [MATCH pattern] [COUNT count]: the cursor holds the number of the next message,
