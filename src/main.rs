@@ -89,6 +89,7 @@ fn serve(options: &Options) -> Result<(), String> {
         directory: directory.display().to_string(),
         redis_port: port(redis.as_ref()),
         memcached_port: port(memcached.as_ref()),
+        workers: options.workers,
         room_for_clients: limits::room_for_clients(files, RESERVED_FILES),
         process_memory: Some(process::memory),
     };

@@ -18,6 +18,8 @@ pub struct Settings {
     pub redis_port: u16,
     /// The port of the memcached listener; 0 without one.
     pub memcached_port: u16,
+    /// Threads that serve clients.
+    pub workers: usize,
     /// Clients that the open files of the process have room for.
     pub room_for_clients: usize,
     /// Tells the process's memory; `None`: nobody does, as in a test.

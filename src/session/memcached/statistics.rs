@@ -30,11 +30,13 @@ pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'st
 }
 
 fn general(shared: &Shared, output: &mut Vec<u8>) {
-    let (limits, counters) = (&shared.limits, &shared.statistics);
+    let (settings, limits) = (&shared.settings, &shared.limits);
+    let counters = &shared.statistics;
     let numbers = [
         ("pid", u64::from(std::process::id())),
         ("uptime", shared.store.clock().uptime().as_secs()),
         ("time", shared.store.clock().now().as_secs()),
+        ("threads", settings.workers as u64),
         ("pointer_size", u64::from(usize::BITS)),
         ("max_connections", limits.max_clients.load(Ordering::Relaxed) as u64),
         ("curr_connections", counters.connections_now.load(Ordering::Relaxed)),
@@ -114,6 +116,7 @@ fn settings(shared: &Shared, output: &mut Vec<u8>) {
     reply::statistic(output, "maxbytes", shared.store.max_memory());
     reply::statistic(output, "maxconns", limits.max_clients.load(Ordering::Relaxed));
     reply::statistic(output, "tcpport", settings.memcached_port);
+    reply::statistic(output, "num_threads", settings.workers);
     reply::statistic(output, "item_size_max", limits.max_message());
     reply::statistic(output, "idle_timeout", limits.idle_timeout_s.load(Ordering::Relaxed));
     reply::statistic(output, "evictions", "off");

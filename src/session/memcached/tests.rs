@@ -143,9 +143,11 @@ fn statistics_count_commands_and_name_settings() {
         client.ask(b"set a 0 0 1\r\nx\r\nbogus\r\nget b c\r\n");
         let general = String::from_utf8(client.ask(b"stats\r\n")).unwrap();
         assert!(general.contains("STAT cmd_total 4\r\n"), "{general}");
+        assert!(general.contains("STAT threads "), "{general}");
         assert!(general.ends_with("\r\nEND\r\n"), "{general}");
         let settings = String::from_utf8(client.ask(b"stats settings\r\n")).unwrap();
         assert!(settings.contains("STAT maxconns 256\r\n"), "{settings}");
+        assert!(settings.contains("STAT num_threads "), "{settings}");
         assert!(settings.contains("STAT item_size_max 100\r\n"), "{settings}");
     }
 }
