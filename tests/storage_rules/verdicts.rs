@@ -58,7 +58,7 @@ impl Bench {
 }
 
 fn open(root: &Path, policy: Policy) -> Queues {
-    let directory = open_directory(&root.join("data"), 64 * 1024, false).unwrap();
+    let directory = open_directory(root.join("data"), 64 * 1024, false).unwrap();
     let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
     Queues::open(Box::new(DiskBacking::new(directory)), limits, policy).unwrap()
 }
