@@ -80,6 +80,12 @@ impl Expiring {
         self.dead -= u64::from(expires_ms <= self.now_ms);
     }
 
+    /// When the last of them is dead, if there are `count` of them.
+    pub(super) fn all_dead_at(&self, count: u64) -> Option<u64> {
+        let is_all = self.by_time.len() as u64 == count;
+        self.by_time.last().filter(|_| is_all).map(|(expires_ms, _, _)| *expires_ms)
+    }
+
     /// The message that has been dead for longest, and when it expired.
     pub(super) fn first_dead(&self) -> Option<(Place, u64)> {
         let (expires_ms, sequence, position) = *self.by_time.first()?;

@@ -2,6 +2,7 @@
 
 use super::queues::{Queues, Slots};
 use super::slot::{Retired, Slot, State};
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// The most empty queues that go at once to make room for another.
@@ -10,10 +11,17 @@ const RETIRED_AT_ONCE: usize = 16;
 /// The most slots that one refusal of another queue looks at.
 const LOOKED_AT_ONCE: usize = 256;
 
+/// Slots whose messages all expire, by when the last one does and by their number.
+pub(super) type Mortal = BTreeMap<(u64, u64), Arc<Slot>>;
+
 impl Queues {
     // A list has no half-made state: what a panic left is good.
     pub(super) fn empty(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
         self.empty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mortal(&self) -> MutexGuard<'_, Mortal> {
+        self.mortal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a few empty slots out of the map, and returns true if there may be more. Each slot is
@@ -22,6 +30,11 @@ impl Queues {
     pub(super) fn make_place(&self, slots: &mut Slots) -> bool {
         let now_ms = self.clock.now_ms();
         let (mut empty, mut retired, mut busy) = (self.empty(), 0, Vec::new());
+        let mut mortal = self.mortal();
+        for _ in 0..LOOKED_AT_ONCE {
+            let Some(first) = mortal.first_entry().filter(|it| it.key().0 <= now_ms) else { break };
+            empty.push(first.remove());
+        }
         for _ in 0..LOOKED_AT_ONCE {
             if retired == RETIRED_AT_ONCE {
                 break;
@@ -33,6 +46,7 @@ impl Queues {
                     retired += 1;
                 }
                 Retired::Not => {}
+                Retired::NotBefore(dies_at) => drop(mortal.insert((dies_at, slot.id), slot)),
                 Retired::NotYet => busy.push(slot),
             }
         }
@@ -44,6 +58,7 @@ impl Queues {
     pub(super) fn forget_retired(&self) {
         let slots = self.slots();
         self.empty().retain(|slot| slots.by_id.contains_key(&slot.id));
+        self.mortal().retain(|_, slot| slots.by_id.contains_key(&slot.id));
     }
 
     /// Lists a slot that has become empty.

@@ -11,6 +11,7 @@ use super::claims::Claims;
 use super::drops::Remains;
 use super::held::Handle;
 use super::ledger::Ledger;
+use super::places::Mortal;
 use super::single::Queue;
 use super::slot::{Slot, State};
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
@@ -33,6 +34,8 @@ pub struct Queues {
     slots: RwLock<Slots>,
     /// Slots that may be empty: each that is empty, and those that were when they were listed.
     pub(super) empty: Mutex<Vec<Arc<Slot>>>,
+    /// Slots that will be empty because their messages die: nobody works on them then.
+    pub(super) mortal: Mutex<Mortal>,
     pub(super) backing: Box<dyn Backing>,
     max_queues: AtomicUsize,
     /// Every queue reads it.
@@ -106,6 +109,7 @@ impl Queues {
             last_queue: slots.last_id.into(),
             slots: RwLock::new(slots),
             empty: Mutex::new(empty),
+            mortal: Mutex::default(),
             claims: Arc::default(),
             remains: Arc::default(),
             chores: Chores::default(),

@@ -167,6 +167,11 @@ impl Queue {
         self.bury(DEAD_AT_ONCE)
     }
 
+    /// When the queue is empty because all of its messages have died; `None` if one never does.
+    pub(super) fn dies_at(&self) -> Option<u64> {
+        self.expiring.all_dead_at(self.store.len())
+    }
+
     /// Whether there are dead messages.
     pub(super) fn has_dead(&self) -> bool {
         self.expiring.dead() > 0

@@ -37,6 +37,8 @@ pub(super) enum Retired {
     Now,
     /// It has messages, or cannot be taken out.
     Not,
+    /// It has messages, all of which will have died at this time, Unix time in milliseconds.
+    NotBefore(u64),
     /// Somebody works on it, or its messages are on their way to another queue.
     NotYet,
 }
@@ -233,8 +235,9 @@ impl Slot {
         if let Some(queue) = &mut state.queue {
             queue.set_time(now_ms);
             if !queue.is_empty() {
+                let dies_at = queue.dies_at();
                 state.listed = false;
-                return Retired::Not;
+                return dies_at.map_or(Retired::Not, Retired::NotBefore);
             }
             if !queue.is_vacant() {
                 return Retired::NotYet;
