@@ -45,6 +45,11 @@ impl Drop for Claim {
         // A queue that a panic has closed stays closed, whoever claims it.
         if let Ok(mut state) = self.slot.lock() {
             state.claimed = false;
+            // The client has gone in the middle of a command. What fails here fails again for
+            // whoever comes next.
+            if let Some(queue) = &mut state.queue {
+                let _closed = queue.end_step();
+            }
         }
         self.claims.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }

@@ -3,7 +3,7 @@
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, Tidied};
 use crate::logging;
 use crate::storage::{BodyHash, DataDirectory, Log, OpenedQueue, StorageError};
-use crate::storage::{SyncPoint, SyncWork};
+use crate::storage::{StepSize, SyncPoint, SyncWork};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -112,6 +112,14 @@ impl MessageStore for DiskStore {
         pushed_ms: u64,
     ) -> Result<Place, QueueError> {
         Ok(self.log.push_hashed(message, hash, pushed_ms)?)
+    }
+
+    fn begin_step(&mut self, size: &StepSize) -> Result<(), QueueError> {
+        Ok(self.log.begin_step(size)?)
+    }
+
+    fn end_step(&mut self) -> Result<(), QueueError> {
+        Ok(self.log.end_step()?)
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {

@@ -39,6 +39,14 @@ pub enum QueueError {
     Storage(String),
 }
 
+impl QueueError {
+    /// Whether a smaller command could go on.
+    pub(super) fn is_want_of_room(&self) -> bool {
+        use QueueError::{DiskFull, OutOfMemory, QueueFull};
+        matches!(self, QueueFull { .. } | OutOfMemory { .. } | DiskFull(_))
+    }
+}
+
 impl fmt::Display for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -67,7 +67,7 @@ pub struct Target<'a, 'h> {
 }
 
 /// A slice of a command's work on its queue, or `None` if there is no such queue.
-type Sliced<R> = Result<Option<Slice<R>>, QueueError>;
+pub(super) type Sliced<R> = Result<Option<Slice<R>>, QueueError>;
 
 /// What a slice of a command's work on its queue came to.
 pub enum Slice<R> {
@@ -113,7 +113,7 @@ impl Target<'_, '_> {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<Slice<R>, QueueError>,
     ) -> Result<Slice<R>, QueueError> {
-        let made = self.sliced(true, |queues, slot, state, now_ms| {
+        let made = self.sliced(true, ticket, |queues, slot, state, now_ms, ticket| {
             queues.create_in(slot, state, now_ms, ticket, work).map(Some)
         })?;
         made.ok_or_else(|| QueueError::Storage("no such queue".into()))
@@ -126,7 +126,7 @@ impl Target<'_, '_> {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<Slice<R>, QueueError>,
     ) -> Result<Option<Slice<R>>, QueueError> {
-        let found = self.sliced(false, |queues, slot, state, now_ms| {
+        let found = self.sliced(false, ticket, |queues, slot, state, now_ms, ticket| {
             queues.find_in(slot, state, now_ms, ticket, work)
         })?;
         if found.is_none() {
@@ -138,18 +138,21 @@ impl Target<'_, '_> {
     fn sliced<R>(
         &mut self,
         creates: bool,
-        act: impl FnOnce(&Queues, &Arc<Slot>, &mut State, u64) -> Sliced<R>,
+        ticket: &mut Ticket,
+        act: impl FnOnce(&Queues, &Arc<Slot>, &mut State, u64, &mut Ticket) -> Sliced<R>,
     ) -> Sliced<R> {
         let Target { queues, locked, claim, .. } = self;
         if let Some(Claim { slot, .. }) = &**claim {
-            return act(queues, slot, &mut *slot.lock()?, queues.clock.now_ms());
+            let mut state = slot.lock()?;
+            let done = act(queues, slot, &mut state, queues.clock.now_ms(), ticket);
+            return queues.end_step_after(slot, &mut state, ticket, done);
         }
         let act = |slot: &Arc<Slot>, state: &mut State, now_ms| {
-            let done = act(queues, slot, state, now_ms);
+            let done = act(queues, slot, state, now_ms, ticket);
             if let Ok(Some(Slice::More)) = &done {
                 **claim = Some(queues.claims.claim(slot, state));
             }
-            done
+            queues.end_step_after(slot, state, ticket, done)
         };
         match locked {
             Some(Locked { slot, state, now_ms }) => act(slot, state, *now_ms),

@@ -2,7 +2,7 @@
 //! promises nothing across a restart.
 
 use super::chunks::Chunks;
-use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError};
+use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, StepSize};
 use crate::storage::{BodyHash, HashKey, Index, random_hash_key};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +69,21 @@ struct MemoryStore {
     bytes: u64,
     /// What the budget has for all of this.
     charged: u64,
+    /// Taken from the budget for the step that has begun.
+    reserved: u64,
     budget: Arc<Budget>,
+}
+
+impl Budget {
+    /// Takes so many bytes, or none.
+    fn take(&self, bytes: u64) -> Result<(), QueueError> {
+        let (used, limit) = (self.used.fetch_add(bytes, Ordering::Relaxed), self.limit());
+        if used.saturating_add(bytes) > limit {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(QueueError::OutOfMemory { limit });
+        }
+        Ok(())
+    }
 }
 
 impl MemoryStore {
@@ -81,6 +95,7 @@ impl MemoryStore {
             next_sequence: 1,
             bytes: 0,
             charged: 0,
+            reserved: 0,
             budget,
         }
     }
@@ -118,11 +133,9 @@ impl MessageStore for MemoryStore {
         pushed_ms: u64,
     ) -> Result<Place, QueueError> {
         let cost = cost(message.body.len());
-        let used = self.budget.used.fetch_add(cost, Ordering::Relaxed);
-        let limit = self.budget.limit();
-        if used.saturating_add(cost) > limit {
-            self.budget.used.fetch_sub(cost, Ordering::Relaxed);
-            return Err(QueueError::OutOfMemory { limit });
+        match self.reserved.checked_sub(cost) {
+            Some(rest) => self.reserved = rest,
+            None => self.budget.take(cost)?,
         }
         self.charged += cost;
         let sequence = self.next_sequence;
@@ -132,6 +145,20 @@ impl MessageStore for MemoryStore {
         self.messages.push(Message { sequence, pushed_ms, expires_ms, flags, body });
         self.index.insert(hash.unwrap_or_else(|| self.hash(body)), sequence);
         Ok(Place { sequence, position: 0 })
+    }
+
+    fn begin_step(&mut self, size: &StepSize) -> Result<(), QueueError> {
+        let overhead = size.pushes.saturating_mul(OVERHEAD);
+        let wanted = overhead.saturating_add(size.pushed_bytes);
+        self.budget.take(wanted)?;
+        self.reserved = wanted;
+        Ok(())
+    }
+
+    fn end_step(&mut self) -> Result<(), QueueError> {
+        let left = std::mem::take(&mut self.reserved);
+        self.budget.used.fetch_sub(left, Ordering::Relaxed);
+        Ok(())
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
@@ -188,7 +215,7 @@ impl MessageStore for MemoryStore {
 
 impl Drop for MemoryStore {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.charged, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.charged + self.reserved, Ordering::Relaxed);
     }
 }
 

@@ -23,9 +23,10 @@ mod places;
 mod queues;
 mod single;
 mod slot;
+mod steps;
 mod store;
 
-pub use crate::storage::{BodyHash, Message, NewMessage, Place};
+pub use crate::storage::{BodyHash, Message, NewMessage, Place, StepSize};
 pub use claims::Claim;
 pub use disk::DiskBacking;
 pub use drops::Drops;

@@ -42,14 +42,16 @@ impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
 /// One queue.
 pub struct Queue {
     id: QueueId,
-    store: Box<dyn MessageStore>,
+    pub(super) store: Box<dyn MessageStore>,
     hidden: Hidden,
-    expiring: Expiring,
+    pub(super) expiring: Expiring,
     /// What is in the store from this number on has not been looked at yet; `None` if all that
     /// expires is in `expiring`.
     unread_from: Option<u64>,
     /// The limit of all queues (`--max-queue-len`).
-    max_len: Arc<AtomicU64>,
+    pub(super) max_len: Arc<AtomicU64>,
+    /// The changes before the step that has begun: what is done is part of it.
+    pub(super) step: Option<u64>,
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     now_ms: u64,
@@ -73,6 +75,7 @@ impl Queue {
             hidden: Hidden::default(),
             expiring: Expiring::default(),
             max_len,
+            step: None,
             now_ms: 0,
             changed: false,
             differs: false,
@@ -157,8 +160,10 @@ impl Queue {
         (self.changed, self.differs) = (true, true);
         self.totals.came += 1;
         self.expiring.insert(place, message.expires_ms);
-        // The message is there. What fails here fails again in housekeeping, which says so.
-        let _is_left = self.bury(DEAD_AT_PUSH);
+        if self.step.is_none() {
+            // The message is there. What fails here fails again in housekeeping, which says so.
+            let _is_left = self.bury(DEAD_AT_PUSH);
+        }
         Ok(())
     }
 
@@ -225,7 +230,7 @@ impl Queue {
     }
 
     fn take_out(&mut self, place: Place, expires_ms: u64) -> Result<(), QueueError> {
-        self.store.remove(place)?;
+        self.remove_from_store(place)?;
         self.expiring.remove(place.sequence, expires_ms);
         self.changed = true;
         let is_dead = has_passed(expires_ms, self.now_ms);

@@ -4,7 +4,7 @@
 //! of limits, of expiry or of who asks.
 
 use super::QueueError;
-use crate::storage::{BodyHash, Message, NewMessage, Place, SyncPoint, SyncWork};
+use crate::storage::{BodyHash, Message, NewMessage, Place, StepSize, SyncPoint, SyncWork};
 use std::io;
 
 /// What a slice of housekeeping came to.
@@ -55,6 +55,18 @@ pub trait MessageStore: Send {
         hash: Option<BodyHash>,
         pushed_ms: u64,
     ) -> Result<Place, QueueError>;
+
+    /// Begins a step: what is done until `end_step` is done as a whole or not at all, whatever
+    /// happens to the process or the power. After an error nothing has begun; after none, what
+    /// the size says finds room.
+    fn begin_step(&mut self, _size: &StepSize) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// Ends the step.
+    fn end_step(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
 
     /// The oldest message whose number is `from` or more.
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError>;

@@ -182,14 +182,14 @@ fn rule_19_bytes_that_cannot_be_read_are_an_error_of_their_queue() {
     File::options().write(true).open(&oldest).unwrap().set_len(4096).unwrap();
     let in_oldest = places.iter().rfind(|place| place.1 < 8192).unwrap();
     for _ in 0..2 {
-        let error = bench.log.next(in_oldest.0).unwrap_err().to_string();
+        let error = bench.log.next(BEFORE_FIRST + in_oldest.0).unwrap_err().to_string();
         assert!(error.contains("0.seg") && error.contains("cannot be read"), "{error}");
         let error = bench.log.find(&in_oldest.2).unwrap_err().to_string();
         assert!(error.contains("cannot be read"), "{error}");
     }
     assert_eq!(bench.count("damaged_records"), 0, "it may be there again");
     let last = places.last().unwrap();
-    assert_eq!(bench.log.next(last.0).unwrap().unwrap().1.body, last.2);
+    assert_eq!(bench.log.next(BEFORE_FIRST + last.0).unwrap().unwrap().1.body, last.2);
     bench.push("still");
     bench.sync();
     // It is there again.

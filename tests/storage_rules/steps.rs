@@ -1,6 +1,7 @@
 //! Rule 20: a command is one step. Rule 21: nobody forges a record.
 
 use super::bench::*;
+use super::common::{Daemon, request};
 use mq::storage::format::{
     Codec, Fault, Footer, MESSAGE_HEAD, RECORD_LENGTH, Record, SegmentHeader, Verdict, Version,
 };
@@ -152,6 +153,47 @@ fn rule_20_a_rotten_record_of_a_step_costs_no_other() {
         assert_eq!(found.bodies(), expected);
         assert_eq!(found.count("damaged_records"), 1);
     }
+}
+
+/// A long command is done in slices, with other clients' turns in between. Whenever the process is
+/// killed, the command is done or not, and its client has been told of nothing else.
+#[test]
+fn rule_20_a_command_that_is_killed_in_the_middle_is_done_or_not() {
+    const COUNT: usize = 60_000;
+    let bodies: Vec<Vec<u8>> = (0..COUNT).map(|number| format!("{number:05}").into()).collect();
+    let words = |verb: &str| {
+        let words = [verb.as_bytes(), b"q"].into_iter();
+        request(&words.chain(bodies.iter().map(Vec::as_slice)).collect::<Vec<_>>())
+    };
+    let is_begun = |folder: &Path, before: u64| {
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files.map(|file| length(&file.path())).sum::<u64>() > before
+    };
+    let mut seen = [0, 0];
+    for round in 0..8_usize {
+        let mut daemon = Daemon::start("--fsync never");
+        let folder = daemon.directory().join("q-q");
+        let (mut client, mut other) = (daemon.redis(), daemon.redis());
+        let is_push = round.is_multiple_of(2);
+        if !is_push {
+            client.ask(words("SADD"), format!(":{COUNT}\r\n"));
+        }
+        client.send(words(if is_push { "SADD" } else { "SREM" }));
+        while is_push && !is_begun(&folder, 8192) {
+            other.ask("PING\r\n", "+PONG\r\n");
+        }
+        (0..round).for_each(|_| other.ask("PING\r\n", "+PONG\r\n"));
+        daemon.kill();
+        let mut found = daemon.restart();
+        let mut client = found.redis();
+        client.send("SCARD q\r\n");
+        let count: usize = client.read_line().trim_start_matches(':').trim().parse().unwrap();
+        assert!(count == 0 || count == COUNT, "{count} of {COUNT}");
+        seen[usize::from((count == COUNT) == is_push)] += 1;
+        found.kill();
+    }
+    assert_eq!(seen.iter().sum::<i32>(), 8, "not done and done: {seen:?}");
 }
 
 /// More than the device has room for: nothing of it is done, and what is smaller is.

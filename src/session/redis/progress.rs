@@ -4,9 +4,11 @@
 //! [`Refusal::again`](super::request::Refusal::again). Its request stays in the input, so the
 //! dispatcher calls it again in the next turn, with what it has noted.
 
+use super::request::Args;
 use crate::protocol::resp::Reply;
-use crate::queue::{Drops, QueueError, Ticket};
+use crate::queue::{Drops, Queue, QueueError, Ticket};
 use crate::session::OUTPUT_PIECE;
+use crate::session::budget::LOOK;
 
 /// Whether a step found too many dead messages in its way, and is to be tried again.
 pub(super) fn is_busy(done: Result<(), QueueError>) -> Result<bool, QueueError> {
@@ -90,6 +92,18 @@ impl Outgoing {
             *self = Outgoing::default();
         }
     }
+}
+
+/// Steps that it takes to remove what a request names.
+pub(super) fn equals(queue: &mut Queue, args: Args<'_>, most: u64) -> Result<u64, QueueError> {
+    let mut steps = 0;
+    for body in args.from(2) {
+        steps += LOOK * queue.count_equal(body.into(), most / LOOK + 1)?;
+        if steps > most {
+            break;
+        }
+    }
+    Ok(steps)
 }
 
 #[cfg(test)]

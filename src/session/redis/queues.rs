@@ -5,7 +5,7 @@
 //! of many messages is measured before anything is removed.
 
 use super::dispatch::{Context, too_large};
-use super::progress::{Progress, is_busy};
+use super::progress::{Progress, equals, is_busy};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions, with_head};
 use crate::protocol::number::parse_i64_canonical;
@@ -57,8 +57,7 @@ fn new_message(body: &[u8]) -> NewMessage<'_> {
     NewMessage { body, flags: 0, expires_ms: 0 }
 }
 
-/// SADD q m [m ...]: pushes each that is not in the queue; answers how many. An error in the middle
-/// is the reply, and what was pushed before it stays: sent again, the command pushes the rest.
+/// SADD q m [m ...]: pushes each that is not in the queue, all as one step; answers how many.
 pub(super) fn sadd(
     target: &mut Target<'_, '_>,
     context: &mut Context<'_>,
@@ -77,6 +76,7 @@ pub(super) fn sadd(
     let mut progress = context.resume();
     let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
     let pushed = target.create_sliced(ticket, |queue| {
+        queue.begin_pushing(args.from(2))?;
         each_word(queue, args, hash, state, |queue, wanted, progress| {
             progress.count += u64::from(queue.push_unique(&new_message(wanted.body), wanted.hash)?);
             Ok(false)
@@ -102,6 +102,7 @@ pub(super) fn srem(
         if !budget.pauses() && !budget.affords(equals(queue, args, budget.left())?) {
             return Ok(Slice::More);
         }
+        queue.begin_removing(args.len() as u64 - 2)?;
         each_word(queue, args, hash, (progress_ref, budget), |queue, wanted, progress| {
             let removed = queue.remove_one(wanted)?;
             progress.count += u64::from(removed);
@@ -113,18 +114,6 @@ pub(super) fn srem(
         Some(Slice::Done(())) | None => reply.integer(to_i64(progress.count)),
     }
     Ok(())
-}
-
-/// Steps that it takes to remove what a request names.
-fn equals(queue: &mut Queue, args: Args<'_>, most: u64) -> Result<u64, QueueError> {
-    let mut steps = 0;
-    for body in args.from(2) {
-        steps += budget::LOOK * queue.count_equal(body.into(), most / budget::LOOK + 1)?;
-        if steps > most {
-            break;
-        }
-    }
-    Ok(steps)
 }
 
 pub(super) fn sismember(
@@ -236,6 +225,7 @@ fn pop_many(
         if progress_ref.measured.bytes > room {
             return Ok(Slice::Done(false));
         }
+        queue.begin_popping(count)?;
         pop_up_to(queue, count, (progress_ref, budget), reply)
     });
     match popped {

@@ -43,7 +43,7 @@ impl<'a> Args<'a> {
     }
 
     /// The words from `first` on.
-    pub fn from(self, first: usize) -> impl Iterator<Item = &'a [u8]> {
+    pub fn from(self, first: usize) -> impl Iterator<Item = &'a [u8]> + Clone {
         (first..self.len()).map(move |index| self.get(index))
     }
 

@@ -148,14 +148,19 @@ fn a_full_queue_or_full_memory_refuses_a_push_and_still_pops() {
     let full = "-ERR the queue is full, the limit is 2 messages (--max-queue-len)|";
     client.check(&[
         ("SADD q a b c", full),
-        ("SADD q a", ":0|"),
+        ("EXISTS q", ":0|"),
+        ("SADD q a b a b", ":2|"),
+        ("SADD q b a", ":0|"),
+        ("SADD q b c", full),
         ("SADD q c", full),
         ("SPOP q", "$1|a|"),
         ("SADD q c", ":1|"),
     ]);
     let mut client = Daemon::with_queues(200, u64::MAX).client();
     client.check(&[
-        ("SADD q a b", ":2|"),
+        ("SADD q a b c", "-OOM out of memory, the limit is 200 bytes (--max-memory)|"),
+        ("EXISTS q", ":0|"),
+        ("SADD q a b b", ":2|"),
         ("SADD q c", "-OOM out of memory, the limit is 200 bytes (--max-memory)|"),
         ("SADD new c", "-OOM out of memory, the limit is 200 bytes (--max-memory)|"),
         ("EXISTS new", ":0|"),

@@ -1,0 +1,138 @@
+//! Steps of one queue: a command that names several messages does all or nothing, also over a
+//! crash, on a full disk and at a limit (rule 20).
+//!
+//! A step begins before a command's first change and ends with the command, or with the claim of a
+//! client that has gone. It begins only if there is room for all that it may do, so nothing in it
+//! fails for want of room.
+
+use super::held::Sliced;
+use super::single::Queue;
+use super::slot::{Slot, State};
+use super::{Place, QueueError, Queues, Slice, StepSize, Ticket};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Messages of one command that are counted one by one where there may not be room for all: looking
+/// for more would take long.
+const COUNTED: u64 = 1000;
+
+impl Queue {
+    /// Begins a step that pushes those of these messages that are not in the queue, if none has
+    /// begun. A command of more than [`COUNTED`] needs room for all that it names.
+    pub fn begin_pushing<'a>(
+        &mut self,
+        bodies: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<(), QueueError> {
+        if self.step.is_some() {
+            return Ok(());
+        }
+        self.store.check_writable()?;
+        let all = pushing(bodies.clone());
+        match self.begin_if_it_fits(&all) {
+            Err(error) if error.is_want_of_room() && all.pushes <= COUNTED => {}
+            begun => return begun,
+        }
+        let (mut new, mut seen) = (Vec::new(), HashSet::new());
+        for body in bodies {
+            if seen.insert(body) && !self.contains(body)? {
+                new.push(body);
+            }
+        }
+        self.begin_if_it_fits(&pushing(new.into_iter()))
+    }
+
+    /// Begins a step that removes up to so many messages, if none has begun. One message is a step
+    /// of its own.
+    pub fn begin_removing(&mut self, count: u64) -> Result<(), QueueError> {
+        let removals = count.min(self.len());
+        if removals < 2 {
+            return Ok(());
+        }
+        self.begin_step(&StepSize { removals, ..StepSize::default() })
+    }
+
+    /// Begins a step that pops up to so many messages, if none has begun.
+    pub fn begin_popping(&mut self, count: u64) -> Result<(), QueueError> {
+        // The dead ones before them go too.
+        let pops = count.min(self.len()).saturating_add(self.expiring.dead());
+        self.begin_step(&StepSize { pops, ..StepSize::default() })
+    }
+
+    fn begin_if_it_fits(&mut self, size: &StepSize) -> Result<(), QueueError> {
+        let limit = self.max_len.load(Ordering::Relaxed);
+        if size.pushes > 0 && self.len().saturating_add(size.pushes) > limit {
+            return Err(QueueError::QueueFull { limit });
+        }
+        self.begin_step(size)
+    }
+
+    fn begin_step(&mut self, size: &StepSize) -> Result<(), QueueError> {
+        if self.step.is_some() {
+            return Ok(());
+        }
+        match self.store.begin_step(size) {
+            // The dead are in the way of nobody.
+            Err(QueueError::OutOfMemory { .. }) if self.has_dead() => {
+                self.bury_some()?;
+                self.store.begin_step(size)?;
+            }
+            begun => begun?,
+        }
+        self.step = Some(self.changes());
+        Ok(())
+    }
+
+    /// Removes a message from the store. Where more messages are equal than the step was begun for,
+    /// the rest is another step.
+    pub(super) fn remove_from_store(&mut self, place: Place) -> Result<(), QueueError> {
+        match self.store.remove(place) {
+            Err(QueueError::DiskFull(_)) if self.step.is_some() => {
+                self.end_step()?;
+                self.begin_removing(COUNTED)?;
+                self.store.remove(place)
+            }
+            removed => removed,
+        }
+    }
+
+    /// Ends the step, if one has begun.
+    pub(super) fn end_step(&mut self) -> Result<(), QueueError> {
+        let Some(before) = self.step.take() else { return Ok(()) };
+        // Whoever comes next waits until it is durable.
+        self.changed |= self.changes() != before;
+        self.store.end_step()
+    }
+
+    /// Counts messages that came or went.
+    fn changes(&self) -> u64 {
+        let totals = self.totals();
+        totals.came + totals.went + totals.expired
+    }
+}
+
+impl Queues {
+    /// Ends the step of a command that has come to this, unless there is more to do of it.
+    pub(super) fn end_step_after<R>(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+        done: Sliced<R>,
+    ) -> Sliced<R> {
+        let is_open = state.queue.as_ref().is_some_and(|queue| queue.step.is_some());
+        if !is_open || matches!(done, Ok(Some(Slice::More))) {
+            return done;
+        }
+        let ended = self.run(slot, state, self.clock.now_ms(), ticket, Queue::end_step);
+        done.and_then(|done| ended.map(|_| done))
+    }
+}
+
+fn pushing<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> StepSize {
+    bodies.fold(StepSize::default(), |size, body| StepSize {
+        pushes: size.pushes + 1,
+        pushed_bytes: size.pushed_bytes + body.len() as u64,
+        ..size
+    })
+}
