@@ -186,12 +186,14 @@ impl Slot {
         let panicked = |_| Err(io::Error::other("a sync panicked"));
         let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
         let mut state = self.lock().map_err(|_| id)?;
-        // Another queue of this name has nothing to do with it.
-        if let Some(queue) = state.queue.as_mut().filter(|queue| queue.id() == id) {
-            queue.store().end_sync(point, &outcome);
-            // The system tells of a failure once: another sync of the same file may have been told.
-            queue.store().check_writable().map_err(|_| id)?;
-        }
+        // One that was dropped meanwhile is not where it was, and needs no sync any more: what was
+        // answered about it waits for the drop. Another of its name has nothing to do with it.
+        let Some(queue) = state.queue.as_mut().filter(|queue| queue.id() == id) else {
+            return Ok(());
+        };
+        queue.store().end_sync(point, &outcome);
+        // The system tells of a failure once: another sync of the same file may have been told.
+        queue.store().check_writable().map_err(|_| id)?;
         outcome.map_err(|_| id)
     }
 

@@ -30,4 +30,5 @@ mod space;
 mod steps;
 mod syncing;
 mod table;
+mod under_sync;
 mod verdicts;
