@@ -194,6 +194,29 @@ fn rule_09_a_queue_is_not_let_go_while_it_is_synced() {
     assert_eq!(rests(), 1);
 }
 
+/// It was removed from its source at once, and lost if the sync of its target then failed.
+#[test]
+fn rule_13_a_message_that_is_moved_to_its_equal_waits_for_the_sync_of_that() {
+    let (_root, meeting, queues) = meet(3, Policy::Always);
+    let push = |queue: &mut Queue| queue.push(&new_message(b"m"));
+    for name in [b"a", b"b"] {
+        queues.create(name, &mut Ticket::default(), push).unwrap();
+    }
+    let mut ticket = Ticket::default();
+    thread::scope(|scope| {
+        let commit = scope.spawn(|| queues.commit());
+        meeting.wait_for(2);
+        assert_eq!(queues.move_message(b"a", b"b", b"m", &mut ticket), Ok(true));
+        meeting.attend().unwrap();
+        commit.join().unwrap();
+    });
+    // The next commit finds it durable and removes it, the one after that makes this durable.
+    queues.commit();
+    assert_eq!(queues.verdict(&ticket), Verdict::Wait);
+    queues.commit();
+    assert_eq!(queues.verdict(&ticket), Verdict::Leave);
+}
+
 /// The sync found its file gone and failed, and whoever had pushed got no answer.
 #[test]
 fn rule_17_a_queue_that_is_dropped_while_it_is_synced_costs_no_reply() {
