@@ -12,7 +12,7 @@
 //! 4. A sync that fails, or panics, closes its queue for writing. Replies about that queue that
 //!    have not left never leave; those about other queues do (rule 17).
 //! 5. What has failed is published before its epoch is called durable, so no reply slips through in
-//!    between.
+//!    between. A commit that panics fails all that it has taken.
 
 use super::moves::Move;
 use super::slot::Slot;
@@ -152,6 +152,7 @@ pub(super) struct Commit<'a> {
     ledger: &'a Ledger,
     epoch: u64,
     changed: Changed,
+    is_published: bool,
     _one_at_a_time: MutexGuard<'a, ()>,
 }
 
@@ -248,13 +249,13 @@ impl Ledger {
         let mut changed = self.changed();
         let epoch = self.open.fetch_add(1, Ordering::SeqCst);
         let changed = std::mem::take(&mut *changed);
-        Commit { ledger: self, epoch, changed, _one_at_a_time: one_at_a_time }
+        Commit { ledger: self, epoch, changed, is_published: false, _one_at_a_time: one_at_a_time }
     }
 }
 
 impl Commit<'_> {
     /// Syncs what has changed, side by side.
-    pub(super) fn sync(&mut self) {
+    pub(super) fn sync(&self) {
         let targets = self.changed.moves.iter().map(|it| &it.target);
         let mut slots: Vec<&Arc<Slot>> = self.changed.queues.iter().map(|(slot, _)| slot).collect();
         // With `Policy::Never` a move's target is in no list.
@@ -300,13 +301,25 @@ impl Commit<'_> {
     }
 
     /// The moves whose targets have been synced by now, or have failed.
-    pub(super) fn take_moves(&mut self) -> Vec<Move> {
-        std::mem::take(&mut self.changed.moves)
+    pub(super) fn moves(&self) -> &[Move] {
+        &self.changed.moves
     }
 
     /// Everything up to this epoch is decided.
-    pub(super) fn publish(self) {
+    pub(super) fn publish(mut self) {
         self.ledger.durable.store(self.epoch, Ordering::Release);
+        self.is_published = true;
+    }
+}
+
+impl Drop for Commit<'_> {
+    /// What a panic has left undone is not known: the next commit calls this epoch durable, too.
+    fn drop(&mut self) {
+        if !self.is_published {
+            let changed = self.changed.queues.iter().map(|(_, queue)| *queue);
+            let moved = self.changed.moves.iter().flat_map(|it| [it.source.1, it.target.1]);
+            changed.chain(moved).chain([NO_QUEUE]).for_each(|queue| self.fail(queue));
+        }
     }
 }
 

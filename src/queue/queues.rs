@@ -425,17 +425,15 @@ impl Durability for Queues {
     }
 
     fn commit(&self) {
-        let mut commit = self.ledger.begin_commit();
+        let commit = self.ledger.begin_commit();
         commit.sync();
-        for it in commit.take_moves() {
-            self.finish_move(&commit, &it);
-        }
-        // A queue that was popped empty and then taken out has nothing left to sync: what says that
-        // its messages are gone is that it is not there.
+        // A queue that was popped empty and then taken out, or dropped before it was synced, has
+        // nothing left to sync: what says that its messages are gone is that it is not there.
         if self.backing.settle().is_err() || self.backing.is_closed() {
             commit.fail_directory();
             self.backing.give_up();
         }
+        commit.moves().iter().for_each(|it| self.finish_move(&commit, it));
         commit.publish();
     }
 

@@ -13,6 +13,7 @@ use mq::storage::{DataDirectory, NewMessage, StorageError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +25,9 @@ fn disk(root: &Path) -> DiskBacking {
 fn new_message(body: &[u8]) -> NewMessage<'_> {
     NewMessage { body, flags: 0, expires_ms: 0 }
 }
+
+/// From so many times on, making drops durable panics.
+const PANICS: usize = usize::MAX / 2;
 
 /// Queues on disk that note how often drops were made durable.
 struct Settling(DiskBacking, Arc<AtomicUsize>);
@@ -38,7 +42,8 @@ impl Backing for Settling {
     }
 
     fn settle(&self) -> Result<(), QueueError> {
-        self.1.fetch_add(1, Ordering::Relaxed);
+        let before = self.1.fetch_add(1, Ordering::Relaxed);
+        assert!(before < PANICS, "a commit panics on purpose");
         self.0.settle()
     }
 
@@ -69,6 +74,25 @@ fn a_pop_is_durable_also_when_its_queue_has_made_room_for_another() {
     queues.commit();
     assert_eq!(queues.verdict(&ticket), Verdict::Leave);
     assert!(settled.load(Ordering::Relaxed) > before, "its drop is not durable");
+}
+
+/// The commit after it called durable what it had taken and not finished.
+#[test]
+fn a_commit_that_panics_answers_for_what_it_has_taken() {
+    let root = tempfile::tempdir().unwrap();
+    let settled = Arc::new(AtomicUsize::new(0));
+    let backing = Box::new(Settling(disk(root.path()), Arc::clone(&settled)));
+    let limits = Limits { max_queues: 10, max_queue_len: 10 };
+    let queues = Queues::open(backing, limits, Policy::Always).unwrap();
+    let (mut lost, mut other) = (Ticket::default(), Ticket::default());
+    queues.create(b"lost", &mut lost, |queue| queue.push(&new_message(b"m"))).unwrap();
+    settled.store(PANICS, Ordering::Relaxed);
+    assert!(catch_unwind(AssertUnwindSafe(|| queues.commit())).is_err());
+    settled.store(0, Ordering::Relaxed);
+    queues.create(b"other", &mut other, |queue| queue.push(&new_message(b"m"))).unwrap();
+    queues.commit();
+    assert_eq!(queues.verdict(&lost), Verdict::Never);
+    assert_eq!(queues.verdict(&other), Verdict::Leave);
 }
 
 /// A removal came upon damage at the head, which gives the index up, and the next one of the same
