@@ -223,7 +223,7 @@ impl Connection {
         self.midway = advance.midway;
         self.need = advance.need;
         self.wait = advance.wait;
-        self.is_unfinished = advance.again;
+        self.is_unfinished = advance.unfinished;
         if let Some(close) = advance.close {
             return self.end(Ending::Session(close));
         }
@@ -248,7 +248,7 @@ impl Connection {
         self.phase == Phase::Open
             && self.wait.is_none()
             && self.input.len() >= self.need
-            && !self.is_full(bench)
+            && (self.is_unfinished || !self.is_full(bench))
     }
 
     /// Whether the client is to take replies before there are more.
@@ -309,7 +309,7 @@ impl Connection {
     /// Executes no further request; the replies that are left are sent if the client reads.
     pub(super) fn kill(&mut self) {
         self.end(Ending::Killed);
-        if self.output.is_blocked() {
+        if self.output.is_blocked() || self.is_unfinished {
             self.abort(Ending::Killed);
         }
     }
@@ -317,7 +317,7 @@ impl Connection {
     /// Tells the client that it takes too much memory, if it reads, and disconnects it.
     pub(super) fn shed(&mut self, text: &[u8]) {
         self.end(Ending::TooLarge);
-        if self.output.is_blocked() || self.phase != Phase::Draining {
+        if self.output.is_blocked() || self.is_unfinished || self.phase != Phase::Draining {
             return self.abort(Ending::TooLarge);
         }
         self.output.push(&mut text.to_vec(), Ticket::default());

@@ -305,7 +305,8 @@ impl Worker {
 
     /// Closes the sockets of clients that have gone, and settles what the others wait for.
     fn finish(&mut self) {
-        for id in std::mem::take(&mut self.touched) {
+        // One by one: a panic must not take those that are left.
+        while let Some(id) = self.touched.pop() {
             let Some(client) = self.clients.get_mut(&id) else { continue };
             client.is_touched = false;
             let memory = client.connection.memory();

@@ -64,6 +64,10 @@ pub struct Advance {
     /// A request has begun and is not done: call again, with the same input, when others have had
     /// their turn.
     pub again: bool,
+    /// A request has been done in part, or its reply has been handed over in part: it is finished
+    /// although the client takes no replies, for others may wait for what it holds, and although
+    /// the daemon stops.
+    pub unfinished: bool,
     /// The session is not to be called until this is over, even if input arrives.
     pub wait: Option<Wait>,
     /// The connection ends after these replies.

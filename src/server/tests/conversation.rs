@@ -139,6 +139,20 @@ fn a_client_that_writes_everything_before_it_reads_gets_every_reply() {
     assert!(text.lines().map(number).eq(0..count), "in order");
 }
 
+/// It may hold a queue that others wait for.
+#[test]
+fn a_request_that_has_begun_is_finished_although_nobody_reads() {
+    let mut wire = ScriptedWire { room: Some(0), ..ScriptedWire::default() };
+    let requests = format!("big {MAX_OUTPUT}\nslow 3\nsay x\n");
+    wire.arriving.push_back(requests.into_bytes());
+    let mut served = Served::new(wire);
+    served.serve();
+    assert!(!served.connection.is_runnable(&served.bench), "the next one waits for room");
+    served.wire.room = None;
+    served.connection.flush(&mut served.wire, &mut served.bench, &*served.disk);
+    assert!(served.wire.text().ends_with("xslow\n"));
+}
+
 #[test]
 fn a_client_that_never_reads_takes_bounded_memory() {
     let mut wire = ScriptedWire { room: Some(0), ..ScriptedWire::default() };

@@ -148,7 +148,7 @@ impl Lines {
             "big" => output.resize(output.len() + text.parse::<usize>().unwrap(), b'x'),
             "slow" if self.calls < text.parse().unwrap() => {
                 self.calls += 1;
-                advance.again = true;
+                (advance.again, advance.unfinished) = (true, true);
                 return false;
             }
             "slow" => {

@@ -65,6 +65,7 @@ impl Session for MemcachedSession {
             advance.again |= advance.need == 0 && self.budget.is_used_up();
         }
         advance.midway = self.progress.is_skipping();
+        advance.unfinished = self.flush.is_some();
         let (at, command) = (self.shared.store.clock().uptime(), self.last_verb);
         self.entry.note(Activity { at, command, queued: None, version: 0 });
         advance

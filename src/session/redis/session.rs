@@ -104,6 +104,7 @@ impl Session for RedisSession {
         if !self.client.outgoing.is_empty() {
             self.ticket = advance.ticket.clone();
         }
+        advance.unfinished = self.client.is_under_way() || !self.client.outgoing.is_empty();
         match pipeline.rest() {
             Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
             Some(Err(FramingError { text, is_too_large })) => {
