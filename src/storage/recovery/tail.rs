@@ -140,7 +140,6 @@ impl Recovery {
         // What has been made of bytes that cannot be read is not written down.
         self.log.segments.iter().try_for_each(Segment::check_read)?;
         self.log.durable = self.durable;
-        self.log.said_durable = cursor.map_or(0, |(_, cursor)| cursor.durable);
         if let Err(error) = self.prepare_writing(cursor, declared_ends) {
             if self.log.settings.is_strict() {
                 return Err(error);
@@ -186,6 +185,7 @@ impl Recovery {
         let to_be_written = self.log.segments.range_mut(self.log.tail..);
         to_be_written.for_each(Segment::forget_free_pages);
         self.log.durable = self.log.end();
+        self.log.said_durable = cursor.map_or(0, |(_, cursor)| cursor.durable);
         Ok(())
     }
 
