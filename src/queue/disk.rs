@@ -130,6 +130,10 @@ impl MessageStore for DiskStore {
         self.log.numbers_above()
     }
 
+    fn prepare_removal(&mut self) -> Result<(), QueueError> {
+        Ok(self.log.prepare_removal()?)
+    }
+
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
         Ok(self.log.remove(place)?)
     }

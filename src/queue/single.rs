@@ -380,12 +380,13 @@ impl Queue {
     }
 
     /// Hides one such message and shows it to `look`: it is in the store still, and nobody sees it.
-    /// Answers its number too.
+    /// Answers its number too. An error if it could not be removed later.
     pub fn hide<R>(
         &mut self,
         wanted: Wanted<'_>,
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<(u64, R)>, QueueError> {
+        self.store.prepare_removal()?;
         let wanted = self.hashed(wanted);
         let Some((place, message)) = self.look_up(wanted)? else { return Ok(None) };
         let (expires_ms, shown) = (message.expires_ms, look(message));

@@ -76,6 +76,12 @@ pub trait MessageStore: Send {
         0
     }
 
+    /// An error if nothing could be removed now, for want of a descriptor or because the store
+    /// takes no more changes. After this a removal needs nothing more from the system.
+    fn prepare_removal(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;
 

@@ -204,7 +204,12 @@ impl Worker {
                     self.with_client(id, |client, bench| client.connection.wake(bench));
                 }
                 Message::Close(id) => {
-                    self.with_client(id, |client, _| client.connection.kill());
+                    // At once, so that the client is gone before its killer is answered.
+                    let durability = Arc::clone(&self.durability);
+                    self.with_client(id, |client, bench| {
+                        client.connection.kill();
+                        client.connection.flush(&mut client.socket, bench, &*durability);
+                    });
                 }
                 Message::Shed(id) => self.with_client(id, |client, _| {
                     client.connection.shed(client.service.overload);

@@ -115,6 +115,12 @@ impl Log {
         Ok(Place { sequence, position })
     }
 
+    /// Makes ready what a removal writes to, which may take a descriptor.
+    pub fn prepare_removal(&mut self) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.segments[self.tail].prepare_writing().map(drop)
+    }
+
     /// Removes the message at `place`, which was found there and has not changed since. At the head
     /// this writes the cursor, elsewhere a removal record.
     pub fn remove(&mut self, place: Place) -> Result<(), StorageError> {
