@@ -295,10 +295,6 @@ impl Queues {
 
     pub(super) fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
         if state.queue.is_none() {
-            // A sync of an earlier queue of this name may be about to unlink files of it.
-            if slot.is_syncing() {
-                return Err(QueueError::Busy);
-            }
             let store = self.backing.create(&slot.name);
             let store = store.map_err(|error| error.logged(&slot.name))?;
             let id = self.last_queue.fetch_add(1, Ordering::Relaxed) + 1;

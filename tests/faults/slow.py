@@ -17,9 +17,9 @@ from load import QUEUES, Load, contents, settle
 READERS_LONG, READERS_SHORT = 100, 20
 WRITERS_LONG, WRITERS_SHORT = 2000, 300
 REPLIES = 1000
-# The most that a reader may cost: a reply, whose buffer may be twice as large as the reply is, and
-# an outbox of 1 MiB (OUTBOX_LIMIT in src/server/outbox.rs) with one reply more than that.
-READER_MIB = 4
+# The most that a reader may cost: the replies that are kept for it (MAX_OUTPUT), one reply more,
+# whose buffer may be twice as large as the reply is, and as much of what it goes on sending.
+MAX_OUTPUT, READER_MIB = "1m", 5
 # The most that a writer may cost: a buffer of 64 KiB that it has not earned yet (UNEARNED in
 # src/server/input.rs), and a client's usual 18 KiB.
 WRITER_KIB = 96
@@ -49,7 +49,8 @@ class Watch(threading.Thread):
 
 def start(program, data, clients):
     return Daemon(program, data, ["--max-clients", str(clients + 50), "--segment-size", "64k",
-                                  "--idle-timeout", str(idle_timeout_s())])
+                                  "--idle-timeout", str(idle_timeout_s()),
+                                  "--max-output", MAX_OUTPUT])
 
 
 def idle_timeout_s():

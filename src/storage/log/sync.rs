@@ -196,8 +196,15 @@ impl Log {
     /// Removes all messages and all files, durably. A cursor says that the messages are gone before
     /// the first file goes: a crash leaves all of them or none. The log is not to be used
     /// afterwards.
+    ///
+    /// # Errors
+    /// Among others, that a sync under way is about to unlink files of the folder by their names.
     pub(in super::super) fn clear(&mut self) -> Result<(), StorageError> {
         self.check_writable()?;
+        if self.is_unlinking {
+            let source = io::ErrorKind::ResourceBusy.into();
+            return Err(StorageError::io("clear", self.directory(), source));
+        }
         self.segments[self.tail].prepare_writing()?;
         let folder = self.open_folder()?;
         self.head = self.next_sequence;
