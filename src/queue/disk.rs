@@ -130,8 +130,12 @@ impl MessageStore for DiskStore {
         self.log.numbers_above()
     }
 
-    fn prepare_removal(&mut self) -> Result<(), QueueError> {
-        Ok(self.log.prepare_removal()?)
+    fn promise_removal(&mut self, place: Place) -> Result<(), QueueError> {
+        Ok(self.log.promise_removal(place)?)
+    }
+
+    fn withdraw_promise(&mut self, number: u64) {
+        self.log.withdraw_promise(number);
     }
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {

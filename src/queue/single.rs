@@ -386,10 +386,10 @@ impl Queue {
         wanted: Wanted<'_>,
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<(u64, R)>, QueueError> {
-        self.store.prepare_removal()?;
         let wanted = self.hashed(wanted);
         let Some((place, message)) = self.look_up(wanted)? else { return Ok(None) };
         let (expires_ms, shown) = (message.expires_ms, look(message));
+        self.store.promise_removal(place)?;
         self.expiring.remove(place.sequence, expires_ms);
         self.hidden.insert(place, wanted.body.len(), expires_ms);
         (self.changed, self.differs) = (true, true);
@@ -399,6 +399,7 @@ impl Queue {
     /// Shows a hidden message again, at its place in the order; false: there is none.
     pub fn unhide(&mut self, number: u64) -> bool {
         let Some((place, expires_ms)) = self.hidden.remove(number) else { return false };
+        self.store.withdraw_promise(number);
         self.expiring.insert(place, expires_ms);
         (self.changed, self.differs) = (true, true);
         true

@@ -76,11 +76,14 @@ pub trait MessageStore: Send {
         0
     }
 
-    /// An error if nothing could be removed now, for want of a descriptor or because the store
-    /// takes no more changes. After this a removal needs nothing more from the system.
-    fn prepare_removal(&mut self) -> Result<(), QueueError> {
+    /// Promises that the message at `place`, which `next` or `find` has just answered, can be
+    /// removed later, whatever the system has no more of by then.
+    fn promise_removal(&mut self, _place: Place) -> Result<(), QueueError> {
         Ok(())
     }
+
+    /// Takes the promise for the message of this number back.
+    fn withdraw_promise(&mut self, _number: u64) {}
 
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;

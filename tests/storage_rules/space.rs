@@ -3,6 +3,7 @@
 use super::bench::*;
 use super::random::Random;
 use mq::storage::StorageError;
+use mq::storage::format::Kind;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -55,6 +56,49 @@ fn rule_06_removing_needs_no_new_space() {
         assert_eq!(bench.log.len(), 0);
         assert_eq!(segment_names(&bench.folder()), before, "removing has allocated");
     }
+}
+
+/// What a move has hidden is removed when its copy is durable. By then there may be no descriptor:
+/// here the folder is away, so nothing can be opened.
+#[test]
+fn rule_06_a_promised_removal_needs_nothing_from_the_system() {
+    let mut bench = Bench::new(16 * 1024);
+    let bodies: Vec<String> = (0..600).map(|number| format!("{number:0100}")).collect();
+    bodies.iter().for_each(|body| bench.push(body));
+    let mut promised = Vec::new();
+    for body in bodies.iter().step_by(60).skip(1) {
+        let (place, _) = bench.log.find(body.as_bytes()).unwrap().unwrap();
+        bench.log.promise_removal(place).unwrap();
+        promised.push((place, body));
+    }
+    let (withdrawn, _) = promised.pop().unwrap();
+    bench.log.withdraw_promise(withdrawn.sequence);
+    // What lies in front is copied forward, and the tail is filled.
+    for body in bodies.iter().skip(1).filter(|body| promised.iter().all(|(_, it)| it != body)) {
+        assert!(bench.remove(body));
+    }
+    while bench.log.copy_forward().unwrap() {
+        bench.sync();
+    }
+    assert!(bench.count("copied_messages") > 0);
+    // A record that takes all the room there is may not take what is promised.
+    let head = Kind::Message.record_size(0);
+    let tail = bench.log.segments().filter(|it| it.record_bytes() > 0).last().unwrap();
+    let filler = vec![7; tail.room() as usize - head];
+    bench.push(&filler);
+    bench.sync();
+    bench.log.rest();
+    let elsewhere = bench.root.path().join("elsewhere");
+    fs::rename(bench.folder(), &elsewhere).unwrap();
+    for (place, _) in promised {
+        let place = bench.log.current(place);
+        bench.log.remove(place).unwrap();
+    }
+    fs::rename(elsewhere, bench.folder()).unwrap();
+    let mut expected: Vec<Vec<u8>> = vec![bodies[0].clone().into()];
+    expected.push(filler);
+    assert_eq!(bench.bodies(), expected);
+    assert_eq!(bench.reopen().bodies(), expected);
 }
 
 /// The most reported fault of the field's best-known peer: one old message pinned the log for ever.

@@ -131,6 +131,9 @@ impl Log {
         let new = self.append(&Record { durable: self.durable, ..copy })?;
         self.copies_end = self.end();
         self.relocated.set(sequence, new);
+        if let Some(promise) = self.promised.get_mut(&sequence) {
+            promise.size = size;
+        }
         self.count_dead(position, old_size);
         self.count_live(new, size);
         let hash = self.hash(&body);

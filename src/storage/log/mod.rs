@@ -22,12 +22,12 @@ use super::cursor::Turns;
 use super::directory::second_folder;
 use super::error::StorageError;
 use super::home::Home;
-use super::index::{HashKey, Index};
+use super::index::{BodyHash, HashKey, Index};
 use super::layout::FIRST_SEQUENCE;
 use super::relocated::Relocated;
 use super::segment::Segment;
 use super::settings::LogSettings;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +75,8 @@ pub struct Log {
     pub(super) record_bytes: u64,
     /// Removal records that fit into the spare segments.
     pub(super) spare_removals: u64,
+    /// Live messages, by number, whose removal is promised.
+    promised: HashMap<u64, Promise>,
     /// The number of the oldest live message, where it is known.
     lowest: Option<u64>,
     head_scan: Scan,
@@ -112,6 +114,15 @@ pub struct Log {
     closed: Option<Arc<str>>,
     /// A sync that unlinks dead segments is under way.
     is_unlinking: bool,
+}
+
+/// What the removal of a live message counts with.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    /// Bytes of its record.
+    size: u64,
+    /// Of its body, where there is an index.
+    hash: Option<BodyHash>,
 }
 
 /// A place to start looking: of the live messages numbered `from` or higher, none lies before
@@ -155,6 +166,7 @@ impl Log {
             live_bytes: 0,
             record_bytes: 0,
             spare_removals: 0,
+            promised: HashMap::new(),
             lowest: None,
             head_scan: Scan::default(),
             page_scans: Default::default(),

@@ -244,8 +244,9 @@ impl Log {
         self.tail > 0 && self.segments[0].live_count == 0
     }
 
-    /// Lets go of the mappings. A log that is durable to its end says so in its cursor: the next
-    /// start need not sync it, and what is bad there by then is rotten and not torn.
+    /// Lets go of the mappings that no promise needs. A log that is durable to its end says so in
+    /// its cursor: the next start need not sync it, and what is bad there by then is rotten and not
+    /// torn.
     pub fn rest(&mut self) {
         let is_writable = self.check_writable().is_ok();
         let is_settled = !self.dirty && self.step.is_none() && self.durable == self.end();
@@ -257,8 +258,10 @@ impl Log {
             // A cursor that only says this is not worth a sync.
             self.dirty = false;
         }
-        for segment in &mut self.segments {
-            segment.unmap();
+        for (index, segment) in self.segments.iter_mut().enumerate() {
+            if index != self.tail || self.promised.is_empty() {
+                segment.unmap();
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use super::super::segment::Segment;
 use super::super::settings::LogSettings;
 use super::super::version::Version;
 use super::sync::Doomed;
-use super::{BLOCK, FIRST_SEGMENT_SIZE, Log};
+use super::{BLOCK, FIRST_SEGMENT_SIZE, Log, Promise};
 use crate::clock::{milliseconds, system_time};
 use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
@@ -115,10 +115,21 @@ impl Log {
         Ok(Place { sequence, position })
     }
 
-    /// Makes ready what a removal writes to, which may take a descriptor.
-    pub fn prepare_removal(&mut self) -> Result<(), StorageError> {
+    /// Promises that the message at `place` can be removed, although there may be no descriptor and
+    /// no room by then: the tail stays mapped and keeps room for it, and nothing has to be read.
+    pub fn promise_removal(&mut self, place: Place) -> Result<(), StorageError> {
         self.check_writable()?;
-        self.segments[self.tail].prepare_writing().map(drop)
+        let promise = self.measure(place.position)?;
+        self.make_room(REMOVAL_HEAD as u64, self.live_count, Version::One)?;
+        self.segments[self.tail].prepare_writing()?;
+        self.sync_slot()?;
+        self.promised.insert(place.sequence, promise);
+        Ok(())
+    }
+
+    /// Takes that back.
+    pub fn withdraw_promise(&mut self, sequence: u64) {
+        self.promised.remove(&sequence);
     }
 
     /// Removes the message at `place`, which was found there and has not changed since. At the head
@@ -129,8 +140,12 @@ impl Log {
         // Nothing may fail between the first change in memory and the last one in the log.
         self.segments[self.tail].prepare_writing()?;
         self.sync_slot()?;
-        let (size, hash) = self.size_and_hash(position)?;
-        if self.lowest()? == Some(sequence) && !self.has_unsettled_step() {
+        let (Promise { size, hash }, lowest) = match self.promised.remove(&sequence) {
+            // To find the oldest one may take a descriptor: a record says as much as the cursor.
+            Some(promise) => (promise, self.lowest().unwrap_or_default()),
+            None => (self.measure(position)?, self.lowest()?),
+        };
+        if lowest == Some(sequence) && !self.has_unsettled_step() {
             self.advance_head(sequence);
             self.lowest = None;
             match &mut self.step {
@@ -160,10 +175,10 @@ impl Log {
         Ok(())
     }
 
-    fn size_and_hash(&self, position: u64) -> Result<(u64, Option<BodyHash>), StorageError> {
+    fn measure(&self, position: u64) -> Result<Promise, StorageError> {
         let record = self.reread(position)?;
         let hash = self.membership.is_some().then(|| self.hash(record.body));
-        Ok((record.size() as u64, hash))
+        Ok(Promise { size: record.size() as u64, hash })
     }
 
     /// The oldest live message, `sequence`, is gone, and so is everything before it.
@@ -312,6 +327,8 @@ impl Log {
         removals: u64,
         version: Version,
     ) -> Result<(), StorageError> {
+        // What has been promised fits behind it, beside the removals.
+        let size = size + self.promised.len() as u64 * REMOVAL_HEAD as u64;
         let free = self.free_in(self.tail);
         let is_new = self.segments[self.tail].codec.version() >= version;
         if is_new && free >= size && removals_in(free - size) + self.spare_removals >= removals {
