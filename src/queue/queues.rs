@@ -122,6 +122,11 @@ impl Queues {
         Queues { clock, ..self }
     }
 
+    /// Queues that were there at the start, or have been made since.
+    pub fn made(&self) -> u64 {
+        self.last_queue.load(Ordering::Relaxed)
+    }
+
     /// The clock that messages expire by.
     pub fn clock(&self) -> &Clock {
         &self.clock

@@ -12,6 +12,9 @@ pub const INDEX_SLICE: u64 = 2000;
 /// What it costs to drop a queue, which renames its folder.
 pub const DROP: u64 = 20;
 
+/// What it costs to make a queue, which waits for the disk.
+pub const NEW_QUEUE: u64 = 2000;
+
 /// Bytes of a body that cost a step beside the message that they are in.
 const STEP_BYTES: usize = 4096;
 

@@ -129,6 +129,14 @@ impl Store {
         }
     }
 
+    /// How many queues were there at the start, or have been made since.
+    pub fn queues_made(&self) -> u64 {
+        match self {
+            Store::Queues(queues) => queues.made(),
+            Store::Kv(_) => 0,
+        }
+    }
+
     /// Bytes that what is in the store may take, 0 for no limit: the disk store has none.
     pub fn max_memory(&self) -> u64 {
         match self {

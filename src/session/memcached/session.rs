@@ -60,8 +60,10 @@ impl Session for MemcachedSession {
             && output.len() < OUTPUT_PIECE
             && !advance.again
         {
-            self.budget.spend(budget::LOOK);
+            let made = self.shared.store.queues_made();
             self.step(input.get(advance.consumed..).unwrap_or_default(), output, &mut advance);
+            let made = self.shared.store.queues_made() - made;
+            self.budget.spend(budget::LOOK + made.saturating_mul(budget::NEW_QUEUE));
             advance.again |= advance.need == 0 && self.budget.is_used_up();
         }
         advance.midway = self.progress.is_skipping();

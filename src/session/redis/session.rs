@@ -11,7 +11,7 @@ use crate::protocol::memcached::is_storage;
 use crate::protocol::resp::{Arguments, FramingError, Limits, Reply};
 use crate::protocol::{Foreign, Parsed, is_http};
 use crate::queue::Ticket;
-use crate::session::budget::Budget;
+use crate::session::budget::{self, Budget};
 use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
 
@@ -85,7 +85,10 @@ impl Session for RedisSession {
                 context.close = Some(Close::Foreign(protocol));
             } else {
                 let (start, consumed) = (reply.out.len(), pipeline.consumed());
+                let made = context.shared.store.queues_made();
                 dispatch::handle(&mut context, &mut pipeline, &mut reply);
+                let made = context.shared.store.queues_made() - made;
+                context.budget.spend(made.saturating_mul(budget::NEW_QUEUE));
                 let is_done = pipeline.consumed() > consumed;
                 if is_done && !context.client.replies.answers() {
                     reply.out.truncate(start);

@@ -6,7 +6,7 @@ use crate::queue::{
     Backing, BodyHash, Limits, MemoryBacking, Message, MessageStore, NamedStore, NewMessage, Place,
     Policy, QueueError, Queues,
 };
-use crate::session::{Shared, Store};
+use crate::session::{Session, Shared, Store};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -279,6 +279,18 @@ fn a_pop_that_fails_takes_its_value_back_and_keeps_what_was_popped_before() {
             ("scard s\r\n", "1\r\n"),
         ],
     );
+}
+
+/// Each new queue waits for the disk.
+#[test]
+fn a_client_that_makes_queues_gives_others_their_turn() {
+    let mut client = Client::new(&queues());
+    let input: Vec<u8> =
+        ["a", "b", "c"].map(|name| format!("set {name} 0 0 1\r\nm\r\n")).concat().into();
+    let mut output = Vec::new();
+    let advance = client.session.advance(&input, &mut output);
+    assert!(advance.again && output == b"STORED\r\n".repeat(2), "{advance:?}");
+    assert_eq!(client.ask(&input[advance.consumed..]), b"STORED\r\n");
 }
 
 #[test]

@@ -135,6 +135,19 @@ fn a_pipeline_of_short_commands_gives_others_their_turn() {
     }
 }
 
+/// Each new queue waits for the disk.
+#[test]
+fn a_pipeline_that_makes_queues_gives_others_their_turn() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let push = |number: u64| words(&["SADD"], [format!("q{number}"), "m".into()].into_iter());
+    let turns = || {
+        let (replies, count) = Turns::new(&daemon, (0..20).flat_map(push).collect()).finish();
+        (replies.len() / b":1\r\n".len(), count)
+    };
+    assert_eq!(turns(), (20, 10));
+    assert_eq!(turns(), (20, 1), "they are all there");
+}
+
 #[test]
 fn exec_waits_for_a_long_command_on_one_of_its_queues_and_for_no_other() {
     let daemon = filled(MANY, false);
