@@ -90,8 +90,14 @@ fn flips(queues: &[(Queue, Vec<Segment>)], random: &mut Random) -> Vec<Flip> {
                     Part::Footer => true,
                     Part::End => false,
                 };
+                let is_zeros = match part(&segments[segment], offset) {
+                    Part::Record(_) => false,
+                    _ => !means,
+                };
                 let one = random.below(8) as u8;
                 let bits = match random.below(if means { MEANING } else { NOTHING }) {
+                    // One of them says what the others would.
+                    _ if tries_all() && is_zeros => one..one + 1,
                     _ if tries_all() => 0..8,
                     0 => one..one + 1,
                     _ => 0..0,
