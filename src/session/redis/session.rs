@@ -109,6 +109,8 @@ impl Session for RedisSession {
         }
         advance.unfinished = self.client.is_under_way() || !self.client.outgoing.is_empty();
         match pipeline.rest() {
+            // Whatever was found of a request that does not begin.
+            _ if advance.close.is_some() => {}
             Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
             Some(Err(FramingError { text, is_too_large })) => {
                 reply.error(&format!("ERR Protocol error: {text}"));

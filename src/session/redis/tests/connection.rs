@@ -310,4 +310,7 @@ fn another_protocol_is_not_answered_and_nothing_of_it_is_executed() {
     let mut client = queue_client();
     client.raw(b"SADD q 1 2 3\r\nsmismember q 1 2 3\r\n");
     assert_eq!(client.last.close, None, "words of Redis's own");
+    // It has been looked at behind another request, and is no request of this protocol either.
+    assert_eq!(client.raw(b"SISMEMBER q 1\r\n\x80 \"\r\n"), b":1\r\n");
+    assert_eq!(client.last.close, Some(Close::Foreign(Foreign::MemcachedBinary)));
 }
