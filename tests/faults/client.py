@@ -24,11 +24,12 @@ DAMAGE = ("damaged_records", "lost_messages")
 
 class Daemon:
     """A running mqd; `arguments` beside its directory and free ports. `open_files`: the limit that
-    it is started with."""
+    it is started with. `under`: a command that becomes the daemon, and what it does to it."""
 
-    def __init__(self, program, directory, arguments=(), environment=None, open_files=None):
+    def __init__(self, program, directory, arguments=(), environment=None, open_files=None,
+                 under=()):
         self.process, self.log_path, self.log_start = spawn(
-            program, directory, arguments, environment, open_files)
+            program, directory, arguments, environment, open_files, under)
         self.ports = {}
         for _ in range(2):
             line = self.process.stdout.readline().decode().strip()
@@ -93,9 +94,9 @@ class Daemon:
         assert "panicked" not in self.log(), self.log()
 
 
-def spawn(program, directory, arguments=(), environment=None, open_files=None):
+def spawn(program, directory, arguments=(), environment=None, open_files=None, under=()):
     """Starts an mqd and does not wait; answers the process, its log and where that starts."""
-    command = [program, "--dir", directory, "--redis", "127.0.0.1:0",
+    command = [*under, program, "--dir", directory, "--redis", "127.0.0.1:0",
                "--memcached", "127.0.0.1:0", *arguments]
     if open_files is not None:
         command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]

@@ -132,6 +132,7 @@ def timeouts_are_not_of_the_wall_clock(program, clock):
 
 def work_in_the_background_goes_on(program, clock):
     trace = os.path.join(clock.directory, "trace")
+    open(trace, "w").close()
     daemon = clock.daemon(program, "--fsync", "everysec", trace=trace)
     client = daemon.redis()
 

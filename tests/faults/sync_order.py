@@ -2,20 +2,75 @@
 a segment before its successor has a record, a directory after every change in it (rules 8, 12, 13,
 15).
 
-Usage: sync_order.py MQD DIRECTORY, with TRACING the library to preload.
+Usage: sync_order.py MQD DIRECTORY, where strace can be had.
 """
 
 import os
+import re
 import shutil
 import time
 
-from client import Daemon, run, say, summarize, wait_until
+from client import Daemon, run, say, skip, summarize, wait_until
 
 # Of each pop there is also a removal.
 PUSHES, POPS = 300, 100
 
 # Where a segment's first record is; before it are the cursors.
 RECORDS = 2560
+
+
+# The tracer is no parent of the daemon (-D), and names the file behind each descriptor (-y). Its
+# line of a call is in the trace before the call returns.
+STRACE = ("strace", "-D", "-f", "-y", "-e", "signal=none", "-e",
+          "trace=mmap,msync,fsync,/^open,/^mkdir,/^unlink,/^rename", "-o")
+
+FD = r"-?\d+<(?P<fd>[^>]*)>"
+AT = rf'(?:(?:AT_FDCWD<[^>]*>|-?\d+<(?P<at>[^>]*)>), )?"(?P<name>[^"]*)"'
+CALLS = [(call, re.compile(pattern)) for call, pattern in (
+    ("mmap", rf"mmap\(.*MAP_SHARED\S*, {FD}, (?P<offset>\w+)\) = (?P<address>0x\w+)"),
+    ("msync", r"msync\((?P<address>0x\w+), (?P<length>\d+), MS_SYNC\) += 0"),
+    ("fsync", rf"fsync\({FD}\) += 0"),
+    ("create", rf"open(?:at)?\({AT}, \S*O_CREAT\S*O_EXCL.* = \d"),
+    ("mkdir", rf"mkdir(?:at)?\({AT}, .* = 0"),
+    ("unlink", rf"unlink(?:at)?\({AT}.* = 0"),
+    ("rename", rf"rename(?:at2?)?\({AT}, .* = 0"),
+)]
+
+
+def whole(lines):
+    """The calls in the order of their ends; one that was interrupted by another is put together."""
+    begun = {}
+    for line in lines:
+        thread, _, text = line.partition(" ")
+        text = text.strip()
+        if text.endswith("<unfinished ...>"):
+            begun[thread] = text.removesuffix("<unfinished ...>")
+        elif text.startswith("<... "):
+            yield begun.pop(thread).rstrip() + text.partition("resumed>")[2]
+        else:
+            yield text
+
+
+def traced_calls(lines):
+    """Names of calls and paths; behind an "msync" a "reach" with the offset that is synced."""
+    mapped = {}
+    for text in whole(lines):
+        for call, pattern in CALLS:
+            found = pattern.match(text)
+            if not found:
+                continue
+            if call == "mmap":
+                mapped[int(found["address"], 16)] = (found["fd"], int(found["offset"], 0))
+            elif call == "msync":
+                address = int(found["address"], 16)
+                start = max(start for start in mapped if start <= address)
+                path, offset = mapped[start]
+                yield call, path
+                yield "reach", f"{offset + address - start + int(found['length'])} {path}"
+            elif call == "fsync":
+                yield call, found["fd"]
+            else:
+                yield call, os.path.join(found["at"] or "", found["name"])
 
 
 class Traced:
@@ -25,14 +80,13 @@ class Traced:
         directory = os.path.realpath(directory)
         self.data, self.trace = os.path.join(directory, "data"), os.path.join(directory, "trace")
         open(self.trace, "w").close()
-        environment = {"LD_PRELOAD": os.environ["TRACING"], "MQ_TRACE": self.trace}
         arguments = ["--fsync", policy, "--segment-size", "64k"]
-        self.daemon = Daemon(program, self.data, arguments, environment)
+        self.daemon = Daemon(program, self.data, arguments, under=(*STRACE, self.trace))
         self.client = self.daemon.redis()
 
     def calls(self):
         with open(self.trace, encoding="utf-8") as trace:
-            return [tuple(line.split(" ", 1)) for line in trace.read().splitlines()]
+            return list(traced_calls(trace.read().splitlines()))
 
     def ask(self, *command):
         """The answer, and the calls before the question and from there to the answer."""
@@ -176,6 +230,8 @@ def a_start_syncs_before_it_unlinks(program, directory):
 
 
 def drill(program, directory):
+    if shutil.which("strace") is None:
+        skip("there is no strace")
     answers = answers_wait_for_syncs(program, directory)
     rotations_are_synced(program, directory)
     a_start_syncs_before_it_unlinks(program, directory)
