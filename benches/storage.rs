@@ -77,7 +77,7 @@ impl Engine {
         let message = NewMessage { body, flags: 0, expires_ms: 0 };
         let mut ticket = Ticket::default();
         while !self.queues.prepare_membership(QUEUE).unwrap() {}
-        let push = |queue: &mut Queue| queue.push_unique(&message, None);
+        let push = |queue: &mut Queue| queue.push_unique(&message);
         assert!(self.queues.create(QUEUE, &mut ticket, push).unwrap());
     }
 
@@ -277,7 +277,7 @@ fn queues() {
     for number in 0..count {
         let mut ticket = Ticket::default();
         let name = format!("queue {number}");
-        let push = |queue: &mut Queue| queue.push_unique(&message, None);
+        let push = |queue: &mut Queue| queue.push_unique(&message);
         engine.queues.create(name.as_bytes(), &mut ticket, push).unwrap();
     }
     let made = start.elapsed();

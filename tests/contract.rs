@@ -120,7 +120,7 @@ impl Run {
         if is_new {
             expected.push_back((body.into(), 5));
         }
-        assert_eq!(self.create(name, |queue| queue.push_unique(&message, None)), Ok(is_new));
+        assert_eq!(self.create(name, |queue| queue.push_unique(&message)), Ok(is_new));
     }
 
     fn pop(&mut self, name: &[u8]) {

@@ -10,7 +10,7 @@ mod random;
 use mq::clock::Clock;
 use mq::queue::{
     Backing, DiskBacking, Limits, MemoryBacking, Message, NewMessage, Policy, Queue, QueueError,
-    Queues, Ticket, Wanted,
+    Queues, Ticket,
 };
 use mq::storage::DataDirectory;
 use random::Random;
@@ -274,7 +274,7 @@ fn a_hidden_message_does_not_die_before_it_is_shown_again() {
         let in_q = |work: &mut dyn FnMut(&mut Queue) -> Result<u64, QueueError>| {
             run.queues.find(b"q", &mut Ticket::default(), work).unwrap()
         };
-        let hidden = in_q(&mut |queue| Ok(queue.hide(Wanted::from(b"a"), |_| ())?.unwrap().0));
+        let hidden = in_q(&mut |queue| Ok(queue.hide(b"a", |_| ())?.unwrap().0));
         assert_eq!(run.len(b"q"), Some(1));
         run.pass(5);
         run.tidy();

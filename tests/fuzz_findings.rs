@@ -119,7 +119,7 @@ fn numbers(log: &mut Log) -> Vec<u64> {
 }
 
 fn push(log: &mut Log, body: &[u8]) -> Result<(), StorageError> {
-    log.push(&NewMessage { body, flags: 0, expires_ms: 0 }, 1)
+    log.push(&NewMessage { body, flags: 0, expires_ms: 0 }, 1).map(drop)
 }
 
 /// A message with the highest number of all could not be popped, since no number is higher, and the

@@ -2,7 +2,7 @@
 
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, Tidied};
 use crate::logging;
-use crate::storage::{BodyHash, DataDirectory, Log, OpenedQueue, StorageError};
+use crate::storage::{DataDirectory, Log, OpenedQueue, StorageError};
 use crate::storage::{StepSize, SyncPoint, SyncWork};
 use std::io;
 use std::sync::Arc;
@@ -101,17 +101,8 @@ impl MessageStore for DiskStore {
         Ok(self.log.check_writable()?)
     }
 
-    fn hash(&self, body: &[u8]) -> BodyHash {
-        self.log.hash(body)
-    }
-
-    fn push(
-        &mut self,
-        message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
-        pushed_ms: u64,
-    ) -> Result<Place, QueueError> {
-        Ok(self.log.push_hashed(message, hash, pushed_ms)?)
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<Place, QueueError> {
+        Ok(self.log.push(message, pushed_ms)?)
     }
 
     fn begin_step(&mut self, size: &StepSize) -> Result<(), QueueError> {
@@ -153,17 +144,12 @@ impl MessageStore for DiskStore {
     fn find(
         &mut self,
         body: &[u8],
-        hash: BodyHash,
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         match self.log.prepare_find()? {
-            true => Ok(self.log.find_hashed(body, hash, wanted)?),
+            true => Ok(self.log.find_if(body, wanted)?),
             false => Err(QueueError::NotIndexed),
         }
-    }
-
-    fn expect(&self, hash: BodyHash) {
-        self.log.expect(hash);
     }
 
     fn prepare_find(&mut self) -> Result<bool, QueueError> {

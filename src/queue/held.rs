@@ -5,7 +5,7 @@
 
 use super::claims::Claim;
 use super::slot::{Slot, State};
-use super::{BodyHash, Queue, QueueError, Queues, Ticket};
+use super::{Queue, QueueError, Queues, Ticket};
 use crate::clock::Clock;
 use std::sync::{Arc, MutexGuard};
 
@@ -41,17 +41,6 @@ pub struct Locked<'h> {
     now_ms: u64,
 }
 
-impl Locked<'_> {
-    /// A message with these bytes will be asked for soon: a hint, which changes nothing. Answers
-    /// their hash in this queue; None: it has no messages, and no store yet.
-    pub fn expect(&mut self, body: &[u8]) -> Option<BodyHash> {
-        let store = self.state.queue.as_mut()?.store();
-        let hash = store.hash(body);
-        store.expect(hash);
-        Some(hash)
-    }
-}
-
 /// The queue that a command names, and the lock on it where that is held already.
 pub struct Target<'a, 'h> {
     /// All queues.
@@ -62,8 +51,6 @@ pub struct Target<'a, 'h> {
     pub locked: Option<&'a mut Locked<'h>>,
     /// That queue, once a slice of the command has claimed it.
     pub claim: &'a mut Option<Claim>,
-    /// In that queue, of the first message that the command names; None: it is not known.
-    pub hash: Option<BodyHash>,
 }
 
 /// A slice of a command's work on its queue, or `None` if there is no such queue.

@@ -128,7 +128,7 @@ mod tests {
                     popped.map(|number| self.model.remove(&number));
                 }
                 10..=13 => {
-                    let found = self.queue.hide(body.as_slice().into(), |message| message.sequence);
+                    let found = self.queue.hide(body.as_slice(), |message| message.sequence);
                     let found = found.unwrap().map(|(number, shown)| {
                         assert_eq!(number, shown);
                         let (found, is_hidden) = self.model.get_mut(&number).unwrap();

@@ -99,6 +99,10 @@ impl MemoryStore {
             budget,
         }
     }
+
+    fn hash(&self, body: &[u8]) -> BodyHash {
+        BodyHash::new(&self.hash_key, body)
+    }
 }
 
 fn placed(message: Message<'_>) -> (Place, Message<'_>) {
@@ -122,16 +126,7 @@ impl MessageStore for MemoryStore {
         self.next_sequence
     }
 
-    fn hash(&self, body: &[u8]) -> BodyHash {
-        BodyHash::new(&self.hash_key, body)
-    }
-
-    fn push(
-        &mut self,
-        message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
-        pushed_ms: u64,
-    ) -> Result<Place, QueueError> {
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<Place, QueueError> {
         let cost = cost(message.body.len());
         match self.reserved.checked_sub(cost) {
             Some(rest) => self.reserved = rest,
@@ -143,7 +138,7 @@ impl MessageStore for MemoryStore {
         let NewMessage { body, flags, expires_ms } = *message;
         self.bytes += body.len() as u64;
         self.messages.push(Message { sequence, pushed_ms, expires_ms, flags, body });
-        self.index.insert(hash.unwrap_or_else(|| self.hash(body)), sequence);
+        self.index.insert(self.hash(body), sequence);
         Ok(Place { sequence, position: 0 })
     }
 
@@ -184,10 +179,9 @@ impl MessageStore for MemoryStore {
     fn find(
         &mut self,
         body: &[u8],
-        hash: BodyHash,
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        for sequence in self.index.candidates(hash, self.next_sequence) {
+        for sequence in self.index.candidates(self.hash(body), self.next_sequence) {
             if let Some(message) = self.messages.get(sequence)
                 && message.body == body
                 && wanted(&message)
@@ -196,10 +190,6 @@ impl MessageStore for MemoryStore {
             }
         }
         Ok(None)
-    }
-
-    fn expect(&self, hash: BodyHash) {
-        self.index.expect(hash);
     }
 
     fn rest(&mut self) {
@@ -229,7 +219,7 @@ mod tests {
         let mut store = MemoryStore::new(Arc::clone(&budget));
         for number in 0..129_u32 {
             let body = &[&number.to_le_bytes()[..], &[7; 96]].concat();
-            store.push(&NewMessage { body, flags: 0, expires_ms: 0 }, None, 1).unwrap();
+            store.push(&NewMessage { body, flags: 0, expires_ms: 0 }, 1).unwrap();
         }
         assert!(store.messages.room() > (129, 129 * 100));
         store.rest();

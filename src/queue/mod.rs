@@ -26,7 +26,7 @@ mod slot;
 mod steps;
 mod store;
 
-pub use crate::storage::{BodyHash, Message, NewMessage, Place, StepSize};
+pub use crate::storage::{Message, NewMessage, Place, StepSize};
 pub use claims::Claim;
 pub use disk::DiskBacking;
 pub use drops::Drops;
@@ -36,5 +36,5 @@ pub use held::{Handle, Locked, Slice, Target};
 pub use ledger::{Durability, NothingToSync, Policy, Ticket, Verdict};
 pub use memory::MemoryBacking;
 pub use queues::{Limits, NAME_MAX, Queues};
-pub use single::{Queue, Wanted};
+pub use single::Queue;
 pub use store::{Backing, MessageStore, NamedStore, Tidied};

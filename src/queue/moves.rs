@@ -74,13 +74,13 @@ impl Queues {
         let now_ms = self.clock.now_ms();
         let keep = |message: Message<'_>| (message.flags, message.expires_ms);
         let (hidden, _) =
-            self.run(source, source_state, now_ms, ticket, |queue| queue.hide(body.into(), keep))?;
+            self.run(source, source_state, now_ms, ticket, |queue| queue.hide(body, keep))?;
         let Some((number, (flags, expires_ms))) = hidden else {
             return Ok(false);
         };
         let moved = NewMessage { body, flags, expires_ms };
         let pushed = self.make_store(target, target_state).and_then(|()| {
-            self.run(target, target_state, now_ms, ticket, |queue| queue.push_unique(&moved, None))
+            self.run(target, target_state, now_ms, ticket, |queue| queue.push_unique(&moved))
         });
         if let Err(error) = pushed {
             let unhide = |queue: &mut Queue| Ok(queue.unhide(number));

@@ -9,7 +9,7 @@ use super::expiring::Expiring;
 use super::figures::Totals;
 use super::hidden::Hidden;
 use super::ledger::QueueId;
-use super::{BodyHash, Message, MessageStore, NewMessage, Place, QueueError};
+use super::{Message, MessageStore, NewMessage, Place, QueueError};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,21 +23,6 @@ const DEAD_AT_ONCE: usize = 1000;
 
 /// Messages of a log from before the start that one slice of housekeeping looks at.
 const LEARNED_AT_ONCE: usize = 4000;
-
-/// The bytes of a message that is looked for.
-#[derive(Clone, Copy)]
-pub struct Wanted<'a> {
-    /// All of them.
-    pub body: &'a [u8],
-    /// Their hash, where the queue has been asked for it.
-    pub hash: Option<BodyHash>,
-}
-
-impl<'a, B: AsRef<[u8]> + ?Sized> From<&'a B> for Wanted<'a> {
-    fn from(body: &'a B) -> Wanted<'a> {
-        Wanted { body: body.as_ref(), hash: None }
-    }
-}
 
 /// One queue.
 pub struct Queue {
@@ -137,23 +122,15 @@ impl Queue {
 
     /// Appends a message.
     pub fn push(&mut self, message: &NewMessage<'_>) -> Result<(), QueueError> {
-        self.push_hashed(message, None)
-    }
-
-    fn push_hashed(
-        &mut self,
-        message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
-    ) -> Result<(), QueueError> {
         let limit = self.max_len.load(Ordering::Relaxed);
         if self.len() >= limit {
             return Err(QueueError::QueueFull { limit });
         }
-        let place = match self.store.push(message, hash, self.now_ms) {
+        let place = match self.store.push(message, self.now_ms) {
             // The dead are in the way of nobody.
             Err(QueueError::OutOfMemory { .. }) if self.expiring.dead() > 0 => {
                 self.bury(DEAD_AT_ONCE)?;
-                self.store.push(message, hash, self.now_ms)?
+                self.store.push(message, self.now_ms)?
             }
             pushed => pushed?,
         };
@@ -240,21 +217,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Appends a message unless one with the same bytes is in the queue; false: one is. `hash` is
-    /// that of its body, where it is known.
-    pub fn push_unique(
-        &mut self,
-        message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
-    ) -> Result<bool, QueueError> {
+    /// Appends a message unless one with the same bytes is in the queue; false: one is.
+    pub fn push_unique(&mut self, message: &NewMessage<'_>) -> Result<bool, QueueError> {
         // "It is in the queue" is a promise too, and may be one about a message that never reached
         // the disk.
         self.store.check_writable()?;
-        let wanted = self.hashed(Wanted { body: message.body, hash });
-        if self.contains(wanted)? {
+        if self.contains(message.body)? {
             return Ok(false);
         }
-        self.push_hashed(message, wanted.hash)?;
+        self.push(message)?;
         Ok(true)
     }
 
@@ -317,44 +288,22 @@ impl Queue {
     }
 
     /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed).
-    fn look_up(&mut self, wanted: Wanted<'_>) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        let hash = self.hash(wanted);
+    fn look_up(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         let Queue { store, hidden, now_ms, .. } = self;
-        store.find(wanted.body, hash, &|message| {
+        store.find(body, &|message| {
             !has_passed(message.expires_ms, *now_ms) && !hidden.contains(message.sequence)
         })
     }
 
-    /// The same bytes with their hash, for several questions about them.
-    pub fn hashed<'a>(&self, wanted: Wanted<'a>) -> Wanted<'a> {
-        Wanted { body: wanted.body, hash: Some(self.hash(wanted)) }
-    }
-
-    fn hash(&self, wanted: Wanted<'_>) -> BodyHash {
-        let Wanted { body, hash } = wanted;
-        debug_assert!(hash.is_none_or(|hash| hash == self.store.hash(body)), "another's hash");
-        hash.unwrap_or_else(|| self.store.hash(body))
-    }
-
-    /// Whether such a message is in the queue.
-    pub fn contains<'a>(&mut self, wanted: impl Into<Wanted<'a>>) -> Result<bool, QueueError> {
-        Ok(self.find(wanted.into(), |_| ())?.is_some())
-    }
-
-    /// Shows such a message to `look`.
-    pub(super) fn find<R>(
-        &mut self,
-        wanted: Wanted<'_>,
-        look: impl FnOnce(Message<'_>) -> R,
-    ) -> Result<Option<R>, QueueError> {
-        let wanted = self.hashed(wanted);
-        Ok(self.look_up(wanted)?.map(|(_, message)| look(message)))
+    /// Whether a message with these bytes is in the queue.
+    pub fn contains(&mut self, body: &[u8]) -> Result<bool, QueueError> {
+        Ok(self.look_up(body)?.is_some())
     }
 
     /// How many such messages there are, those that have expired among them; at most `limit`.
-    pub fn count_equal(&mut self, wanted: Wanted<'_>, limit: u64) -> Result<u64, QueueError> {
-        let (hash, count) = (self.hash(wanted), Cell::new(0));
-        self.store.find(wanted.body, hash, &|_| {
+    pub fn count_equal(&mut self, body: &[u8], limit: u64) -> Result<u64, QueueError> {
+        let count = Cell::new(0);
+        self.store.find(body, &|_| {
             count.set(count.get() + 1);
             count.get() >= limit
         })?;
@@ -362,18 +311,17 @@ impl Queue {
     }
 
     /// Removes every such message, wherever it stands; answers how many there were.
-    pub fn remove<'a>(&mut self, wanted: impl Into<Wanted<'a>>) -> Result<u64, QueueError> {
-        let wanted = self.hashed(wanted.into());
+    pub fn remove(&mut self, body: &[u8]) -> Result<u64, QueueError> {
         let mut count = 0;
-        while self.remove_one(wanted)? {
+        while self.remove_one(body)? {
             count += 1;
         }
         Ok(count)
     }
 
     /// Removes one such message; false: there is none.
-    pub fn remove_one(&mut self, wanted: Wanted<'_>) -> Result<bool, QueueError> {
-        let found = self.look_up(wanted)?.map(|(place, message)| (place, message.expires_ms));
+    pub fn remove_one(&mut self, body: &[u8]) -> Result<bool, QueueError> {
+        let found = self.look_up(body)?.map(|(place, message)| (place, message.expires_ms));
         let Some((place, expires_ms)) = found else { return Ok(false) };
         self.take_out(place, expires_ms)?;
         Ok(true)
@@ -383,15 +331,14 @@ impl Queue {
     /// Answers its number too. An error if it could not be removed later.
     pub fn hide<R>(
         &mut self,
-        wanted: Wanted<'_>,
+        body: &[u8],
         look: impl FnOnce(Message<'_>) -> R,
     ) -> Result<Option<(u64, R)>, QueueError> {
-        let wanted = self.hashed(wanted);
-        let Some((place, message)) = self.look_up(wanted)? else { return Ok(None) };
+        let Some((place, message)) = self.look_up(body)? else { return Ok(None) };
         let (expires_ms, shown) = (message.expires_ms, look(message));
         self.store.promise_removal(place)?;
         self.expiring.remove(place.sequence, expires_ms);
-        self.hidden.insert(place, wanted.body.len(), expires_ms);
+        self.hidden.insert(place, body.len(), expires_ms);
         (self.changed, self.differs) = (true, true);
         Ok(Some((place.sequence, shown)))
     }

@@ -4,7 +4,7 @@
 //! of limits, of expiry or of who asks.
 
 use super::QueueError;
-use crate::storage::{BodyHash, Message, NewMessage, Place, StepSize, SyncPoint, SyncWork};
+use crate::storage::{Message, NewMessage, Place, StepSize, SyncPoint, SyncWork};
 use std::io;
 
 /// What a slice of housekeeping came to.
@@ -44,17 +44,8 @@ pub trait MessageStore: Send {
         Ok(())
     }
 
-    /// What this store finds a message with these bytes by.
-    fn hash(&self, body: &[u8]) -> BodyHash;
-
-    /// Appends a message, which gets the next number; answers where it lies. `hash`: that of its
-    /// body, where it is known.
-    fn push(
-        &mut self,
-        message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
-        pushed_ms: u64,
-    ) -> Result<Place, QueueError>;
+    /// Appends a message, which gets the next number; answers where it lies.
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<Place, QueueError>;
 
     /// Begins a step: what is done until `end_step` is done as a whole or not at all, whatever
     /// happens to the process or the power. After an error nothing has begun; after none, what
@@ -96,17 +87,13 @@ pub trait MessageStore: Send {
     /// The message that lay at `place`, with where it lies now; `None` if it is gone.
     fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
-    /// A message with these bytes, which have this hash, whichever of them there are that is
-    /// `wanted`; [`QueueError::NotIndexed`] while `prepare_find` is not done.
+    /// A message with these bytes, whichever of them there are that is `wanted`;
+    /// [`QueueError::NotIndexed`] while `prepare_find` is not done.
     fn find(
         &mut self,
         body: &[u8],
-        hash: BodyHash,
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError>;
-
-    /// A message with this hash will be asked for soon: a hint, which changes nothing.
-    fn expect(&self, _hash: BodyHash) {}
 
     /// Does a slice of the work that `find` needs done once; true when nothing is left of it.
     fn prepare_find(&mut self) -> Result<bool, QueueError> {

@@ -117,11 +117,6 @@ impl Index {
         self.shards[hash.shard()].remove(hash.entry(ordinal))
     }
 
-    /// A message with this hash will be asked for soon.
-    pub fn expect(&self, hash: BodyHash) {
-        self.shards[hash.shard()].first.expect(hash.entry(0));
-    }
-
     /// Ordinals before `end` that a message with this hash may have.
     pub fn candidates(&self, hash: BodyHash, end: u64) -> impl Iterator<Item = u64> {
         let entries = self.shards[hash.shard()].with_hash(hash.entry(0));

@@ -11,8 +11,6 @@
 //! 3. A slot of zero is empty. So the entry 0 cannot be here: that is its owner's affair.
 
 use rustix::mm::{Advice, madvise};
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::mem::MaybeUninit;
 
 /// Bits of an entry below its hash.
@@ -57,14 +55,6 @@ impl Table {
         match self.search(wanted, |entry| same_hash(entry, wanted))? {
             Found::Entry(slot) => Some(self.slots[slot]),
             Found::Empty(_) => None,
-        }
-    }
-
-    /// An entry with the hash of `wanted` will be looked for soon: its line is brought closer, and
-    /// nobody waits for it.
-    pub fn expect(&self, wanted: u64) {
-        if self.lines > 0 {
-            prefetch(&self.slots[self.places(self.home(wanted)).start]);
         }
     }
 
@@ -228,18 +218,6 @@ fn prefer_huge_pages(slots: &[MaybeUninit<u64>]) {
     let advised = unsafe { madvise(first, inside, Advice::LinuxHugepage) };
     // A kernel without huge pages goes on with small ones.
     let _is_taken = advised.is_ok();
-}
-
-/// Asks the processor for a line of memory. Other processors than these go without: the standard
-/// library has no such request for all of them.
-fn prefetch(slot: &u64) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every processor of this architecture has the instruction, which changes nothing.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(slot).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = slot;
 }
 
 #[cfg(test)]

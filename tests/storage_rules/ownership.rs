@@ -143,8 +143,8 @@ fn rule_18_a_file_in_the_way_of_a_segment_stays() {
     let mut bench = Bench::new(8 * 1024);
     let way = bench.folder().join("00000000000000008192.seg");
     fs::write(&way, "precious").unwrap();
-    let pushed: Result<(), _> =
-        (0..PAST_THE_FIRST).try_for_each(|_| bench.log.push(&new_message(&[b'x'; 100]), 1));
+    let pushed: Result<(), _> = (0..PAST_THE_FIRST)
+        .try_for_each(|_| bench.log.push(&new_message(&[b'x'; 100]), 1).map(drop));
     let error = pushed.unwrap_err().to_string();
     assert!(error.contains("00000000000000008192.seg"), "{error}");
     assert_eq!(fs::read(&way).unwrap(), b"precious");

@@ -3,8 +3,8 @@
 use super::bench::*;
 use super::common::GUARD;
 use mq::queue::{
-    Backing, BodyHash, Durability, Limits as QueueLimits, Message, MessageStore, NamedStore,
-    NewMessage, Place, Policy, Queue, QueueError, Queues, Ticket, Verdict,
+    Backing, Durability, Limits as QueueLimits, Message, MessageStore, NamedStore, NewMessage,
+    Place, Policy, Queue, QueueError, Queues, Ticket, Verdict,
 };
 use mq::storage::{DataDirectory, SyncPoint, SyncWork};
 use std::sync::{Arc, Condvar, Mutex};
@@ -58,17 +58,8 @@ impl MessageStore for MeetingLog {
         self.log.next_sequence()
     }
 
-    fn hash(&self, body: &[u8]) -> BodyHash {
-        self.log.hash(body)
-    }
-
-    fn push(
-        &mut self,
-        message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
-        pushed_ms: u64,
-    ) -> Result<Place, QueueError> {
-        Ok(self.log.push_hashed(message, hash, pushed_ms)?)
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<Place, QueueError> {
+        Ok(self.log.push(message, pushed_ms)?)
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
@@ -86,10 +77,9 @@ impl MessageStore for MeetingLog {
     fn find(
         &mut self,
         body: &[u8],
-        hash: BodyHash,
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        Ok(self.log.find_hashed(body, hash, wanted)?)
+        Ok(self.log.find_if(body, wanted)?)
     }
 
     fn is_dirty(&self) -> bool {

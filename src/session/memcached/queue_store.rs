@@ -62,7 +62,7 @@ fn push(
     ticket: &mut Ticket,
 ) -> Result<Line, QueueError> {
     let pushed = queues.create(key, ticket, |queue| match unique {
-        true => queue.push_unique(message, None),
+        true => queue.push_unique(message),
         false => queue.push(message).map(|()| true),
     });
     match pushed {

@@ -23,7 +23,7 @@ use super::session::REPLY_LIMIT;
 use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, ONE_STEP, Run, TYPED};
 use super::transaction;
 use crate::protocol::resp::Reply;
-use crate::queue::{BodyHash, Handle, Locked, Queues, Target, Ticket};
+use crate::queue::{Handle, Locked, Queues, Target, Ticket};
 use crate::session::budget::{self, Budget};
 use crate::session::{Close, OUTPUT_PIECE, Shared, Store};
 use std::sync::atomic::Ordering;
@@ -289,18 +289,14 @@ impl Row<'_> {
         pipeline: &mut Pipeline<'_>,
         reply: &mut Reply<'_>,
     ) -> Option<&'static Command> {
-        let (mut command, mut hash_behind) = (first, None);
+        let mut command = first;
         while let Run::Queue(run) = command.run {
-            let hash = hash_behind.take();
-            if command.has(MEMBERSHIP) {
-                hash_behind = self.expect_behind(command, pipeline, locked.as_deref_mut());
-            }
             let args = pipeline.next()?;
             let start = reply.out.len();
             context.begin(reply);
             let (queues, name, mut claim) = (self.queues, args.get(1), None);
             let locked = locked.as_deref_mut();
-            let mut target = Target { queues, name, locked, claim: &mut claim, hash };
+            let mut target = Target { queues, name, locked, claim: &mut claim };
             let outcome = run(&mut target, context, args, reply);
             let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
             if !matches!(&outcome, Err(Refusal { again: Some(_), .. })) {
@@ -340,19 +336,6 @@ impl Row<'_> {
     fn is_on_queue(&self, args: Args<'_>) -> bool {
         let is_same = |handle: &Handle| handle.name() == args.get(1);
         !args.is_inline() && self.handle.is_some_and(is_same)
-    }
-
-    /// Lets the queue get ready for the request behind `command`'s, where it is of the row and asks
-    /// for a message as that does: what the index has of it is on the way meanwhile. Answers the
-    /// message's hash; None: it is not known.
-    fn expect_behind(
-        &self,
-        command: &Command,
-        pipeline: &mut Pipeline<'_>,
-        locked: Option<&mut Locked<'_>>,
-    ) -> Option<BodyHash> {
-        let behind = pipeline.behind().filter(|behind| self.is_on_queue(*behind))?;
-        locked.filter(|_| behind.is(0, command.name))?.expect(behind.get(2))
     }
 }
 
@@ -439,7 +422,7 @@ fn run(
         (Run::Queue(run), Store::Queues(queues)) => {
             let mut claim = context.client.claim.take();
             let (name, claimed) = (args.get(1), &mut claim);
-            let mut target = Target { queues, name, locked: None, claim: claimed, hash: None };
+            let mut target = Target { queues, name, locked: None, claim: claimed };
             let outcome = run(&mut target, context, args, reply);
             context.client.claim = claim;
             outcome

@@ -9,14 +9,12 @@ use crate::protocol::resp::{Arguments, FramingError, Limits, parse};
 /// A client's bytes, and the request in them that is next.
 pub(super) struct Pipeline<'a> {
     input: &'a [u8],
-    /// Of the request at `consumed`, and of the one behind it where that was looked for.
-    arguments: &'a mut [Arguments; 2],
+    /// Of the request at `consumed`.
+    arguments: &'a mut Arguments,
     limits: &'a Limits,
     consumed: usize,
     /// What is at `consumed`; None: not looked at yet.
     found: Option<Result<Parsed, FramingError>>,
-    /// What is behind that.
-    found_behind: Option<Parsed>,
 }
 
 impl<'a> Pipeline<'a> {
@@ -24,12 +22,12 @@ impl<'a> Pipeline<'a> {
     /// a whole and is not done, `parked` is its length.
     pub fn new(
         input: &'a [u8],
-        arguments: &'a mut [Arguments; 2],
+        arguments: &'a mut Arguments,
         limits: &'a Limits,
         parked: Option<usize>,
     ) -> Pipeline<'a> {
         let found = parked.map(|consumed| Ok(Parsed::Complete { consumed }));
-        Pipeline { input, arguments, limits, consumed: 0, found, found_behind: None }
+        Pipeline { input, arguments, limits, consumed: 0, found }
     }
 
     /// The length of the next request if it has been found: `arguments` are those of that one, and
@@ -50,27 +48,9 @@ impl<'a> Pipeline<'a> {
     /// `rest` says why.
     pub fn next(&mut self) -> Option<Args<'_>> {
         let rest = self.input.get(self.consumed..).unwrap_or_default();
-        let arguments = &mut self.arguments[0];
+        let arguments = &mut *self.arguments;
         let found = self.found.get_or_insert_with(|| parse(rest, arguments, self.limits));
         let Ok(Parsed::Complete { consumed }) = found else { return None };
-        Some(Args::new(rest.get(..*consumed).unwrap_or_default(), arguments))
-    }
-
-    /// The request behind the one that `next` has answered; None: it is not whole.
-    pub fn behind(&mut self) -> Option<Args<'_>> {
-        let Some(Ok(Parsed::Complete { consumed })) = &self.found else { return None };
-        let rest = self.input.get(self.consumed + consumed..).unwrap_or_default();
-        if rest.is_empty() {
-            return None;
-        }
-        let arguments = &mut self.arguments[1];
-        if self.found_behind.is_none() {
-            // What an earlier look has left was found in other bytes.
-            arguments.clear();
-            // An error is found again when the request is the next one.
-            self.found_behind = parse(rest, arguments, self.limits).ok();
-        }
-        let Some(Parsed::Complete { consumed }) = &self.found_behind else { return None };
         Some(Args::new(rest.get(..*consumed).unwrap_or_default(), arguments))
     }
 
@@ -79,10 +59,6 @@ impl<'a> Pipeline<'a> {
         if let Some(Ok(Parsed::Complete { consumed })) = &self.found {
             self.consumed += consumed;
             self.found = None;
-            if let Some(behind) = self.found_behind.take() {
-                self.found = Some(Ok(behind));
-                self.arguments.swap(0, 1);
-            }
         }
     }
 
@@ -108,21 +84,18 @@ mod tests {
         args.map(|args| args.from(0).collect::<Vec<_>>().concat())
     }
 
-    /// All requests, with and without a look at the one behind, from every cut of the input on.
     #[test]
-    fn a_look_behind_changes_nothing() {
+    fn all_requests_are_found_wherever_the_input_is_cut() {
         let input = b"a 1\r\n*2\r\n$1\r\nb\r\n$1\r\n2\r\n\r\nc 3\r\n*1\r\n$1\r\nd\r\n*1\r\nx";
         for cut in 0..=input.len() {
-            let (mut arguments, mut found, mut consumed) = (Default::default(), vec![], 0);
-            for (end, looks) in [(cut, cut % 2 == 0), (input.len(), true)] {
+            let (mut arguments, mut found, mut consumed) = (Arguments::default(), vec![], 0);
+            for end in [cut, input.len()] {
                 let mut pipeline =
                     Pipeline::new(&input[consumed..end], &mut arguments, &LIMITS, None);
                 while let Some(next) = words(pipeline.next()) {
-                    let behind = looks.then(|| words(pipeline.behind())).flatten();
                     assert_eq!(words(pipeline.next()).as_ref(), Some(&next), "it is next still");
                     pipeline.done();
                     found.push(next);
-                    assert!(behind.is_none() || behind == words(pipeline.next()), "at {cut}");
                 }
                 consumed += pipeline.consumed();
                 let rest = pipeline.rest();
@@ -130,35 +103,6 @@ mod tests {
             }
             assert_eq!(found, [&b"a1"[..], b"b2", b"", b"c3", b"d"]);
             assert_eq!(consumed, input.len() - b"*1\r\nx".len());
-        }
-    }
-
-    #[test]
-    fn what_is_not_whole_or_no_request_is_not_behind() {
-        for rest in ["", "c", "*1\r\n$1\r\n", "*x\r\n"] {
-            let input = format!("a\r\nb\r\n{rest}");
-            let mut arguments = Default::default();
-            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS, None);
-            assert_eq!(words(pipeline.behind()), None, "nothing is next yet");
-            assert_eq!(words(pipeline.next()), Some(b"a".into()));
-            assert_eq!(words(pipeline.behind()), Some(b"b".into()));
-            pipeline.done();
-            assert_eq!(words(pipeline.next()), Some(b"b".into()));
-            assert_eq!(words(pipeline.behind()), None, "{rest}");
-        }
-    }
-
-    #[test]
-    fn what_a_look_behind_has_left_is_not_taken_for_other_bytes() {
-        for left in ["*2\r\n$1\r\nx\r\n", "*1\r\n$x"] {
-            let input = format!("a\r\n{left}");
-            let mut arguments = Default::default();
-            let mut pipeline = Pipeline::new(input.as_bytes(), &mut arguments, &LIMITS, None);
-            assert_eq!(words(pipeline.next()), Some(b"a".into()));
-            assert_eq!(words(pipeline.behind()), None);
-            let mut pipeline = Pipeline::new(b"a\r\nb c\r\n", &mut arguments, &LIMITS, None);
-            assert_eq!(words(pipeline.next()), Some(b"a".into()));
-            assert_eq!(words(pipeline.behind()), Some(b"bc".into()), "after {left:?}");
         }
     }
 }

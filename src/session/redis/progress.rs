@@ -98,7 +98,7 @@ impl Outgoing {
 pub(super) fn equals(queue: &mut Queue, args: Args<'_>, most: u64) -> Result<u64, QueueError> {
     let mut steps = 0;
     for body in args.from(2) {
-        steps += LOOK * queue.count_equal(body.into(), most / LOOK + 1)?;
+        steps += LOOK * queue.count_equal(body, most / LOOK + 1)?;
         if steps > most {
             break;
         }

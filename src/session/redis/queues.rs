@@ -10,7 +10,7 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions, with_head};
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::Reply;
-use crate::queue::{BodyHash, NewMessage, Queue, QueueError, Queues, Slice, Target, Wanted};
+use crate::queue::{NewMessage, Queue, QueueError, Queues, Slice, Target};
 use crate::session::budget::{self, Budget};
 
 /// What a bulk string takes beside its bytes, at most: `$`, its length and two line ends.
@@ -19,26 +19,22 @@ const BULK_OVERHEAD: u64 = 16;
 const SMALLER_COUNT: &str = "use a smaller count";
 
 /// Does something for each message that a request names, from word 2 on, as far as the turn goes:
-/// `each` answers whether it is to be called for the same one again. `hash` is that of the first,
-/// where it is known.
+/// `each` answers whether it is to be called for the same one again.
 fn each_word(
     queue: &mut Queue,
     args: Args<'_>,
-    hash: Option<BodyHash>,
     (progress, budget): (&mut Progress, &mut Budget),
-    mut each: impl FnMut(&mut Queue, Wanted<'_>, &mut Progress) -> Result<bool, QueueError>,
+    mut each: impl FnMut(&mut Queue, &[u8], &mut Progress) -> Result<bool, QueueError>,
 ) -> Result<Slice<()>, QueueError> {
-    let mut known = hash.filter(|_| progress.next == 0);
     for word in progress.next.max(2)..args.len() as u64 {
         progress.next = word;
         let body = args.get(usize::try_from(word).unwrap_or(usize::MAX));
-        let wanted = queue.hashed(Wanted { body, hash: known.take() });
         loop {
             if budget.is_turn_over() {
                 return Ok(Slice::More);
             }
             budget.look(body.len());
-            match each(queue, wanted, progress) {
+            match each(queue, body, progress) {
                 Ok(true) => {}
                 Ok(false) => break,
                 // Damage that it met has cost the queue its index.
@@ -64,11 +60,9 @@ pub(super) fn sadd(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let hash = target.hash;
     if args.len() == 3 {
         let message = new_message(args.get(2));
-        let pushed =
-            target.create(&mut context.ticket, |queue| queue.push_unique(&message, hash))?;
+        let pushed = target.create(&mut context.ticket, |queue| queue.push_unique(&message))?;
         context.budget.look(message.body.len());
         reply.integer(i64::from(pushed));
         return Ok(());
@@ -77,8 +71,8 @@ pub(super) fn sadd(
     let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
     let pushed = target.create_sliced(ticket, |queue| {
         queue.begin_pushing(args.from(2))?;
-        each_word(queue, args, hash, state, |queue, wanted, progress| {
-            progress.count += u64::from(queue.push_unique(&new_message(wanted.body), wanted.hash)?);
+        each_word(queue, args, state, |queue, body, progress| {
+            progress.count += u64::from(queue.push_unique(&new_message(body))?);
             Ok(false)
         })
     })?;
@@ -96,15 +90,15 @@ pub(super) fn srem(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let (hash, mut progress) = (target.hash, context.resume());
+    let mut progress = context.resume();
     let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
     let removed = target.find_sliced(ticket, |queue| {
         if !budget.pauses() && !budget.affords(equals(queue, args, budget.left())?) {
             return Ok(Slice::More);
         }
         queue.begin_removing(args.len() as u64 - 2)?;
-        each_word(queue, args, hash, (progress_ref, budget), |queue, wanted, progress| {
-            let removed = queue.remove_one(wanted)?;
+        each_word(queue, args, (progress_ref, budget), |queue, body, progress| {
+            let removed = queue.remove_one(body)?;
             progress.count += u64::from(removed);
             Ok(removed)
         })
@@ -122,8 +116,7 @@ pub(super) fn sismember(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let body = Wanted { body: args.get(2), hash: target.hash };
-    let found = target.find(&mut context.ticket, |queue| queue.contains(body))?;
+    let found = target.find(&mut context.ticket, |queue| queue.contains(args.get(2)))?;
     reply.integer(i64::from(found.unwrap_or(false)));
     Ok(())
 }
@@ -134,11 +127,11 @@ pub(super) fn smismember(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let (hash, mut progress, start) = (target.hash, context.resume(), reply.out.len());
+    let (mut progress, start) = (context.resume(), reply.out.len());
     let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
     let found = target.find_sliced(ticket, |queue| {
-        each_word(queue, args, hash, state, |queue, wanted, _| {
-            reply.integer(i64::from(queue.contains(wanted)?));
+        each_word(queue, args, state, |queue, body, _| {
+            reply.integer(i64::from(queue.contains(body)?));
             Ok(false)
         })
     })?;

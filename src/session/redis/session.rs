@@ -31,7 +31,7 @@ const REQUEST_BYTES: usize = 64 << 20;
 /// One Redis client's conversation.
 pub struct RedisSession {
     shared: Arc<Shared>,
-    arguments: [Arguments; 2],
+    arguments: Arguments,
     /// The length of the next request, which has been found and is not done.
     parked: Option<usize>,
     /// What the replies wait for that have not left as a whole.
@@ -47,7 +47,7 @@ impl RedisSession {
         RedisSession {
             client: Client::new(shared.clients.enter(client, 2, uptime)),
             shared,
-            arguments: Default::default(),
+            arguments: Arguments::default(),
             parked: None,
             ticket: Ticket::default(),
             reply_limit: REPLY_LIMIT,
@@ -124,7 +124,7 @@ impl Session for RedisSession {
     }
 
     fn memory(&self) -> usize {
-        self.arguments.iter().map(Arguments::memory).sum::<usize>() + self.client.memory()
+        self.arguments.memory() + self.client.memory()
     }
 }
 

@@ -255,7 +255,7 @@ impl Log {
 
     /// A live message with these bytes. Builds the rest of the index first.
     pub fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, StorageError> {
-        self.find_hashed(body, self.hash(body), &|_| true)
+        self.find_if(body, &|_| true)
     }
 
     /// Where a live message lies now that lay at `place`: it may have been copied forward since.
@@ -283,18 +283,17 @@ impl Log {
         })
     }
 
-    /// As `find`, of a body whose hash is known, among the messages that are `wanted`.
-    pub fn find_hashed(
+    /// As `find`, among the messages that are `wanted`.
+    pub fn find_if(
         &mut self,
         body: &[u8],
-        hash: BodyHash,
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, StorageError> {
         while !self.prepare_find()? {}
         self.bound_mappings();
         let mut found = None;
         if let Some(membership) = &self.membership {
-            for ordinal in membership.index.candidates(hash, ordinal_of(self.end())) {
+            for ordinal in membership.index.candidates(self.hash(body), ordinal_of(self.end())) {
                 let position = ordinal * ALIGNMENT as u64;
                 let verdict = self.decode(position)?;
                 if !matches!(verdict, Verdict::Whole(_)) {
@@ -312,13 +311,6 @@ impl Log {
             }
         }
         Ok(found)
-    }
-
-    /// A message with this hash will be asked for soon: where the index has it is brought closer.
-    pub fn expect(&self, hash: BodyHash) {
-        if let Some(membership) = &self.membership {
-            membership.index.expect(hash);
-        }
     }
 
     /// Builds a slice of the index (rule 14: it is made when it is first asked for); true when it

@@ -81,16 +81,10 @@ impl Log {
         })
     }
 
-    /// Appends a message; it gets the next number.
-    pub fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<(), StorageError> {
-        self.push_hashed(message, None, pushed_ms).map(drop)
-    }
-
-    /// As `push`, where the hash of the body may be known; answers where the message lies.
-    pub fn push_hashed(
+    /// Appends a message, which gets the next number; answers where it lies.
+    pub fn push(
         &mut self,
         message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
         pushed_ms: u64,
     ) -> Result<Place, StorageError> {
         self.check_writable()?;
@@ -111,7 +105,7 @@ impl Log {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.count_live(position, size);
-        self.index_insert(position, |key| hash.unwrap_or_else(|| BodyHash::new(key, message.body)));
+        self.index_insert(position, |key| BodyHash::new(key, message.body));
         Ok(Place { sequence, position })
     }
 

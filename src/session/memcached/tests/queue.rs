@@ -3,8 +3,8 @@
 use super::{Client, play, queues, shared};
 use crate::clock::set_by_hand;
 use crate::queue::{
-    Backing, BodyHash, Limits, MemoryBacking, Message, MessageStore, NamedStore, NewMessage, Place,
-    Policy, QueueError, Queues,
+    Backing, Limits, MemoryBacking, Message, MessageStore, NamedStore, NewMessage, Place, Policy,
+    QueueError, Queues,
 };
 use crate::session::{Session, Shared, Store};
 use std::sync::Arc;
@@ -205,17 +205,8 @@ impl MessageStore for Stuck {
         self.0.end()
     }
 
-    fn hash(&self, body: &[u8]) -> BodyHash {
-        self.0.hash(body)
-    }
-
-    fn push(
-        &mut self,
-        message: &NewMessage<'_>,
-        hash: Option<BodyHash>,
-        pushed_ms: u64,
-    ) -> Result<Place, QueueError> {
-        self.0.push(message, hash, pushed_ms)
+    fn push(&mut self, message: &NewMessage<'_>, pushed_ms: u64) -> Result<Place, QueueError> {
+        self.0.push(message, pushed_ms)
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
@@ -233,10 +224,9 @@ impl MessageStore for Stuck {
     fn find(
         &mut self,
         body: &[u8],
-        hash: BodyHash,
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        self.0.find(body, hash, wanted)
+        self.0.find(body, wanted)
     }
 
     fn discard(&mut self) -> Result<(), QueueError> {
