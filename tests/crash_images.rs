@@ -14,28 +14,42 @@ mod random;
 use properties::model;
 use random::Random;
 use std::collections::BTreeMap;
+use std::thread;
 
 const POWER_CUTS: u64 = 10_000;
 
 /// Operations, and decisions about them, in bytes.
 const BYTES: u64 = 4096;
 
-#[test]
-fn no_power_cut_loses_what_was_answered() {
-    let mut random = Random::seeded();
-    let mut seen = BTreeMap::from([
-        ("power cuts", 0),
-        ("copies", 0),
-        ("torn tails", 0),
-        ("rotations", 0),
-        ("drops", 0),
-    ]);
-    while seen["power cuts"] < POWER_CUTS {
+/// What the images of one thread have met, by name.
+type Seen = BTreeMap<&'static str, u64>;
+
+fn cut_power(mut random: Random, power_cuts: u64) -> Seen {
+    let mut seen = Seen::from([("power cuts", 0)]);
+    while seen["power cuts"] < power_cuts {
         let operations: Vec<u8> = (0..BYTES).map(|_| random.below(256) as u8).collect();
         for (what, count) in model::play(&operations) {
             *seen.entry(what).or_default() += count;
         }
     }
+    seen
+}
+
+#[test]
+fn no_power_cut_loses_what_was_answered() {
+    let mut random = Random::seeded();
+    let (first, second) = (random.fork(), random.fork());
+    let mut seen = Seen::new();
+    thread::scope(|scope| {
+        let cut = |random| scope.spawn(move || cut_power(random, POWER_CUTS / 2));
+        for thread in [cut(first), cut(second)] {
+            for (what, count) in thread.join().expect("all is there") {
+                *seen.entry(what).or_default() += count;
+            }
+        }
+    });
     println!("{seen:?}");
-    assert!(seen.values().all(|count| *count > 100), "the run has left something out");
+    for what in ["power cuts", "copies", "torn tails", "rotations", "drops"] {
+        assert!(seen.get(what).is_some_and(|count| *count > 100), "the run has left out {what}");
+    }
 }

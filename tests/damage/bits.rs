@@ -8,7 +8,7 @@ use super::world::{Queue, whole_queues};
 use mq::storage::Label;
 
 /// Of bytes that mean something one in so many is tried, and of bytes that mean nothing.
-const MEANING: u64 = 2;
+const MEANING: u64 = 3;
 const NOTHING: u64 = 32;
 
 /// What a byte of a segment file is.

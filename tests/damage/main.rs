@@ -18,7 +18,7 @@
 //!
 //! Every length is tried with `MQ_DAMAGE=all`, and every bit, but of zeros that mean nothing one in
 //! each byte: about eight minutes with `--release` and two processors. Else there is a choice: of
-//! bits one in every second byte that means something, and few in bytes that mean nothing, by a
+//! bits one in every third byte that means something, and few in bytes that mean nothing, by a
 //! seed that is printed (`MQ_TEST_SEED` repeats it); of lengths those around everything that begins
 //! or ends. All files are always tried.
 
