@@ -192,7 +192,7 @@ def of_the_data_directory(program, directory):
             assert client.ask("SCARD", "other") == len(left)
             time.sleep(0.1)
         assert daemon.log().count("all queues are closed for writing") == 1, daemon.log()
-        # And one line at the most for each queue that was dirty then.
+        # And at most one line for each queue that was dirty then.
         assert daemon.log().count("a sync failed") <= 2, daemon.log()
         assert daemon.stop() == 1, daemon.log()
         daemon = Daemon(program, data, ["--strict"])

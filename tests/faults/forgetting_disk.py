@@ -3,8 +3,9 @@ flushed, and of what was written since any sectors and not the others. Standard 
 speaks the protocol of linux/fuse.h with the kernel.
 
 Usage: forgetting_disk.py DIRECTORY BYTES SEED. It serves the file in DIRECTORY and obeys lines of its
-input, each with one of output: `cut` (after a few more writes everything fails), `forget` (what was
-not flushed is forgotten, in part; then all works again). It ends with its input. Needs root.
+input, each with one of output: `cut` (everything fails after at most 10,000 more writes), `forget`
+(what was not flushed is forgotten, in part; then all works again). It ends with its input. Needs
+root.
 """
 
 import ctypes
@@ -38,7 +39,7 @@ class Disk:
         self.writes_left = None
 
     def cut(self):
-        self.writes_left = self.choose.randrange(1, 30)
+        self.writes_left = self.choose.randrange(1, 10_000)
 
     def write(self, offset, data):
         for sector in range(offset // SECTOR, (offset + len(data) - 1) // SECTOR + 1):

@@ -9,7 +9,6 @@ import atexit
 import os
 import subprocess
 import sys
-import time
 
 from client import Daemon, is_long, run, say, seeded, skip, summarize
 from ledger import Ledger
@@ -82,7 +81,6 @@ def drill(program, directory):
         found += sum(map(len, ledger.contents.values()))
         torn += daemon.info()["torn_tails"]
         load = Load(daemon, ledger, choose)
-        time.sleep(choose.uniform(0.2, 1.5))
         disk.cut_power()
         daemon.kill()
         load.join_after_kill()
