@@ -46,7 +46,7 @@ impl Drop for Claim {
         if let Ok(mut state) = self.slot.lock() {
             state.claimed = false;
             // The client has gone in the middle of a command. What fails here fails again for
-            // whoever comes next.
+            // the next one.
             if let Some(queue) = &mut state.queue {
                 let _closed = queue.end_step();
             }

@@ -75,7 +75,7 @@ struct MemoryStore {
 }
 
 impl Budget {
-    /// Takes so many bytes, or none.
+    /// Takes all of `bytes`, or none.
     fn take(&self, bytes: u64) -> Result<(), QueueError> {
         let (used, limit) = (self.used.fetch_add(bytes, Ordering::Relaxed), self.limit());
         if used.saturating_add(bytes) > limit {

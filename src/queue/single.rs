@@ -261,7 +261,7 @@ impl Queue {
     /// [`Busy`](QueueError::Busy): there still are.
     fn make_way(&mut self) -> Result<(), QueueError> {
         let is_far = |dead: u64| dead > DEAD_AT_ONCE as u64;
-        // Where the dead cannot leave, whoever reads passes them all.
+        // If the dead cannot leave, a reader passes them all.
         if is_far(self.expiring.dead()) && self.bury_some().is_ok() && is_far(self.expiring.dead())
         {
             return Err(QueueError::Busy);

@@ -42,8 +42,8 @@ impl Queue {
         self.begin_if_it_fits(&pushing(new.into_iter()))
     }
 
-    /// Begins a step that removes up to so many messages, if none has begun. One message is a step
-    /// of its own.
+    /// Begins a step that removes at most `count` messages, if none has begun. One message is a
+    /// step of its own.
     pub fn begin_removing(&mut self, count: u64) -> Result<(), QueueError> {
         let removals = count.min(self.len());
         if removals < 2 {
@@ -52,7 +52,7 @@ impl Queue {
         self.begin_step(&StepSize { removals, ..StepSize::default() })
     }
 
-    /// Begins a step that pops up to so many messages, if none has begun.
+    /// Begins a step that pops at most `count` messages, if none has begun.
     pub fn begin_popping(&mut self, count: u64) -> Result<(), QueueError> {
         // The dead ones before them go too.
         let pops = count.min(self.len()).saturating_add(self.expiring.dead());
@@ -99,7 +99,7 @@ impl Queue {
     /// Ends the step, if one has begun.
     pub(super) fn end_step(&mut self) -> Result<(), QueueError> {
         let Some(before) = self.step.take() else { return Ok(()) };
-        // Whoever comes next waits until it is durable.
+        // The next client waits until it is durable.
         self.changed |= self.changes() != before;
         self.store.end_step()
     }

@@ -2,8 +2,8 @@
 flushed, and of what was written since any sectors and not the others. Standard library only; it
 speaks the protocol of linux/fuse.h with the kernel.
 
-Usage: forgetting_disk.py DIRECTORY BYTES SEED. It serves the file in DIRECTORY and obeys lines of its
-input, each with one of output: `cut` (everything fails after at most 10,000 more writes), `forget`
+Usage: forgetting_disk.py DIRECTORY BYTES SEED. It serves the file in DIRECTORY and obeys lines of
+its input, each with one of output: `cut` (everything fails after at most 10,000 more writes), `forget`
 (what was not flushed is forgotten, in part; then all works again). It ends with its input. Needs
 root.
 """

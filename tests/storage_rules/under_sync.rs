@@ -207,7 +207,7 @@ fn rule_13_a_message_that_is_moved_to_its_equal_waits_for_the_sync_of_that() {
     assert_eq!(queues.verdict(&ticket), Verdict::Leave);
 }
 
-/// The sync found its file gone and failed, and whoever had pushed got no answer.
+/// The sync found its file gone and failed, and the client that had pushed got no answer.
 #[test]
 fn rule_17_a_queue_that_is_dropped_while_it_is_synced_costs_no_reply() {
     let (_root, meeting, queues) = meet(2, Policy::Always);
