@@ -19,6 +19,11 @@ use std::time::{Duration, Instant};
 /// and nobody has read would make the kernel reset the connection, and the reply would be lost.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a client that sends nothing more may take no byte of its last replies. One that reads
+/// takes them at once, and a minute is enough for a network that stalls. Nothing else would end it:
+/// the kernel of a client that is alive answers keepalive, and by default there is no idle timeout.
+const DRAIN: Duration = Duration::from_secs(60);
+
 /// Empty buffers that a worker keeps for the next replies.
 const SPARE_BUFFERS: usize = 64;
 
@@ -293,6 +298,7 @@ impl Connection {
             self.phase = Phase::Draining;
             self.ending = Some(ending);
             self.input = Input::default();
+            self.wait = None;
         }
     }
 
@@ -366,10 +372,17 @@ impl Connection {
         }
     }
 
-    /// When the connection has to be looked at even if nothing happens: the end of a wait, or of
-    /// lingering.
+    /// When the connection has to be looked at even if nothing happens: the end of a wait, of
+    /// lingering, or of the time in which a client that leaves may take nothing.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.linger_until.or_else(|| self.wait.as_ref()?.until)
+        let drained_by =
+            (self.is_leaving() && self.output.is_blocked()).then(|| self.active + DRAIN);
+        self.linger_until.or_else(|| self.wait.as_ref()?.until).or(drained_by)
+    }
+
+    /// Whether the client only waits for replies: it sends no further request.
+    fn is_leaving(&self) -> bool {
+        self.phase == Phase::Draining || self.is_half_closed
     }
 
     /// The deadline may have come.
@@ -377,7 +390,8 @@ impl Connection {
         if self.deadline().is_some_and(|deadline| deadline <= bench.now) {
             match self.phase {
                 Phase::Lingering => self.phase = Phase::Over,
-                _ => self.wake(bench),
+                _ if self.wait.is_some() => self.wake(bench),
+                _ => self.abort(Ending::Broken(Broken::Wire(ErrorKind::TimedOut))),
             }
         }
     }

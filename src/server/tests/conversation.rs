@@ -80,6 +80,41 @@ fn lingering_ends_by_itself() {
     assert!(matches!(served.over(), Some(Ending::Session(Close::Quit))));
 }
 
+/// After QUIT, and half-closed with requests behind those whose replies it does not take.
+#[test]
+fn a_client_that_leaves_and_takes_no_reply_for_a_minute_is_ended() {
+    let pipeline = "big 60000\n".repeat(10);
+    for (last, expected) in [("quit\n", Phase::Draining), ("", Phase::Open)] {
+        let mut wire = ScriptedWire::arriving(&[&pipeline, last]);
+        wire.room = Some(if expected == Phase::Draining { 500_000 } else { 0 });
+        let mut served = Served::new(wire);
+        served.serve();
+        assert_eq!(phase(&served), expected);
+        assert_eq!(served.connection.deadline(), Some(served.start + Duration::from_secs(60)));
+        // Whoever takes something has as long again.
+        served.bench.now += Duration::from_secs(59);
+        served.wire.room = Some(1);
+        served.turn();
+        let deadline = served.connection.deadline().unwrap();
+        assert_eq!(deadline, served.start + Duration::from_secs(119));
+        served.bench.now = deadline - Duration::from_nanos(1);
+        served.connection.look_at_deadline(&mut served.bench);
+        assert!(served.over().is_none());
+        served.bench.now = deadline;
+        served.connection.look_at_deadline(&mut served.bench);
+        let timed_out = Broken::Wire(ErrorKind::TimedOut);
+        assert!(matches!(served.over(), Some(Ending::Broken(broken)) if *broken == timed_out));
+    }
+}
+
+#[test]
+fn a_client_that_may_send_more_has_no_deadline_for_its_replies() {
+    let mut served = served(&[]);
+    served.wire.room = Some(0);
+    served.says("say a\n");
+    assert_eq!(served.connection.deadline(), None);
+}
+
 #[test]
 fn a_session_that_makes_no_progress_is_ended() {
     let served = served(&["stuck\n", ""]);

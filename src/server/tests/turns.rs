@@ -238,6 +238,24 @@ fn idle_clients_are_closed_by_the_sweep_and_busy_ones_are_not() {
     assert_eq!(room.connections(), 1);
 }
 
+/// Without an idle timeout nothing else wakes the worker for it.
+#[test]
+fn a_client_that_has_left_and_never_reads_gives_its_place_back() {
+    let all = 1 << 30;
+    let mut room = Room::with_memory(ClientLimits { max_output: all.into(), ..limits() }, all);
+    let mut deaf = room.connect();
+    // More than the kernel keeps for both sides.
+    deaf.get_mut().write_all(b"big 50000000\nquit\n").unwrap();
+    room.turn();
+    room.turn();
+    room.now += Duration::from_secs(59);
+    room.turn();
+    assert_eq!(room.connections(), 1);
+    room.now += Duration::from_secs(1);
+    room.turn();
+    assert_eq!(room.connections(), 0);
+}
+
 #[test]
 fn the_client_that_takes_most_is_disconnected_when_all_take_too_much() {
     let mut room = Room::with_memory(limits(), 4 * MAX_OUTPUT);
