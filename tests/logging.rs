@@ -144,7 +144,7 @@ fn a_message_that_is_too_large_is_called_so() {
     let mut client = daemon.redis();
     client.send(request(&[b"SET", b"k", &[b'x'; 1025]]));
     client.expect("-ERR Protocol error: invalid bulk length\r\n");
-    daemon.wait_for_log("a message or request is larger than is allowed");
+    daemon.wait_for_log("is larger than --max-message allows, the limit is 1024 bytes");
     assert_eq!(lines_with(&daemon, "not the protocol"), [] as [&str; 0]);
 }
 

@@ -44,7 +44,10 @@ fn report_close(name: Arguments<'_>, close: Close) {
     match close {
         Close::Quit => debug!("{name}: quit"),
         Close::Framing => warn("not the protocol", &"not the protocol"),
-        Close::TooLarge => warn("too large", &"a message or request is larger than is allowed"),
+        Close::TooLarge { limit } => {
+            let what = "a message or request is larger than --max-message allows";
+            warn("too large", &format_args!("{what}, the limit is {limit} bytes"));
+        }
         Close::Foreign(protocol) => {
             warn("another protocol", &format_args!("it speaks {protocol}"));
         }

@@ -82,7 +82,10 @@ pub enum Close {
     /// The input is not the protocol; nothing after it can be understood.
     Framing,
     /// A message or a request is over a limit of bytes, and its rest is not read.
-    TooLarge,
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// The client speaks another protocol; it gets no answer.
     Foreign(Foreign),
 }

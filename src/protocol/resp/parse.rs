@@ -29,19 +29,19 @@ pub struct Limits {
 pub struct FramingError {
     /// The text after `-ERR Protocol error: `, one line.
     pub text: String,
-    /// The request is the protocol, and over a limit of bytes.
-    pub is_too_large: bool,
+    /// The request is the protocol, and over this limit of bytes.
+    pub over: Option<usize>,
 }
 
 impl FramingError {
-    fn too_large(text: &str) -> FramingError {
-        FramingError { text: text.into(), is_too_large: true }
+    fn too_large(text: &str, limit: usize) -> FramingError {
+        FramingError { text: text.into(), over: Some(limit) }
     }
 }
 
 impl From<&str> for FramingError {
     fn from(text: &str) -> FramingError {
-        FramingError { text: text.into(), is_too_large: false }
+        FramingError { text: text.into(), over: None }
     }
 }
 
@@ -245,13 +245,13 @@ impl Arguments {
         let length = parse_count(line).and_then(|length| usize::try_from(length).ok());
         let length = length.ok_or("invalid bulk length")?;
         if length > limits.max_bulk {
-            return Err(FramingError::too_large("invalid bulk length"));
+            return Err(FramingError::too_large("invalid bulk length", limits.max_bulk));
         }
         let start = self.position + line.len() + 1;
         // A sum that saturates is over the limit as well.
         let end = start.saturating_add(length).saturating_add(2);
         if end > limits.max_request {
-            return Err(FramingError::too_large(TOO_BIG));
+            return Err(FramingError::too_large(TOO_BIG, limits.max_request));
         }
         self.move_to(Stage::Bulk(length), start);
         Ok(None)
@@ -318,7 +318,7 @@ const TOO_BIG: &str = "too big request";
 fn push_span(spans: &mut Vec<Span>, start: usize, length: usize) -> Result<(), FramingError> {
     match (u32::try_from(start), u32::try_from(length)) {
         (Ok(offset), Ok(length)) => spans.push(Span { offset, length }),
-        _ => return Err(FramingError::too_large(TOO_BIG)),
+        _ => return Err(FramingError::too_large(TOO_BIG, u32::MAX as usize)),
     }
     Ok(())
 }

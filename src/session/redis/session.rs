@@ -112,9 +112,10 @@ impl Session for RedisSession {
             // Whatever was found of a request that does not begin.
             _ if advance.close.is_some() => {}
             Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
-            Some(Err(FramingError { text, is_too_large })) => {
+            Some(Err(FramingError { text, over })) => {
                 reply.error(&format!("ERR Protocol error: {text}"));
-                advance.close = Some(if is_too_large { Close::TooLarge } else { Close::Framing });
+                advance.close =
+                    Some(over.map_or(Close::Framing, |limit| Close::TooLarge { limit }));
             }
             _ => {}
         }

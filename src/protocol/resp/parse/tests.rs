@@ -206,7 +206,7 @@ fn a_request_over_its_limit_is_refused_before_its_bytes_arrive() {
     let first = format!("*2\r\n$3000\r\n{}\r\n", "x".repeat(3000));
     assert_eq!(whole(format!("{first}$2978\r\n").as_bytes()).error, None);
     let refused = whole(format!("{first}$2979\r\n").as_bytes()).error;
-    assert_eq!(refused, Some(FramingError::too_large("too big request")));
+    assert_eq!(refused, Some(FramingError::too_large("too big request", LIMITS.max_request)));
     let lengths: usize = first.len() + "$2978\r\n".len() + 2978 + 2;
     assert_eq!(lengths, LIMITS.max_request);
 }

@@ -229,7 +229,11 @@ fn a_framing_error_is_told_and_ends_the_connection() {
         (b"*1\r\n+PING\r\n", "expected '$', got '+'", Close::Framing),
         (b"*x\r\n", "invalid multibulk length", Close::Framing),
         (b"*2\r\n$4\r\nECHO\r\n$-2\r\n", "invalid bulk length", Close::Framing),
-        (b"*2\r\n$4\r\nECHO\r\n$1048577\r\n", "invalid bulk length", Close::TooLarge),
+        (
+            b"*2\r\n$4\r\nECHO\r\n$1048577\r\n",
+            "invalid bulk length",
+            Close::TooLarge { limit: 1 << 20 },
+        ),
         (b"ECHO \"a\r\n", "unbalanced quotes in request", Close::Framing),
     ];
     for (request, text, close) in cases {
