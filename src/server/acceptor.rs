@@ -68,7 +68,8 @@ fn is_passing(kind: ErrorKind) -> bool {
 
 fn welcome(service: &Arc<Service>, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
     let id = reception.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-    let made = keep_alive(&stream).and_then(|()| Socket::new(stream));
+    let traffic = reception.clients.traffic();
+    let made = keep_alive(&stream).and_then(|()| Socket::new(stream, traffic));
     let mut socket = match made {
         Ok(socket) => socket,
         Err(error) => return debug!("{}: {peer} is gone: {error}", service.protocol),

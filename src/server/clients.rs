@@ -4,7 +4,7 @@
 
 use super::lock;
 use crate::logging;
-use crate::session::{ClientLimits, Statistics};
+use crate::session::{ClientLimits, Statistics, Traffic};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,6 +50,11 @@ impl Clients {
     }
 
     /// Whether nobody is admitted any more.
+    /// Where the bytes of a client count.
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.statistics.traffic)
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

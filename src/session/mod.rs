@@ -157,6 +157,15 @@ impl Store {
     }
 }
 
+/// Bytes that clients have sent and have been sent.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Bytes from clients.
+    pub received: AtomicU64,
+    /// Bytes to clients.
+    pub sent: AtomicU64,
+}
+
 /// Counters of the daemon: the server counts connections, sessions count commands.
 #[derive(Debug, Default)]
 pub struct Statistics {
@@ -166,6 +175,8 @@ pub struct Statistics {
     pub connections_total: AtomicU64,
     /// Clients turned away because there were too many.
     pub connections_refused: AtomicU64,
+    /// Bytes of all clients since the start.
+    pub traffic: Arc<Traffic>,
     /// Commands executed since the start.
     pub commands: AtomicU64,
     /// Those over Redis, one by one.

@@ -58,6 +58,10 @@ fn one_client_too_many_is_told_so_and_the_next_place_is_taken() {
     assert_eq!(ask(&mut connect(address), "say b\n"), "b\n");
     assert_eq!(statistics.connections_total.load(Ordering::Relaxed), 2);
     server.stop();
+    let (received, sent) = (["say a\n", "say b\n"].concat(), ["a\n", "too many\n", "b\n"].concat());
+    let traffic = &statistics.traffic;
+    assert_eq!(traffic.received.load(Ordering::Relaxed), received.len() as u64);
+    assert_eq!(traffic.sent.load(Ordering::Relaxed), sent.len() as u64);
 }
 
 #[test]

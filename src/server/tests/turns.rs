@@ -65,7 +65,7 @@ impl Room {
         if !text.is_empty() {
             stream.peek(&mut [0]).unwrap();
         }
-        let socket = Socket::new(stream).unwrap();
+        let socket = Socket::new(stream, Arc::default()).unwrap();
         let place = self.clients.admit().unwrap();
         self.last_id += 1;
         self.worker.mailbox().client_comes();

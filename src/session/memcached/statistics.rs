@@ -42,6 +42,8 @@ fn general(shared: &Shared, output: &mut Vec<u8>) {
         ("curr_connections", counters.connections_now.load(Ordering::Relaxed)),
         ("total_connections", counters.connections_total.load(Ordering::Relaxed)),
         ("rejected_connections", counters.connections_refused.load(Ordering::Relaxed)),
+        ("bytes_read", counters.traffic.received.load(Ordering::Relaxed)),
+        ("bytes_written", counters.traffic.sent.load(Ordering::Relaxed)),
         ("cmd_total", counters.commands.load(Ordering::Relaxed)),
         ("limit_maxbytes", shared.store.max_memory()),
     ];

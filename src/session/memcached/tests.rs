@@ -139,9 +139,12 @@ fn commands_that_ask_no_store_are_answered_alike() {
 #[test]
 fn statistics_count_commands_and_name_settings() {
     for shared in [kv(), queues()] {
+        shared.statistics.traffic.received.store(7, Relaxed);
+        shared.statistics.traffic.sent.store(9, Relaxed);
         let mut client = Client::new(&shared);
         client.ask(b"set a 0 0 1\r\nx\r\nbogus\r\nget b c\r\n");
         let general = String::from_utf8(client.ask(b"stats\r\n")).unwrap();
+        assert!(general.contains("STAT bytes_read 7\r\nSTAT bytes_written 9\r\n"), "{general}");
         assert!(general.contains("STAT cmd_total 4\r\n"), "{general}");
         assert!(general.contains("STAT threads "), "{general}");
         assert!(general.ends_with("\r\nEND\r\n"), "{general}");

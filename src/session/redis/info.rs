@@ -164,6 +164,8 @@ fn stats(shared: &Shared) -> Lines {
     let mut lines = vec![
         count("total_connections_received", &statistics.connections_total),
         count("total_commands_processed", &statistics.commands),
+        count("total_net_input_bytes", &statistics.traffic.received),
+        count("total_net_output_bytes", &statistics.traffic.sent),
         count("rejected_connections", &statistics.connections_refused),
         line("evicted_keys", 0),
     ];

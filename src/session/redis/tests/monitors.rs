@@ -54,6 +54,15 @@ fn info_shows_each_queue_that_is_asked_for() {
 }
 
 #[test]
+fn info_counts_bytes_of_all_clients() {
+    let daemon = Daemon::with_queues_at(set_by_hand().0);
+    daemon.shared.statistics.traffic.received.store(7, Relaxed);
+    daemon.shared.statistics.traffic.sent.store(9, Relaxed);
+    let text = daemon.client().ask("INFO stats");
+    assert!(text.contains("|total_net_input_bytes:7|total_net_output_bytes:9|"), "{text}");
+}
+
+#[test]
 fn info_counts_keys_that_expire() {
     let mut client = kv_client();
     client.check(&[
