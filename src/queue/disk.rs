@@ -152,6 +152,18 @@ impl MessageStore for DiskStore {
         }
     }
 
+    fn count_equal(
+        &mut self,
+        body: &[u8],
+        from: &mut Option<u64>,
+        most: u64,
+    ) -> Result<u64, QueueError> {
+        match self.log.prepare_find()? {
+            true => Ok(self.log.count_equal(body, from, most)?),
+            false => Err(QueueError::NotIndexed),
+        }
+    }
+
     fn prepare_find(&mut self) -> Result<bool, QueueError> {
         Ok(self.log.prepare_find()?)
     }

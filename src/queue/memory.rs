@@ -192,6 +192,15 @@ impl MessageStore for MemoryStore {
         Ok(None)
     }
 
+    fn count_equal(
+        &mut self,
+        body: &[u8],
+        from: &mut Option<u64>,
+        most: u64,
+    ) -> Result<u64, QueueError> {
+        Ok(self.index.count(self.hash(body), from, most))
+    }
+
     fn rest(&mut self) {
         self.messages.rest();
     }

@@ -10,7 +10,6 @@ use super::figures::Totals;
 use super::hidden::Hidden;
 use super::ledger::QueueId;
 use super::{Message, MessageStore, NewMessage, Place, QueueError};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -207,7 +206,7 @@ impl Queue {
     }
 
     fn take_out(&mut self, place: Place, expires_ms: u64) -> Result<(), QueueError> {
-        self.remove_from_store(place)?;
+        self.store.remove(place)?;
         self.expiring.remove(place.sequence, expires_ms);
         self.changed = true;
         let is_dead = has_passed(expires_ms, self.now_ms);
@@ -300,14 +299,16 @@ impl Queue {
         Ok(self.look_up(body)?.is_some())
     }
 
-    /// How many such messages there are, those that have expired among them; at most `limit`.
-    pub fn count_equal(&mut self, body: &[u8], limit: u64) -> Result<u64, QueueError> {
-        let count = Cell::new(0);
-        self.store.find(body, &|_| {
-            count.set(count.get() + 1);
-            count.get() >= limit
-        })?;
-        Ok(count.get())
+    /// Counts messages that may have these bytes, those that have expired among them: `most` of
+    /// them at most, and fewer if there are no more. `from` is `None` at first, and the next call
+    /// goes on with what this one leaves there.
+    pub fn count_equal(
+        &mut self,
+        body: &[u8],
+        from: &mut Option<u64>,
+        most: u64,
+    ) -> Result<u64, QueueError> {
+        self.store.count_equal(body, from, most)
     }
 
     /// Removes every such message, wherever it stands; answers how many there were.

@@ -8,7 +8,7 @@
 use super::held::Sliced;
 use super::single::Queue;
 use super::slot::{Slot, State};
-use super::{Place, QueueError, Queues, Slice, StepSize, Ticket};
+use super::{QueueError, Queues, Slice, StepSize, Ticket};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,19 +81,6 @@ impl Queue {
         }
         self.step = Some(self.changes());
         Ok(())
-    }
-
-    /// Removes a message from the store. Where more messages are equal than the step was begun for,
-    /// the rest is another step.
-    pub(super) fn remove_from_store(&mut self, place: Place) -> Result<(), QueueError> {
-        match self.store.remove(place) {
-            Err(QueueError::DiskFull(_)) if self.step.is_some() => {
-                self.end_step()?;
-                self.begin_removing(COUNTED)?;
-                self.store.remove(place)
-            }
-            removed => removed,
-        }
     }
 
     /// Ends the step, if one has begun.

@@ -95,6 +95,16 @@ pub trait MessageStore: Send {
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
+    /// Counts messages that may have these bytes, `most` of them at most: fewer if there are no
+    /// more. `from` is `None` at first, and the next call goes on with what this one leaves there;
+    /// [`QueueError::NotIndexed`] as `find`.
+    fn count_equal(
+        &mut self,
+        body: &[u8],
+        from: &mut Option<u64>,
+        most: u64,
+    ) -> Result<u64, QueueError>;
+
     /// Does a slice of the work that `find` needs done once; true when nothing is left of it.
     fn prepare_find(&mut self) -> Result<bool, QueueError> {
         Ok(true)

@@ -117,6 +117,22 @@ impl Index {
         self.shards[hash.shard()].remove(hash.entry(ordinal))
     }
 
+    /// Counts messages that may have this hash, `most` of them at most: fewer if there are no
+    /// more. `from` is `None` at first, and the next call goes on with what this one leaves there.
+    pub fn count(&self, hash: BodyHash, from: &mut Option<u64>, most: u64) -> u64 {
+        let (shard, wanted) = (&self.shards[hash.shard()], hash.entry(0));
+        let mut count = u64::from(from.is_none() && shard.first.find(wanted).is_some());
+        let mut next = from.unwrap_or(wanted);
+        for entry in shard.more.range(next..).take_while(|entry| same_hash(**entry, wanted)) {
+            if count >= most {
+                break;
+            }
+            (count, next) = (count + 1, entry.saturating_add(1));
+        }
+        *from = Some(next);
+        count
+    }
+
     /// Ordinals before `end` that a message with this hash may have.
     pub fn candidates(&self, hash: BodyHash, end: u64) -> impl Iterator<Item = u64> {
         let entries = self.shards[hash.shard()].with_hash(hash.entry(0));
@@ -150,6 +166,29 @@ mod tests {
         let found: HashSet<u64> = candidates.collect();
         assert!(found.iter().all(|ordinal| (ordinal - start) % 2 == 1));
         assert_eq!(found.len(), count as usize / 2);
+    }
+
+    #[test]
+    fn messages_are_counted_in_as_many_pieces_as_asked_for() {
+        let (mut index, end) = (Index::default(), ORDINAL_SPAN + 100);
+        let (hash, other) = (BodyHash::from_bits(7 << 8), BodyHash::from_bits(8 << 8));
+        // The ordinals wrap around, and no hash has a higher entry than the last of them.
+        (end - 1000..end).for_each(|ordinal| index.insert(hash, ordinal));
+        index.insert(other, 5);
+        for most in [1, 7, 999, 1000, 1001] {
+            let (mut from, mut count) = (None, 0);
+            loop {
+                let found = index.count(hash, &mut from, most);
+                assert!(found <= most);
+                count += found;
+                if found < most {
+                    break;
+                }
+            }
+            assert_eq!(count, 1000, "{most} at once");
+        }
+        assert_eq!(index.count(other, &mut None, 9), 1);
+        assert_eq!(index.count(BodyHash::from_bits(9 << 8), &mut None, 9), 0);
     }
 
     /// The lowest bits of all: no table has a place for them.

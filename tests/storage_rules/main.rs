@@ -10,6 +10,7 @@
 mod bench;
 #[path = "../common/capture.rs"]
 mod capture;
+mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod cursor;

@@ -220,6 +220,24 @@ fn rule_20_a_step_that_finds_no_room_does_nothing() {
     assert_eq!(bench.reopen().bodies(), [b"b", b"c"]);
 }
 
+/// Room for the removal of each message is there since it was pushed: to remove them together takes
+/// no more, though the device may be full by now.
+#[test]
+fn rule_20_messages_that_are_removed_together_need_no_room_of_their_own() {
+    let mut bench = Bench::new(SEGMENT_SIZE);
+    let mut bodies = Vec::new();
+    while bench.log.segments().count() == 1 {
+        bodies.push(format!("{:04}", bodies.len()));
+        bench.push(bodies.last().unwrap());
+    }
+    // One less, and there is one segment still.
+    bodies.pop();
+    let mut bench = Bench::new(SEGMENT_SIZE);
+    bodies.iter().for_each(|body| bench.push(body));
+    remove_all(&mut bench, &bodies.iter().rev().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!((bench.log.segments().count(), bench.bodies().len()), (1, 0));
+}
+
 /// A client sends what would be records where they come to lie, with the highest number, with
 /// removals, and with a claim that all before was durable. The record around it is damaged, or a
 /// power cut takes a sector before it.

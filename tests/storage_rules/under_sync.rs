@@ -82,6 +82,15 @@ impl MessageStore for MeetingLog {
         Ok(self.log.find_if(body, wanted)?)
     }
 
+    fn count_equal(
+        &mut self,
+        body: &[u8],
+        from: &mut Option<u64>,
+        most: u64,
+    ) -> Result<u64, QueueError> {
+        Ok(self.log.count_equal(body, from, most)?)
+    }
+
     fn is_dirty(&self) -> bool {
         self.log.is_dirty()
     }

@@ -8,7 +8,7 @@ use super::request::Args;
 use crate::protocol::resp::Reply;
 use crate::queue::{Drops, Queue, QueueError, Ticket};
 use crate::session::OUTPUT_PIECE;
-use crate::session::budget::LOOK;
+use crate::session::budget::{Budget, LOOK};
 
 /// Whether a step found too many dead messages in its way, and is to be tried again.
 pub(super) fn is_busy(done: Result<(), QueueError>) -> Result<bool, QueueError> {
@@ -39,10 +39,13 @@ pub(super) struct Progress {
     pub drops: Option<Drops>,
 }
 
-/// A look ahead, to refuse a reply that would be too large before anything is removed.
+/// A look ahead before anything is removed: to refuse a reply that would be too large, and to know
+/// how large the step is.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Measured {
     pub next: u64,
+    /// Where the count goes on of messages that are equal to word `next`.
+    pub from: Option<u64>,
     pub count: u64,
     pub bytes: u64,
     pub is_done: bool,
@@ -94,16 +97,34 @@ impl Outgoing {
     }
 }
 
-/// Steps that it takes to remove what a request names.
-pub(super) fn equals(queue: &mut Queue, args: Args<'_>, most: u64) -> Result<u64, QueueError> {
-    let mut steps = 0;
-    for body in args.from(2) {
-        steps += LOOK * queue.count_equal(body, most / LOOK + 1)?;
-        if steps > most {
-            break;
+/// Messages that are counted in one step.
+const COUNTED: u64 = 16;
+
+/// Counts, as far as the turn goes, the messages that a request removes, which names their bodies
+/// from word 2 on. Returns true once they are known and may be removed in this turn or in several.
+pub(super) fn measure_removals(
+    queue: &mut Queue,
+    args: Args<'_>,
+    measured: &mut Measured,
+    budget: &mut Budget,
+) -> Result<bool, QueueError> {
+    while !measured.is_done {
+        let word = usize::try_from(measured.next).unwrap_or(usize::MAX).max(2);
+        measured.is_done = word >= args.len();
+        if budget.is_used_up() {
+            return Ok(false);
+        }
+        if !measured.is_done {
+            let most = COUNTED * budget.left();
+            let count = queue.count_equal(args.get(word), &mut measured.from, most)?;
+            budget.spend(1 + count / COUNTED);
+            measured.count += count;
+            if count < most {
+                (measured.next, measured.from) = (word as u64 + 1, None);
+            }
         }
     }
-    Ok(steps)
+    Ok(budget.affords(measured.count.saturating_mul(LOOK)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! of many messages is measured before anything is removed.
 
 use super::dispatch::{Context, too_large};
-use super::progress::{Progress, equals, is_busy};
+use super::progress::{Progress, is_busy, measure_removals};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions, with_head};
 use crate::protocol::number::parse_i64_canonical;
@@ -93,12 +93,13 @@ pub(super) fn srem(
     let mut progress = context.resume();
     let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
     let removed = target.find_sliced(ticket, |queue| {
-        if !budget.pauses() && !budget.affords(equals(queue, args, budget.left())?) {
+        if !measure_removals(queue, args, &mut progress_ref.measured, budget)? {
             return Ok(Slice::More);
         }
-        queue.begin_removing(args.len() as u64 - 2)?;
+        let most = progress_ref.measured.count;
+        queue.begin_removing(most)?;
         each_word(queue, args, (progress_ref, budget), |queue, body, progress| {
-            let removed = queue.remove_one(body)?;
+            let removed = progress.count < most && queue.remove_one(body)?;
             progress.count += u64::from(removed);
             Ok(removed)
         })

@@ -313,6 +313,19 @@ impl Log {
         Ok(found)
     }
 
+    /// Counts live messages that may have these bytes, as [`Index::count`]. Builds the rest of the
+    /// index first.
+    pub fn count_equal(
+        &mut self,
+        body: &[u8],
+        from: &mut Option<u64>,
+        most: u64,
+    ) -> Result<u64, StorageError> {
+        while !self.prepare_find()? {}
+        let hash = self.hash(body);
+        Ok(self.membership.as_ref().map_or(0, |it| it.index.count(hash, from, most)))
+    }
+
     /// Builds a slice of the index (rule 14: it is made when it is first asked for); true when it
     /// is whole.
     pub fn prepare_find(&mut self) -> Result<bool, StorageError> {

@@ -59,7 +59,9 @@ impl Log {
             // Each with an expiry, and padded.
             let overhead = (MESSAGE_DELIVER_MS + ALIGNMENT) as u64;
             let bytes = bytes.saturating_add(size.pushes.saturating_mul(overhead));
-            self.make_room_or_reclaim(bytes, self.live_count + size.pushes, Version::Two)?;
+            // What is removed needs no second removal.
+            let left = (self.live_count + size.pushes).saturating_sub(removals);
+            self.make_room_or_reclaim(bytes, left, Version::Two)?;
         }
         // Nothing may fail between the first change in memory and the last one in the log.
         self.segments[self.tail].prepare_writing()?;

@@ -229,6 +229,15 @@ impl MessageStore for Stuck {
         self.0.find(body, wanted)
     }
 
+    fn count_equal(
+        &mut self,
+        body: &[u8],
+        from: &mut Option<u64>,
+        most: u64,
+    ) -> Result<u64, QueueError> {
+        self.0.count_equal(body, from, most)
+    }
+
     fn discard(&mut self) -> Result<(), QueueError> {
         self.0.discard()
     }
