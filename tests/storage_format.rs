@@ -153,6 +153,43 @@ fn the_footer_of_the_document_is_decoded_and_encoded_again() {
     }
 }
 
+/// What no version writes yet: the layout is settled, and this version refuses it.
+#[test]
+fn the_state_of_the_document_is_a_record_of_a_newer_format() {
+    let codec = Codec::new(Version::Two, KEY);
+    let copied = dumps("copy")[0].position();
+    for dump in dumps("state") {
+        let (bytes, position) = (&dump.bytes, dump.position());
+        assert_eq!(codec.decode(bytes, position), Verdict::Bad(Fault::Newer(STATE_KIND)));
+        let said = [STATE_ORIGIN, STATE_DELIVER_MS, STATE_ATTEMPTS].map(|at| get_u64(bytes, at));
+        assert_eq!(said, [copied, 1_700_003_660_000, 1]);
+        let state = Record {
+            kind: Kind::Other(STATE_KIND),
+            sequence: get_u64(bytes, RECORD_SEQUENCE),
+            durable: get_u64(bytes, RECORD_DURABLE),
+            more: &bytes[STATE_ORIGIN..STATE_MORE],
+            body: b"timeout",
+            ..Record::default()
+        };
+        let mut again = vec![0; state.size()];
+        codec.encode(&state, position, &mut again);
+        assert_eq!(&again, bytes);
+    }
+}
+
+#[test]
+fn the_settings_of_the_document_are_of_a_newer_format() {
+    for dump in dumps("settings") {
+        let mut sector = dump.bytes;
+        sector.resize(SECTOR, 0);
+        assert_eq!(settings_version(&sector), Err(HeaderFault::Version(3)));
+        assert_eq!(sector[SETTINGS_PAUSED..SETTINGS_ROOM], [2, 2]);
+        assert_eq!(get_u64(&sector, SETTINGS_LENGTH_MAX), 1000);
+        let name_length = get_u32(&sector, SETTINGS_NAME_LENGTH) as usize;
+        assert_eq!(&sector[SETTINGS_NAME..][..name_length], b"jobs");
+    }
+}
+
 /// The document's example is one queue: its copy says what its message said.
 #[test]
 fn the_copies_of_the_document_are_those_of_its_messages() {
@@ -197,6 +234,10 @@ fn the_offsets_of_the_document_are_those_of_the_code() {
         RECORD_ORIGIN COPY_PUSHED_MS COPY_EXPIRES_MS COPY_DELIVER_MS COPY_MORE
         FOOTER_MAGIC FOOTER_BASE FOOTER_RECORDS_END FOOTER_FIRST_DURABLE FOOTER_LAST_DURABLE
         FOOTER_ENTRY_COUNT FOOTER_RUN_COUNT FOOTER_ORIGIN_COUNT FOOTER_ENTRIES
+        STATE_ORIGIN STATE_DELIVER_MS STATE_ATTEMPTS STATE_MORE
+        SETTINGS_MAGIC SETTINGS_READER SETTINGS_WRITER SETTINGS_CRC SETTINGS_PAUSED
+        SETTINGS_DIRECTION SETTINGS_ROOM SETTINGS_LENGTH_MAX SETTINGS_MORE SETTINGS_NAME_LENGTH
+        SETTINGS_NAME
     };
     let is_upper = |byte: u8| byte == b'_' || byte.is_ascii_uppercase();
     let in_document: BTreeMap<String, u64> = rows(&document())
@@ -215,6 +256,7 @@ fn the_offsets_of_the_document_are_those_of_the_code() {
         format!("{HEAD_MAX} at most (`HEAD_MAX`)"),
         format!("{OPTIONAL_KINDS} on (`OPTIONAL_KINDS`)"),
         format!("(`MARK_MORE`, {MARK_MORE})"),
+        format!("kind {STATE_KIND} (`STATE_KIND`)"),
     ] {
         assert!(document.replace('\n', " ").contains(&said), "{said} is missing");
     }
@@ -291,6 +333,7 @@ fn file_and_folder_names_of_the_document_are_those_of_the_code() {
     let bases: Vec<u64> = names().filter_map(base_of).collect();
     assert_eq!(bases, [0, 8192]);
     assert!(names().any(|name| name == file_name(8192)));
+    assert!(names().any(|name| name == SETTINGS));
     let queues: Vec<Option<Vec<u8>>> =
         names().filter_map(|name| decode_folder(name.strip_suffix('/')?)).collect();
     assert_eq!(queues, [Some(b"jobs".to_vec()), Some(b"\na/b".to_vec()), None]);

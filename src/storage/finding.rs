@@ -66,7 +66,7 @@ labels! {
         "two segments that hold the same positions",
         "the queue is closed";
     NewerFormat, Refusal, "newer-format",
-        "an intact header or a whole record of a newer format",
+        "an intact header, whole settings or a whole record of a newer format",
         "the queue is closed";
     RottenHeader, Damage, "rotten-header",
         "a damaged header",

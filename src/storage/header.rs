@@ -1,4 +1,5 @@
-//! The header of a segment: which queue and which place in its log the file belongs to.
+//! The header of a segment: which queue and which place in its log the file belongs to. And as much
+//! of a queue's settings as tells whether this program may pass over them.
 //!
 //! This file knows the bytes of one sector, and no files.
 
@@ -37,19 +38,7 @@ impl SegmentHeader {
 
     /// Reads the header of the segment at `base` from its first sector, and the size it says.
     pub fn decode(base: u64, sector: &[u8]) -> Result<(SegmentHeader, u64), HeaderFault> {
-        let Some(sector) = sector.first_chunk::<SECTOR>() else {
-            return Err(HeaderFault::Short(sector.len()));
-        };
-        if sector[..SEGMENT_READER] != MAGIC {
-            return Err(HeaderFault::Magic);
-        }
-        let mut unsigned = *sector;
-        put_u32(&mut unsigned, SEGMENT_CRC, 0);
-        let (expected, found) = (get_u32(sector, SEGMENT_CRC), crc32fast::hash(&unsigned));
-        if expected != found {
-            return Err(HeaderFault::Checksum { expected, found });
-        }
-        let version = Version::read(sector, SEGMENT_READER).map_err(HeaderFault::Version)?;
+        let (sector, version) = decode_start(sector, &MAGIC)?;
         let name_length = get_u32(sector, SEGMENT_NAME_LENGTH) as usize;
         if name_length > NAME_MAX {
             return Err(HeaderFault::NameLength(name_length));
@@ -71,6 +60,32 @@ impl SegmentHeader {
         };
         Ok((header, size))
     }
+}
+
+/// Reads which version's reader the settings of a queue ask for, from their sector.
+pub fn settings_version(sector: &[u8]) -> Result<Version, HeaderFault> {
+    decode_start(sector, &SETTINGS_MAGIC_BYTES).map(|(_, version)| version)
+}
+
+/// Reads what headers and settings have in common: magic, version and checksum.
+fn decode_start<'a>(
+    bytes: &'a [u8],
+    magic: &[u8; 8],
+) -> Result<(&'a [u8; SECTOR], Version), HeaderFault> {
+    let Some(sector) = bytes.first_chunk::<SECTOR>() else {
+        return Err(HeaderFault::Short(bytes.len()));
+    };
+    if sector[..SEGMENT_READER] != *magic {
+        return Err(HeaderFault::Magic);
+    }
+    let mut unsigned = *sector;
+    put_u32(&mut unsigned, SEGMENT_CRC, 0);
+    let (expected, found) = (get_u32(sector, SEGMENT_CRC), crc32fast::hash(&unsigned));
+    if expected != found {
+        return Err(HeaderFault::Checksum { expected, found });
+    }
+    let version = Version::read(sector, SEGMENT_READER).map_err(HeaderFault::Version)?;
+    Ok((sector, version))
 }
 
 /// Why a header does not pass.

@@ -4,7 +4,7 @@
 //! be the folder of before: in another one the same names mean other files.
 
 use super::folder::{FileId, Folder};
-use super::names::is_segment;
+use super::names::{SETTINGS, is_segment, is_settings};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,13 +52,18 @@ impl Home {
     }
 
     /// Makes the folder `name` in `root`, and opens it. One that is there may be used if no segment
-    /// is in it: somebody else may have left something in the folder of a queue that has gone.
+    /// is in it: somebody else may have left something in the folder of a queue that has gone. The
+    /// settings of that queue are not those of the new one.
     pub fn create(root: &Arc<Folder>, name: &OsStr) -> io::Result<(Home, Folder)> {
         let folder = match root.create_folder(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let folder = root.folder(name)?;
-                if folder.entries()?.iter().any(is_segment) {
+                let entries = folder.entries()?;
+                if entries.iter().any(is_segment) {
                     return Err(error);
+                }
+                if entries.iter().any(is_settings) {
+                    folder.remove_file(OsStr::new(SETTINGS))?;
                 }
                 folder
             }

@@ -133,6 +133,18 @@ pub const COPY_MORE: usize = COPY_DELIVER_MS + 8;
 /// The shortest head of a copy.
 pub const COPY_HEAD: usize = COPY_EXPIRES_MS;
 
+// A state is of a later version: what a failure or a delay changes of a message, without its body.
+/// u8, the kind of record that it is.
+pub const STATE_KIND: u8 = 4;
+/// u64, the position of the record that holds the message.
+pub const STATE_ORIGIN: usize = RECORD_ORIGIN;
+/// u64, Unix time before which the message is not delivered, 0 = at once.
+pub const STATE_DELIVER_MS: usize = STATE_ORIGIN + 8;
+/// u64, how often its delivery has failed.
+pub const STATE_ATTEMPTS: usize = STATE_DELIVER_MS + 8;
+/// What comes here is for later versions; the shortest head of a state.
+pub const STATE_MORE: usize = STATE_ATTEMPTS + 8;
+
 /// The longest head.
 pub const HEAD_MAX: usize = u8::MAX as usize * ALIGNMENT;
 
@@ -158,7 +170,36 @@ pub const FOOTER_ORIGIN_COUNT: usize = FOOTER_RUN_COUNT + 8;
 /// The entries; after them the runs, the origins and the crc32 of all before it, as a u64.
 pub const FOOTER_ENTRIES: usize = FOOTER_ORIGIN_COUNT + 8;
 
+// The settings of a queue, a file of one sector; this version reads what begins as a segment header
+// does, up to the crc32.
+/// The first eight bytes of a settings file.
+pub const SETTINGS_MAGIC_BYTES: [u8; 8] = *b"mqsettng";
+/// [`SETTINGS_MAGIC_BYTES`].
+pub const SETTINGS_MAGIC: usize = SEGMENT_MAGIC;
+/// u16, the oldest version whose reader suffices.
+pub const SETTINGS_READER: usize = SEGMENT_READER;
+/// u16, the version that wrote it.
+pub const SETTINGS_WRITER: usize = SEGMENT_WRITER;
+/// u32, crc32 of the whole sector with this field taken as zero.
+pub const SETTINGS_CRC: usize = SEGMENT_CRC;
+/// u8, bits: nothing is pushed, nothing is delivered.
+pub const SETTINGS_PAUSED: usize = SETTINGS_CRC + 4;
+/// u8, the end that is fed.
+pub const SETTINGS_DIRECTION: usize = SETTINGS_PAUSED + 1;
+/// 6 bytes, for later versions.
+pub const SETTINGS_ROOM: usize = SETTINGS_DIRECTION + 1;
+/// u64, the most messages, 0 = no limit of its own.
+pub const SETTINGS_LENGTH_MAX: usize = SETTINGS_ROOM + 6;
+/// 24 bytes, for later versions.
+pub const SETTINGS_MORE: usize = SETTINGS_LENGTH_MAX + 8;
+/// u32, the length of the queue's name in bytes.
+pub const SETTINGS_NAME_LENGTH: usize = SEGMENT_NAME_LENGTH;
+/// The queue's name.
+pub const SETTINGS_NAME: usize = SEGMENT_NAME;
+
 const _: () = assert!(FOOTER_ENTRIES == 64);
+const _: () = assert!(STATE_MORE == 64 && STATE_KIND < OPTIONAL_KINDS);
+const _: () = assert!(SETTINGS_MORE == 32 && SETTINGS_MORE + 24 == SETTINGS_NAME_LENGTH);
 const _: () = assert!(NAME_MAX == 452);
 const _: () = assert!(SLOT_SIZE == 72 && SLOT_SIZE <= SECTOR);
 const _: () = assert!(RECORDS == 2560);

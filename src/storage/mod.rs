@@ -65,10 +65,10 @@ pub mod format {
     pub use super::codec::Codec;
     pub use super::cursor::{Cursor, SlotFault, slot_offset, slot_size};
     pub use super::footer::{Footer, Sealed};
-    pub use super::header::{HeaderFault, SegmentHeader};
+    pub use super::header::{HeaderFault, SegmentHeader, settings_version};
     pub use super::index::BodyHash;
     pub use super::layout::*;
-    pub use super::names::{base_of, decode_folder, encode_name, file_name};
+    pub use super::names::{SETTINGS, base_of, decode_folder, encode_name, file_name};
     pub use super::record::{Fault, Kind, Record, Verdict};
     pub use super::version::Version;
 }

@@ -1,6 +1,6 @@
 //! Names in the data directory: which file or folder means what.
 
-use super::folder::Entry;
+use super::folder::{Entry, EntryKind};
 use super::layout::{ALIGNMENT, POSITION_MAX};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
@@ -10,6 +10,8 @@ pub const LOCK: &str = "LOCK";
 pub const MARKER: &str = "MQD_DATA";
 /// The folder of copies.
 pub const QUARANTINE: &str = "damaged";
+/// The file of a queue's settings, in its folder.
+pub const SETTINGS: &str = "queue.settings";
 /// What the folder of a queue begins with.
 const QUEUE_PREFIX: &str = "q-";
 /// What the folder of a dropped queue begins with; a number follows.
@@ -75,6 +77,11 @@ pub fn base_of(file_name: &str) -> Option<u64> {
     let is_plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let base: Option<u64> = if is_plain { digits.parse().ok() } else { None };
     base.filter(|base| *base <= POSITION_MAX && base.is_multiple_of(ALIGNMENT as u64))
+}
+
+/// Whether something in a queue's folder is the file of the queue's settings.
+pub fn is_settings(entry: &Entry) -> bool {
+    entry.name == SETTINGS && entry.kind == EntryKind::File
 }
 
 /// Whether something in a queue's folder has the name of a segment.

@@ -1,10 +1,10 @@
 //! Dropped queues, unlinked in the background (rule 15).
 //!
-//! Only segments are unlinked. Where somebody else has put something beside them, the folder stays
-//! with that.
+//! Only segments and settings are unlinked. Where somebody else has put something beside them, the
+//! folder stays with that.
 
 use super::folder::{EntryKind, Folder};
-use super::names::is_segment;
+use super::names::{is_segment, is_settings};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -66,13 +66,14 @@ fn reap(root: &Folder, dropped: &mpsc::Receiver<OsString>) {
     }
 }
 
-/// Unlinks the segments in the folder `name` of `root`, and the folder if nothing else is in it.
+/// Unlinks what belongs to a queue in the folder `name` of `root`, and the folder if nothing else
+/// is in it.
 pub fn remove(root: &Folder, name: &OsStr) -> io::Result<()> {
     let folder = match root.folder(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         folder => folder?,
     };
-    let others = remove_segments(&folder)?;
+    let others = remove_files(&folder)?;
     if others > 0 {
         let path = folder.path().display();
         log::warn!("{path} stays: {others} of the files and folders in it are not the daemon's");
@@ -81,11 +82,12 @@ pub fn remove(root: &Folder, name: &OsStr) -> io::Result<()> {
     root.remove_folder(name)
 }
 
-/// Unlinks the segments in `folder`; answers how much else is there.
-fn remove_segments(folder: &Folder) -> io::Result<usize> {
+/// Unlinks the segments and the settings in `folder`; answers how much else is there.
+fn remove_files(folder: &Folder) -> io::Result<usize> {
     let mut others = 0;
     for entry in folder.entries()? {
-        match is_segment(&entry) && entry.kind == EntryKind::File {
+        let is_segment = is_segment(&entry) && entry.kind == EntryKind::File;
+        match is_segment || is_settings(&entry) {
             true => folder.remove_file(&entry.name)?,
             false => others += 1,
         }
@@ -93,8 +95,8 @@ fn remove_segments(folder: &Folder) -> io::Result<usize> {
     Ok(others)
 }
 
-/// Unlinks the segment `name` in `folder` if it is a file. Where that fails, a line says so.
-pub fn remove_segment(folder: &Folder, name: &str) {
+/// Unlinks `name` in the `folder` of a queue if it is a file. Where that fails, a line says so.
+pub fn remove_file(folder: &Folder, name: &str) {
     let name = OsStr::new(name);
     let removed = match folder.kind_of(name) {
         Ok(EntryKind::File) => folder.remove_file(name),

@@ -127,8 +127,10 @@ impl<'a> Walk<'a> {
                 let Verdict::Whole(candidate) = self.codec.reread(rest) else { continue };
                 budget = budget.checked_sub(candidate.size())?;
             }
-            if matches!(self.codec.decode(rest, position), Verdict::Whole(_)) {
-                return Some(position);
+            match self.codec.decode(rest, position) {
+                // One of a newer format has to be met, too.
+                Verdict::Whole(_) | Verdict::Bad(Fault::Newer(_)) => return Some(position),
+                _ => {}
             }
         }
         None

@@ -30,7 +30,7 @@ Footer = namedtuple("Footer", "durable told")
 
 
 class NewerFormat(Exception):
-    """The queue is not read (F9, F13, F19)."""
+    """The queue is not read (F9, F13, F19, F26, F45)."""
 
 
 def up(size):
@@ -249,9 +249,13 @@ class Table:
     """The table of F25."""
 
     def __init__(self, head):
-        self.head, self.live = head, {}
+        self.head, self.live, self.rising_to = head, {}, 0
 
-    def apply(self, record):
+    def apply(self, record, version):
+        if record.kind == MESSAGE and version == 2:
+            if record.number < self.rising_to:
+                raise NewerFormat(record.number)
+            self.rising_to = record.number + 1
         if record.kind == REMOVAL:
             self.live.pop(record.number, None)
         elif record.kind in (MESSAGE, COPY) and record.number >= self.head:
@@ -296,7 +300,7 @@ def read_segment(segments, index, table, durable):
             if not footer and not is_rotten(segments, index, offset, durable):
                 return False, durable
             for kept in unfinished:
-                table.apply(kept)
+                table.apply(kept, segment.version)
             unfinished = []
             end = segment.base + following[0] if following[0] is not None else LIMIT
             table.lose(told, position, end)
@@ -306,17 +310,30 @@ def read_segment(segments, index, table, durable):
         unfinished.append(record)
         if not record.more or footer:
             for kept in unfinished:
-                table.apply(kept)
+                table.apply(kept, segment.version)
             unfinished = []
     if unfinished and began >= durable:
         return False, durable
     for kept in unfinished:
-        table.apply(kept)
+        table.apply(kept, segment.version)
     # What a footer tells of behind the last bytes that are not zero.
     last = offsets[-1] if offsets else (RECORDS, None)
     end = segment.base + last[0] + (last[1].size if last[1] else 0)
     table.lose(told, end, LIMIT)
     return True, durable
+
+
+def check_settings(folder):
+    """F45."""
+    path = os.path.join(folder, "queue.settings")
+    if not os.path.isfile(path) or os.path.islink(path):
+        return
+    with open(path, "rb") as file:
+        sector = file.read(SECTOR)
+    if len(sector) == SECTOR and sector[:8] == b"mqsettng":
+        crc, reader = struct.unpack_from("<I", sector, 12)[0], struct.unpack_from("<H", sector, 8)[0]
+        if zlib.crc32(sector[:12] + bytes(4) + sector[16:]) == crc and reader not in (1, 2):
+            raise NewerFormat(path)
 
 
 def queues(directory):
@@ -331,6 +348,8 @@ def queues(directory):
         files = (file for file in os.listdir(path) if re.fullmatch(r"[0-9]{20}\.seg", file))
         files = (file for file in files if int(file[:20]) % 8 == 0 and int(file[:20]) <= LIMIT)
         segments = [Segment(os.path.join(path, file)) for file in sorted(files)]
+        if segments:
+            check_settings(path)
         if "~" in folder:
             names = [segment.name for segment in segments if segment.name is not None]
             name = names[-1] if names else os.fsencode(folder)

@@ -17,6 +17,7 @@ mod cursor;
 mod damage;
 mod isolation;
 mod membership;
+mod newer;
 #[path = "../common/opening.rs"]
 mod opening;
 mod order;

@@ -11,7 +11,9 @@ use super::super::directory::{second_folder, unexpected};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::folder::{Entry, EntryKind, Folder};
-use super::super::names::{LOCK, MARKER, QUARANTINE, base_of, decode_folder, dropped_number};
+use super::super::names::{
+    LOCK, MARKER, QUARANTINE, SETTINGS, base_of, decode_folder, dropped_number,
+};
 use super::{Findings, Inspection, take};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -56,8 +58,9 @@ impl Inspection {
             let folder =
                 home.open().map_err(|error| StorageError::io("open", home.path(), error))?;
             found.extend(others(&folder, |name, kind| {
-                let is_segment = kind == EntryKind::File && base_of(name).is_some();
-                (!is_segment).then_some(Label::UnknownFile)
+                let is_own = base_of(name).is_some() || name == SETTINGS;
+                let is_known = is_own && kind == EntryKind::File;
+                (!is_known).then_some(Label::UnknownFile)
             })?);
         }
         found.sort();

@@ -16,8 +16,8 @@
 use super::super::counters::add;
 use super::super::error::StorageError;
 use super::super::folder::Folder;
-use super::super::names::file_name;
-use super::super::reaper::remove_segment;
+use super::super::names::{SETTINGS, file_name};
+use super::super::reaper::remove_file;
 use super::Log;
 use std::{fmt, io};
 
@@ -49,7 +49,7 @@ impl Doomed {
     /// no other harm: what says that it does not count is durable.
     pub(super) fn unlink(&self) -> Result<(), StorageError> {
         for base in &self.bases {
-            remove_segment(&self.folder, &file_name(*base));
+            remove_file(&self.folder, &file_name(*base));
         }
         self.folder.sync()
     }
@@ -218,6 +218,7 @@ impl Log {
         self.write_cursor()?;
         self.sync_now()?;
         let bases = self.segments.iter().map(|segment| segment.base).collect();
+        remove_file(&folder, SETTINGS);
         Doomed { folder, bases }.unlink().inspect_err(|error| self.poison(error))
     }
 

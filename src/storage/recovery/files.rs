@@ -4,17 +4,18 @@ use super::super::codec::Codec;
 use super::super::cursor::{Cursor, SlotFault, said_by_slots, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
-use super::super::folder::{Entry, FileId};
-use super::super::header::{HeaderFault, SegmentHeader};
+use super::super::folder::{Entry, FileId, Folder};
+use super::super::header::{HeaderFault, SegmentHeader, settings_version};
 use super::super::home::Home;
 use super::super::index::{HashKey, random_hash_key};
 use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT, SLOT_READER};
-use super::super::names::{base_of, file_name, may_hold};
+use super::super::names::{SETTINGS, base_of, file_name, is_settings, may_hold};
 use super::super::record::Verdict;
 use super::super::segment::Segment;
 use super::super::settings::LogSettings;
 use super::super::version::Version;
 use super::super::walk::{Step, Walk, is_zero};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +57,12 @@ pub fn find(
 ) -> Result<Files, StorageError> {
     let (mut found, mut doomed) = (Vec::new(), Vec::new());
     let mut name = name.map(<[u8]>::to_vec);
-    for base in bases(home)? {
+    let (folder, entries) = list(home)?;
+    let bases = bases_among(&entries);
+    if !bases.is_empty() && entries.iter().any(is_settings) {
+        check_settings(&folder, settings)?;
+    }
+    for base in bases {
         let segment = read_segment(home, base, settings)?;
         check_name(&segment, home, name.as_deref(), settings)?;
         if let (None, Ok(header)) = (&name, &segment.header) {
@@ -100,13 +106,36 @@ pub fn find(
     Ok(Files { found, doomed, key, has_key })
 }
 
+/// A queue's folder, and what is in it.
+fn list(home: &Home) -> Result<(Folder, Vec<Entry>), StorageError> {
+    let listed = home.open().and_then(|folder| folder.entries().map(|entries| (folder, entries)));
+    listed.map_err(|error| StorageError::io("list", home.path(), error))
+}
+
 /// The bases of the segments in a queue's folder, sorted.
 pub fn bases(home: &Home) -> Result<Vec<u64>, StorageError> {
-    let entries = home.open().and_then(|folder| folder.entries());
-    let entries = entries.map_err(|error| StorageError::io("list", home.path(), error))?;
-    let base = |entry: Entry| entry.name.to_str().and_then(base_of);
+    list(home).map(|(_, entries)| bases_among(&entries))
+}
+
+fn bases_among(entries: &[Entry]) -> Vec<u64> {
     // Names sort as bases do.
-    Ok(entries.into_iter().filter_map(base).collect())
+    entries.iter().filter_map(|entry| entry.name.to_str().and_then(base_of)).collect()
+}
+
+/// Settings that ask for a newer reader may say that nothing is to be delivered, or that the other
+/// end is fed. All others can be passed over.
+fn check_settings(folder: &Folder, settings: &LogSettings) -> Result<(), StorageError> {
+    let (name, path) = (OsStr::new(SETTINGS), folder.path().join(SETTINGS));
+    let mut sector = Vec::new();
+    let file = folder.open_file(name, false);
+    file.and_then(|file| file.take(SECTOR as u64).read_to_end(&mut sector))
+        .map_err(|error| StorageError::io("read", &path, error))?;
+    match settings_version(&sector) {
+        Err(fault @ HeaderFault::Version(_)) => {
+            settings.decide(header_finding(&path, fault, Label::NewerFormat))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads what comes before the records.

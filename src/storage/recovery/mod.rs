@@ -6,6 +6,7 @@
 pub mod files;
 mod footers;
 mod records;
+mod rot;
 mod steps;
 mod tail;
 

@@ -11,6 +11,7 @@ use super::super::log::Log;
 use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
+use super::super::version::Version;
 use super::super::walk::{Step, Walk};
 use super::files::Files;
 use rustix::io::Errno;
@@ -44,11 +45,11 @@ impl Seen {
 }
 
 /// Bytes that are no record.
-struct Damage {
-    position: u64,
+pub(super) struct Damage {
+    pub(super) position: u64,
     fault: Fault,
     /// Where whole records go on.
-    resumes: Option<u64>,
+    pub(super) resumes: Option<u64>,
 }
 
 /// A log that is being put together.
@@ -73,6 +74,8 @@ pub(super) struct Recovery {
     entered: usize,
     /// One more than the highest number of a pushed message so far.
     numbered_to: u64,
+    /// The same of messages in segments of version 2.
+    rising_to: u64,
     /// Records of a step whose last one has not come yet.
     pub(super) unfinished: Vec<Seen>,
     /// Segments that do not hold a message that they were said to hold.
@@ -116,6 +119,7 @@ pub fn recover(
         with_records: None,
         entered: 0,
         numbered_to: 0,
+        rising_to: 0,
         unfinished: Vec::new(),
         doubtful: BTreeSet::new(),
         doomed,
@@ -330,6 +334,7 @@ impl Recovery {
         }
         match kind {
             Kind::Message => {
+                self.check_rising(index, seen)?;
                 self.note_missing(sequence);
                 self.numbered_to = self.numbered_to.max(next);
                 if is_gone || self.log.removed.contains(&sequence) {
@@ -353,6 +358,21 @@ impl Recovery {
         }
         self.log.count_live_in(index, size);
         Ok(())
+    }
+
+    /// Numbers of messages rise with their positions; what pushes at the head is of a newer format.
+    /// (A body of version 1 may pass for a record behind damage, with any number.)
+    fn check_rising(&mut self, index: usize, seen: &Seen) -> Result<(), StorageError> {
+        let segment = &self.log.segments[index];
+        if segment.codec.version() == Version::One {
+            return Ok(());
+        }
+        let least = std::mem::replace(&mut self.rising_to, seen.sequence.saturating_add(1));
+        if seen.sequence >= least {
+            return Ok(());
+        }
+        let (offset, number) = (seen.position - segment.base, seen.sequence.to_string());
+        self.find(index, offset, Label::NewerFormat, format!("a number from {least} on"), number)
     }
 
     /// The next message has the number `next`: those before it were between damage.
@@ -420,39 +440,6 @@ impl Recovery {
         // message was pushed into.
         let pushed = self.log.segments.partition_point(|older| older.first_sequence <= sequence);
         self.doubtful.extend(pushed.checked_sub(1));
-    }
-
-    /// Torn is not rotten (rule 5): what was durable was whole once.
-    fn is_rotten(&self, index: usize, damage: &Damage) -> Result<bool, StorageError> {
-        let Damage { position, resumes, .. } = *damage;
-        if position < self.durable || self.with_cursor.is_some_and(|newest| newest > index) {
-            return Ok(true);
-        }
-        if let Some(resumes) = resumes {
-            let segment = &self.log.segments[index];
-            let rest = Walk::new(&segment.codec, segment.bytes_from(resumes)?, resumes);
-            let says_so =
-                |step| matches!(step, Step::Whole(_, record) if record.durable > position);
-            if rest.into_iter().any(says_so) {
-                return Ok(true);
-            }
-        }
-        // A segment is synced before its successor gets a record.
-        for index in index + 1..self.log.segments.len() {
-            if self.has_records(index)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether anything is left of what a segment held.
-    fn has_records(&self, index: usize) -> Result<bool, StorageError> {
-        let segment = &self.log.segments[index];
-        let start = segment.records_start();
-        let mut walk = Walk::new(&segment.codec, segment.bytes_from(start)?, start);
-        let is_whole = walk.any(|step| matches!(step, Step::Whole(..)));
-        Ok(is_whole || matches!(sealed(segment)?, Sealed::With(_)))
     }
 
     fn is_whole(&self, index: usize, position: u64) -> Result<bool, StorageError> {

@@ -7,7 +7,7 @@ use super::super::finding::{Finding, Label};
 use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::{BLOCK, Log};
 use super::super::names::file_name;
-use super::super::reaper::remove_segment;
+use super::super::reaper::remove_file;
 use super::super::record::Verdict;
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::is_zero;
@@ -239,7 +239,7 @@ impl Recovery {
             return Ok(());
         }
         let folder = self.log.open_folder()?;
-        bases.iter().for_each(|base| remove_segment(&folder, &file_name(*base)));
+        bases.iter().for_each(|base| remove_file(&folder, &file_name(*base)));
         folder.sync()
     }
 
