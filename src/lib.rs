@@ -13,12 +13,13 @@
 //! - [`session`] is one client's state: bytes in, bytes out,
 //! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
-//! - [`options`] is the command line of the daemon, [`logging`] its log lines, [`clock`] tells the
-//!   time.
+//! - [`options`] is the command line of the daemon, [`memory`] reserves what clients can make
+//!   large, [`logging`] writes log lines, [`clock`] tells the time.
 
 pub mod clock;
 pub mod kv;
 pub mod logging;
+pub mod memory;
 pub mod options;
 pub mod protocol;
 pub mod queue;

@@ -233,7 +233,7 @@ fn redis_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
         protocol: "redis",
         listener,
         refusal: b"-ERR max number of clients reached\r\n",
-        overload: b"-ERR clients take too much memory, and this one takes most of it\r\n",
+        overload: b"-OOM out of memory for what this client has sent or asked for\r\n",
         sessions: Box::new(move |client| Box::new(RedisSession::new(Arc::clone(&shared), client))),
     }
 }
@@ -244,7 +244,7 @@ fn memcached_service(listener: TcpListener, shared: &Arc<Shared>) -> Service {
         protocol: "memcached",
         listener,
         refusal: b"SERVER_ERROR too many open connections\r\n",
-        overload: b"SERVER_ERROR clients take too much memory, and this one takes most of it\r\n",
+        overload: b"SERVER_ERROR out of memory for what this client has sent or asked for\r\n",
         sessions: Box::new(move |client| {
             Box::new(MemcachedSession::new(Arc::clone(&shared), client))
         }),

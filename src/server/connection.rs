@@ -8,9 +8,9 @@ use super::input::{Input, UNEARNED};
 use super::interest::{Phase, State};
 use super::output::{Broken, Flushed, Output};
 use super::wire::Wire;
+use crate::memory::NoMemory;
 use crate::queue::{Durability, Ticket};
 use crate::session::{Advance, Close, Session, Wait};
-use std::collections::TryReserveError;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -44,6 +44,8 @@ pub(super) enum Ending {
     Killed,
     /// All clients together take more memory than they may, and this one takes most of it.
     TooLarge,
+    /// The system has no memory for what it has sent, or for its replies.
+    NoMemory,
     /// No more replies leave.
     Broken(Broken),
     /// The socket failed.
@@ -54,9 +56,9 @@ pub(super) enum Ending {
     Panicked,
 }
 
-impl From<TryReserveError> for Ending {
-    fn from(_: TryReserveError) -> Ending {
-        Ending::TooLarge
+impl From<NoMemory> for Ending {
+    fn from(_: NoMemory) -> Ending {
+        Ending::NoMemory
     }
 }
 
@@ -94,6 +96,8 @@ impl Bench {
 /// One client's connection.
 pub(super) struct Connection {
     session: Box<dyn Session>,
+    /// What the client is told where there is no memory for it.
+    overload: &'static [u8],
     input: Input,
     output: Output,
     phase: Phase,
@@ -120,9 +124,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(session: Box<dyn Session>, now: Instant) -> Connection {
+    pub(super) fn new(
+        session: Box<dyn Session>,
+        overload: &'static [u8],
+        now: Instant,
+    ) -> Connection {
         Connection {
             session,
+            overload,
             input: Input::default(),
             output: Output::default(),
             phase: Phase::Open,
@@ -153,6 +162,7 @@ impl Connection {
                 self.settle_half_closed();
             }
             Err(Ending::Failed(error)) if is_passing(&error) => {}
+            Err(Ending::NoMemory) => self.refuse(Ending::NoMemory),
             Err(ending) => self.abort(ending),
         }
     }
@@ -207,6 +217,10 @@ impl Connection {
     /// Lets the session execute `input`, and returns how many bytes of it are done.
     fn execute(&mut self, input: &[u8], bench: &mut Bench) -> usize {
         if self.need > input.len() || self.wait.is_some() {
+            return 0;
+        }
+        if self.output.prepare().is_err() {
+            self.abort(Ending::NoMemory);
             return 0;
         }
         let mut reply = bench.spares.pop().unwrap_or_default();
@@ -320,13 +334,20 @@ impl Connection {
         }
     }
 
-    /// Tells the client that it takes too much memory, if it reads, and disconnects it.
-    pub(super) fn shed(&mut self, text: &[u8]) {
-        self.end(Ending::TooLarge);
-        if self.output.is_blocked() || self.is_unfinished || self.phase != Phase::Draining {
-            return self.abort(Ending::TooLarge);
+    /// Disconnects a client that takes too much memory.
+    pub(super) fn shed(&mut self) {
+        self.refuse(Ending::TooLarge);
+    }
+
+    /// Tells the client that there is no memory for it, if it reads, and disconnects it.
+    fn refuse(&mut self, ending: Ending) {
+        let is_sending = matches!(self.phase, Phase::Open | Phase::Draining);
+        let listens = is_sending && !self.output.is_blocked() && !self.is_unfinished;
+        if !listens || self.output.prepare().is_err() {
+            return self.abort(ending);
         }
-        self.output.push(&mut text.to_vec(), Ticket::default());
+        self.end(ending);
+        self.output.push(&mut self.overload.to_vec(), Ticket::default());
     }
 
     /// Sends what may leave. Returns whether a reply waits for a commit.

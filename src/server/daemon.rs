@@ -34,8 +34,8 @@ pub struct Service {
     pub listener: TcpListener,
     /// What one client too many is told before it is disconnected.
     pub refusal: &'static [u8],
-    /// What the largest client is told before it is disconnected, if all clients together take too
-    /// much memory.
+    /// What a client is told before it is disconnected, if there is no memory for it: it is the
+    /// largest where all clients together take too much, or the system has none.
     pub overload: &'static [u8],
     /// Makes a client's session.
     pub sessions: SessionFactory,

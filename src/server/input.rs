@@ -3,7 +3,7 @@
 //! Its memory grows with what has arrived, never with what a client declares, and an input without
 //! bytes has none. It knows bytes, and nothing of requests.
 
-use std::collections::TryReserveError;
+use crate::memory::{self, NoMemory};
 
 /// Room for a read that need not have been earned by sending as much. Beyond it, the room at most
 /// doubles what has arrived, and is at least half as much: a large request costs a number of reads
@@ -36,17 +36,18 @@ impl Input {
     ///
     /// # Errors
     /// There is no memory for them.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
-        self.bytes.try_reserve(bytes.len())?;
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+        memory::append(&mut self.bytes, bytes)
     }
 
     /// Drops `count` bytes, at most all, from the front. Memory goes when little is left in it.
     pub(super) fn consume(&mut self, count: usize) {
         self.start = self.bytes.len().min(self.start.saturating_add(count));
-        if self.len() <= self.bytes.capacity() / 4 {
-            *self = Input { bytes: self.pending().to_vec(), start: 0 };
+        // Where there is no memory to copy to, it stays where it is.
+        if self.len() <= self.bytes.capacity() / 4
+            && let Ok(bytes) = memory::join(&[self.pending()])
+        {
+            *self = Input { bytes, start: 0 };
         }
     }
 
@@ -55,7 +56,7 @@ impl Input {
     ///
     /// # Errors
     /// Those of `receive`, and that there is no memory.
-    pub(super) fn receive<E: From<TryReserveError>>(
+    pub(super) fn receive<E: From<NoMemory>>(
         &mut self,
         need: usize,
         receive: impl FnOnce(&mut [u8]) -> Result<usize, E>,
@@ -64,7 +65,7 @@ impl Input {
         if self.bytes.capacity() - self.bytes.len() < room {
             self.bytes.drain(..self.start);
             self.start = 0;
-            self.bytes.try_reserve_exact(room)?;
+            memory::reserve_exact(&mut self.bytes, room)?;
         }
         self.bytes.resize(self.start + pending + room, 0);
         let received = receive(&mut self.bytes[self.start + pending..]);
@@ -90,14 +91,14 @@ mod tests {
 
     /// Receives as much as there is room for, and returns how much that was.
     fn fill(input: &mut Input, need: usize) -> usize {
-        let all = |room: &mut [u8]| Ok::<usize, TryReserveError>(room.len());
+        let all = |room: &mut [u8]| Ok::<usize, NoMemory>(room.len());
         input.receive(need, all).unwrap()
     }
 
     fn arrive(input: &mut Input, bytes: &[u8]) {
         let some = |room: &mut [u8]| {
             room[..bytes.len()].copy_from_slice(bytes);
-            Ok::<usize, TryReserveError>(bytes.len())
+            Ok::<usize, NoMemory>(bytes.len())
         };
         assert_eq!(input.receive(1, some).unwrap(), bytes.len());
     }
@@ -161,7 +162,7 @@ mod tests {
     fn an_error_leaves_what_has_arrived() {
         let mut input = Input::default();
         input.append(b"abc").unwrap();
-        let failed = input.receive(9, |_| Err::<usize, _>(std::io::Error::other("no")));
+        let failed = input.receive(9, |_| Err(NoMemory));
         assert!(failed.is_err());
         assert_eq!((input.pending(), input.memory()), (&b"abc"[..], 3), "and nothing else");
     }

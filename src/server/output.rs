@@ -7,6 +7,7 @@
 //! This file knows tickets and bytes, and nothing of commands.
 
 use super::wire::Wire;
+use crate::memory::NoMemory;
 use crate::queue::{Durability, Ticket, Verdict};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -52,6 +53,12 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Makes sure that there is memory for the next `push`. To be called before anything is done
+    /// that must be answered.
+    pub(super) fn prepare(&mut self) -> Result<(), NoMemory> {
+        Ok(self.pieces.try_reserve(1)?)
+    }
+
     /// Adds whole replies, which may leave once what `ticket` names is durable; `bytes` is left
     /// empty.
     pub(super) fn push(&mut self, bytes: &mut Vec<u8>, ticket: Ticket) {

@@ -19,11 +19,10 @@ pub(super) fn report(protocol: &str, id: u64, peer: SocketAddr, ending: &Ending)
         Ending::Stopping => debug!("{name}: closed, the daemon stops"),
         Ending::Killed => debug!("{name}: closed by another client"),
         Ending::TooLarge => {
-            let line = format_args!(
-                "{name}: closed, all clients take too much memory and it takes most of it"
-            );
-            logging::limited(Level::Warn, "memory of clients", line);
+            let why = "all clients take too much memory and it takes most of it";
+            report_overload(name, why);
         }
+        Ending::NoMemory => report_overload(name, "the system has no memory for it"),
         Ending::Broken(Broken::NotDurable) => {
             let line =
                 format_args!("{name}: closed without a reply, what it would say is not on disk");
@@ -34,6 +33,11 @@ pub(super) fn report(protocol: &str, id: u64, peer: SocketAddr, ending: &Ending)
         Ending::Stuck => error!("{name}: closed, its session makes no progress"),
         Ending::Panicked => error!("{name}: closed after a panic"),
     }
+}
+
+fn report_overload(name: Arguments<'_>, why: &str) {
+    let line = format_args!("{name}: closed, {why}");
+    logging::limited(Level::Warn, "memory of clients", line);
 }
 
 /// Whoever can connect can cause these lines, as often as it likes.

@@ -211,9 +211,7 @@ impl Worker {
                         client.connection.flush(&mut client.socket, bench, &*durability);
                     });
                 }
-                Message::Shed(id) => self.with_client(id, |client, _| {
-                    client.connection.shed(client.service.overload);
-                }),
+                Message::Shed(id) => self.with_client(id, |client, _| client.connection.shed()),
                 Message::Stop => {
                     self.is_stopping = true;
                     self.with_all(|connection| connection.stop());
@@ -244,8 +242,8 @@ impl Worker {
         log::debug!("{} client {id} at {peer}: connected", service.protocol);
         let client = Client {
             peer,
+            connection: Connection::new(session, service.overload, self.bench.now),
             service,
-            connection: Connection::new(session, self.bench.now),
             socket,
             interest,
             is_in_line: false,

@@ -307,13 +307,13 @@ fn a_killed_client_gets_the_replies_that_it_takes_at_once() {
 #[test]
 fn a_client_that_takes_too_much_is_told_if_it_reads() {
     let mut reading = served(&["say a"]);
-    reading.connection.shed(b"too much\n");
+    reading.connection.shed();
     assert_eq!(reading.serve().wire.text(), "too much\n");
     assert_eq!(phase(&reading), Phase::Lingering);
     let mut deaf = served(&[]);
     deaf.wire.room = Some(0);
     deaf.says("big 100000\n");
-    deaf.connection.shed(b"too much\n");
+    deaf.connection.shed();
     assert!(matches!(deaf.over(), Some(Ending::TooLarge)), "{:?}", deaf.over());
     assert_eq!(deaf.connection.memory(), 0);
 }

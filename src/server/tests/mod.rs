@@ -216,7 +216,7 @@ struct Served {
 impl Served {
     fn new(wire: ScriptedWire) -> Served {
         let (disk, start) = (Arc::<Disk>::default(), Instant::now());
-        let connection = Connection::new(Lines::new(&disk, start), start);
+        let connection = Connection::new(Lines::new(&disk, start), b"too much\n", start);
         Served { wire, connection, bench: Bench::new(start, MAX_OUTPUT), disk, start }
     }
 

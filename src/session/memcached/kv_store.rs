@@ -5,7 +5,8 @@
 
 use super::expiry::expires_ms;
 use super::session::{Line, server_error};
-use crate::kv::{Change, Entry, Kv, OutOfMemory};
+use crate::kv::{Change, Entry, Kv, KvError};
+use crate::memory;
 use crate::protocol::memcached::{Command, Refusal, Request, Retrieval, StoreMode, reply};
 use crate::protocol::number::parse_u64;
 use std::borrow::Cow;
@@ -73,7 +74,7 @@ fn store<'v>(
     new: Change<'v>,
     data: &[u8],
     max_value: usize,
-) -> Result<Line, OutOfMemory> {
+) -> Result<Line, KvError> {
     let stored = kv.update(key, |entry| match (mode, entry) {
         (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => {
             (new, "STORED".into())
@@ -97,13 +98,17 @@ fn joined<'v>(old: Entry<'_>, parts: [&[u8]; 2], max_value: usize) -> (Change<'v
     if parts[0].len().saturating_add(parts[1].len()) > max_value {
         return (Change::Keep, Refusal::TooLarge.text().into());
     }
-    let value = Cow::Owned(parts.concat());
-    let Entry { flags, expires_ms, .. } = old;
-    (Change::Set { value, flags, expires_ms }, "STORED".into())
+    match memory::join(&parts) {
+        Ok(value) => {
+            let (value, Entry { flags, expires_ms, .. }) = (Cow::Owned(value), old);
+            (Change::Set { value, flags, expires_ms }, "STORED".into())
+        }
+        Err(error) => (Change::Keep, server_error(error)),
+    }
 }
 
 /// 64 bits: `incr` wraps around, `decr` stops at 0.
-fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, OutOfMemory> {
+fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, KvError> {
     kv.update(key, |entry| {
         let Some(Entry { value, flags, expires_ms, .. }) = entry else {
             return (Change::Keep, "NOT_FOUND".into());
@@ -123,7 +128,7 @@ fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, 
     })
 }
 
-fn touch(kv: &Kv, key: &[u8], exptime: i64) -> Result<Line, OutOfMemory> {
+fn touch(kv: &Kv, key: &[u8], exptime: i64) -> Result<Line, KvError> {
     kv.update(key, |entry| {
         let line = if entry.is_some() { "TOUCHED" } else { "NOT_FOUND" };
         (Change::Touch { expires_ms: expires_at(kv, exptime) }, line.into())

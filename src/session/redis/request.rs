@@ -2,7 +2,8 @@
 //!
 //! This file knows words and numbers and no command.
 
-use crate::kv::OutOfMemory;
+use crate::kv::KvError;
+use crate::memory::NoMemory;
 use crate::protocol::number::{parse_i64_canonical, parse_u64};
 use crate::protocol::resp::Arguments;
 use crate::queue::QueueError;
@@ -157,8 +158,15 @@ impl From<QueueError> for Refusal {
     }
 }
 
-impl From<OutOfMemory> for Refusal {
-    fn from(error: OutOfMemory) -> Refusal {
+impl From<KvError> for Refusal {
+    fn from(error: KvError) -> Refusal {
+        let kind = if error == KvError::KeyTooLong { "ERR" } else { "OOM" };
+        format!("{kind} {error}").into()
+    }
+}
+
+impl From<NoMemory> for Refusal {
+    fn from(error: NoMemory) -> Refusal {
         format!("OOM {error}").into()
     }
 }

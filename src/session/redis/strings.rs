@@ -8,6 +8,7 @@ use super::dispatch::Context;
 use super::expiry::SetOptions;
 use super::request::{Args, NOT_AN_INTEGER, Outcome, Refusal};
 use crate::kv::{Change, Entry, Kv};
+use crate::memory::{self, NoMemory};
 use crate::protocol::number::{append_i64, parse_i64_canonical};
 use crate::protocol::resp::Reply;
 use std::borrow::Cow;
@@ -159,6 +160,20 @@ fn changed(old: Option<Entry<'_>>, value: Vec<u8>) -> Change<'static> {
     Change::Set { value: Cow::Owned(value), flags, expires_ms }
 }
 
+/// The same with the length of the new value, or why there is none.
+fn grown(
+    old: Option<Entry<'_>>,
+    value: Result<Vec<u8>, Refusal>,
+) -> (Change<'static>, Result<usize, Refusal>) {
+    match value {
+        Ok(value) => {
+            let len = value.len();
+            (changed(old, value), Ok(len))
+        }
+        Err(refusal) => (Change::Keep, Err(refusal)),
+    }
+}
+
 pub(super) fn append(
     kv: &Kv,
     context: &mut Context<'_>,
@@ -168,13 +183,11 @@ pub(super) fn append(
     let (added, limit) = (args.get(2), context.shared.limits.max_message());
     let len = kv.update(args.get(1), |old| {
         let before = old.map_or(&[][..], |entry| entry.value);
-        let len = before.len() + added.len();
-        if len > limit {
-            return (Change::Keep, None);
-        }
-        (changed(old, [before, added].concat()), Some(len))
+        let is_long = before.len() + added.len() > limit;
+        let joined = || memory::join(&[before, added]).map_err(Refusal::from);
+        grown(old, if is_long { Err(TOO_LONG.into()) } else { joined() })
     })?;
-    reply.integer(to_i64(len.ok_or(TOO_LONG)?));
+    reply.integer(to_i64(len?));
     Ok(())
 }
 
@@ -192,20 +205,23 @@ pub(super) fn setrange(
     let len = kv.update(args.get(1), |old| {
         let before = old.map_or(&[][..], |entry| entry.value);
         if part.is_empty() {
-            return (Change::Keep, Some(before.len()));
+            return (Change::Keep, Ok(before.len()));
         }
-        let end = offset.saturating_add(part.len());
-        if end > limit {
-            return (Change::Keep, None);
-        }
-        let mut value = before.to_vec();
-        value.resize(before.len().max(end), 0);
-        value[offset..end].copy_from_slice(part);
-        let len = value.len();
-        (changed(old, value), Some(len))
+        let is_long = offset.saturating_add(part.len()) > limit;
+        let written = || written_over(before, offset, part).map_err(Refusal::from);
+        grown(old, if is_long { Err(TOO_LONG.into()) } else { written() })
     })?;
-    reply.integer(to_i64(len.ok_or(TOO_LONG)?));
+    reply.integer(to_i64(len?));
     Ok(())
+}
+
+fn written_over(before: &[u8], offset: usize, part: &[u8]) -> Result<Vec<u8>, NoMemory> {
+    let (mut value, end) = (Vec::new(), offset + part.len());
+    memory::reserve(&mut value, before.len().max(end))?;
+    value.extend_from_slice(before);
+    value.resize(before.len().max(end), 0);
+    value[offset..end].copy_from_slice(part);
+    Ok(value)
 }
 
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size (--max-message)";

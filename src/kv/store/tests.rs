@@ -10,7 +10,7 @@ fn set<'v>(value: &'v [u8], expires_ms: u64) -> Change<'v> {
     Change::Set { value: Cow::Borrowed(value), flags: 0, expires_ms }
 }
 
-fn put(kv: &Kv, key: &[u8], value: &[u8]) -> Result<(), OutOfMemory> {
+fn put(kv: &Kv, key: &[u8], value: &[u8]) -> Result<(), KvError> {
     kv.update(key, |_| (set(value, 0), ()))
 }
 
@@ -31,20 +31,30 @@ fn a_value_comes_back_with_its_flags_until_it_is_deleted() {
 }
 
 #[test]
+fn a_key_that_is_too_long_is_refused_and_found_nowhere() {
+    let (kv, long) = (Kv::new(PLENTY), vec![7; KEY_MAX + 1]);
+    put(&kv, &long[1..], b"v").unwrap();
+    assert_eq!(put(&kv, &long, b"v"), Err(KvError::KeyTooLong));
+    let pairs = [(&b"k"[..], &b"v"[..]), (&long, b"v")];
+    assert_eq!(kv.set_all(pairs.into_iter(), false), Err(KvError::KeyTooLong));
+    assert_eq!((value(&kv, &long), value(&kv, b"k"), kv.len()), (None, None, 1));
+}
+
+#[test]
 fn a_set_beyond_the_limit_is_refused_and_changes_nothing() {
     let limit = cost(b"k", 10) + cost(b"m", 4);
     let kv = Kv::new(limit);
     put(&kv, b"k", b"0123456789").unwrap();
     put(&kv, b"m", b"0123").unwrap();
     assert_eq!(kv.bytes(), limit);
-    assert_eq!(put(&kv, b"m", b"01234"), Err(OutOfMemory { limit }));
-    assert_eq!(put(&kv, b"n", b""), Err(OutOfMemory { limit }));
+    assert_eq!(put(&kv, b"m", b"01234"), Err(KvError::OutOfMemory { limit }));
+    assert_eq!(put(&kv, b"n", b""), Err(KvError::OutOfMemory { limit }));
     assert_eq!(value(&kv, b"m"), Some(b"0123".into()));
     put(&kv, b"k", b"").unwrap();
     put(&kv, b"m", b"01234").unwrap();
     assert!(kv.delete(b"k"));
     put(&kv, b"n", b"").unwrap();
-    assert!(OutOfMemory { limit }.to_string().contains(&limit.to_string()));
+    assert!(KvError::OutOfMemory { limit }.to_string().contains(&limit.to_string()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The key/value store: one map in memory under one lock.
+//! The store: one map in memory under one lock.
 //!
 //! It promises that reading, deciding and changing an entry are one step, that an entry past its
 //! time is never seen again, and that keys, values and bookkeeping stay within the memory it was
@@ -10,11 +10,11 @@
 //! The lock is entered even after a panic in a closure of a caller's. Closures run before anything
 //! is changed, so the map that they leave behind is whole.
 
+use super::error::KvError;
 use crate::clock::Clock;
-use crate::logging;
+use crate::memory::{self, NoMemory};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,9 @@ mod tests;
 /// Bytes charged for an entry beside its key and value: the slot and its share of free slots in
 /// the table (about 120), the two ordered sets (about 50), and the allocator's headers.
 const ENTRY_OVERHEAD: u64 = 192;
+
+/// The longest key in bytes.
+pub const KEY_MAX: usize = 64 * 1024;
 
 /// Places for the stamps of keys that are gone.
 const GONE_PLACES: usize = 4096;
@@ -71,21 +74,6 @@ pub enum Change<'v> {
         expires_ms: u64,
     },
 }
-
-/// The store is full; the text names the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory {
-    /// The limit in bytes.
-    pub limit: u64,
-}
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "out of memory: the limit is {} bytes (--max-memory)", self.limit)
-    }
-}
-
-impl std::error::Error for OutOfMemory {}
 
 /// The key/value store.
 pub struct Kv {
@@ -136,22 +124,19 @@ impl Kv {
     /// entry or it has expired.
     ///
     /// # Errors
-    /// A `Set` that does not fit into the memory is refused, and nothing has changed.
+    /// A `Set` that does not fit into the memory, or whose key is too long, is refused, and nothing
+    /// has changed.
     pub fn update<'v, R>(
         &self,
         key: &[u8],
         decide: impl FnOnce(Option<Entry<'_>>) -> (Change<'v>, R),
-    ) -> Result<R, OutOfMemory> {
+    ) -> Result<R, KvError> {
         let now_ms = self.clock.now_ms();
         let mut map = self.lock();
         let (change, answer) = decide(map.entry(key, now_ms));
         let applied = map.apply(key, change, now_ms, self.max_memory());
         drop(map);
-        let say = |full: &OutOfMemory| {
-            let limit = format_args!("the limit is {} bytes (--max-memory)", full.limit);
-            logging::refused("out of memory", limit);
-        };
-        applied.inspect_err(say).map(|()| answer)
+        applied.inspect_err(KvError::log).map(|()| answer)
     }
 
     /// Sets all of these values, without flags and times of expiry, in one step; of a key that is
@@ -159,26 +144,30 @@ impl Kv {
     /// where one of the keys has an entry.
     ///
     /// # Errors
-    /// Where not all of them fit into the memory, nothing has changed.
+    /// Where not all of them fit into the memory, or a key is too long, nothing has changed.
     pub fn set_all<'a>(
         &self,
         pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         only_new: bool,
-    ) -> Result<bool, OutOfMemory> {
+    ) -> Result<bool, KvError> {
         let now_ms = self.clock.now_ms();
-        let pairs: Vec<(&[u8], &[u8])> = pairs.collect();
-        let lengths: HashMap<&[u8], usize> =
-            pairs.iter().map(|(key, value)| (*key, value.len())).collect();
+        let (mut values, mut lengths) = (Vec::new(), HashMap::new());
+        for (key, value) in pairs {
+            memory::reserve(&mut values, 1)?;
+            lengths.try_reserve(1).map_err(NoMemory::from)?;
+            values.push((key, memory::join(&[value])?.into_boxed_slice()));
+            lengths.insert(key, value.len());
+        }
         let mut map = self.lock();
         if only_new && lengths.keys().any(|key| map.slot(key, now_ms).is_some()) {
             return Ok(false);
         }
         let new = lengths.iter().map(|(key, length)| (*key, *length));
-        map.make_room(new, now_ms, self.max_memory())?;
+        map.make_room(new, now_ms, self.max_memory()).inspect_err(KvError::log)?;
         // In their order, which is that of SCAN.
-        for (key, value) in pairs {
+        for (key, value) in values {
             map.remove_if_dead(key, now_ms);
-            map.set(key, value.into(), 0, 0);
+            map.set(key, value, 0, 0);
         }
         Ok(true)
     }
@@ -343,7 +332,7 @@ impl Map {
         change: Change<'_>,
         now_ms: u64,
         max_memory: u64,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<(), KvError> {
         self.remove_if_dead(key, now_ms);
         match change {
             Change::Keep => {}
@@ -355,7 +344,11 @@ impl Map {
             Change::Delete => drop(self.remove(key)),
             Change::Set { value, flags, expires_ms } => {
                 self.make_room([(key, value.len())].into_iter(), now_ms, max_memory)?;
-                self.set(key, value.into_owned().into_boxed_slice(), flags, expires_ms);
+                let value = match value {
+                    Cow::Borrowed(value) => memory::join(&[value])?,
+                    Cow::Owned(value) => value,
+                };
+                self.set(key, value.into_boxed_slice(), flags, expires_ms);
             }
             Change::Touch { expires_ms } => self.touch(key, expires_ms),
         }
@@ -376,7 +369,12 @@ impl Map {
         new: impl Iterator<Item = (&'a [u8], usize)> + Clone,
         now_ms: u64,
         max_memory: u64,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<(), KvError> {
+        if new.clone().any(|(key, _)| key.len() > KEY_MAX) {
+            return Err(KvError::KeyTooLong);
+        }
+        // For all of them, as if none were here.
+        self.slots.try_reserve(new.clone().count()).map_err(NoMemory::from)?;
         loop {
             let old = |key| self.slots.get(key).map_or(0, |slot| cost(key, slot.value.len()));
             let (mut added, mut replaced) = (0, 0);
@@ -389,7 +387,7 @@ impl Map {
             }
             // As many as there are new ones, so that this takes no longer than setting them.
             if self.expire(now_ms, new.clone().count()) == 0 {
-                return Err(OutOfMemory { limit: max_memory });
+                return Err(KvError::OutOfMemory { limit: max_memory });
             }
         }
     }

@@ -1,0 +1,7 @@
+//! Key/value store: values by key in memory, behind one lock. It knows no protocol and no disk.
+
+mod error;
+mod store;
+
+pub use error::KvError;
+pub use store::{Change, Entry, KEY_MAX, Kv};

@@ -1,0 +1,130 @@
+//! A daemon whose address space falls to what is mapped: what needs a large piece of memory is
+//! refused, and the daemon, its other clients and what it holds stay as they are.
+
+// A failed expectation is how a test fails.
+#![allow(clippy::expect_used)]
+
+mod common;
+
+use common::{Client, Daemon, GUARD, request};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes of a piece that is there when there is memory, and not within [`LEFT`].
+const LARGE: usize = 24 << 20;
+
+/// Bytes that the daemon may still map when it is short of memory: enough for all that is small,
+/// and for the room of the last read of a large request, which is half its length.
+const LEFT: u64 = LARGE as u64 / 2 + (2 << 20);
+
+/// A daemon that takes messages larger than [`LARGE`].
+fn daemon(store: &str) -> Daemon {
+    Daemon::start(&format!("--store {store} --max-message 64m"))
+}
+
+/// Lets the daemon map `more` bytes, or as many as it likes.
+fn limit(daemon: &Daemon, more: Option<u64>) {
+    let current = more.map(|more| daemon.memory("VmSize") + more);
+    let pid = Pid::from_raw(daemon.id() as i32);
+    prlimit(pid, Resource::As, Rlimit { current, maximum: None }).expect("a limit that may be set");
+}
+
+/// Sends `request`, which is large, and takes the memory away before its last byte has come: there
+/// is enough for the request, and not for what it asks for.
+fn send_short_of_memory(daemon: &Daemon, client: &mut Client, request: &[u8]) {
+    let before = daemon.memory("VmRSS");
+    let (start, last) = request.split_at(request.len() - 1);
+    client.send(start);
+    let begin = Instant::now();
+    while daemon.memory("VmRSS") < before + start.len() as u64 {
+        assert!(begin.elapsed() < GUARD, "the request does not arrive");
+        thread::sleep(Duration::from_millis(5));
+    }
+    limit(daemon, Some(LEFT));
+    client.send(last);
+}
+
+const NO_MEMORY: &str = "out of memory, the system has no more";
+
+fn expect_refusal(client: &mut Client) {
+    assert_eq!(client.read_line(), format!("-OOM {NO_MEMORY}"));
+}
+
+/// What a refused command leaves behind: nothing, and a line in the log.
+fn expect_unharmed(daemon: &Daemon, other: &mut Client, question: &str, answer: &str) {
+    other.ask("PING\r\n", "+PONG\r\n");
+    other.ask(question, answer);
+    daemon.wait_for_log("the system has no memory: for what clients send and ask for");
+    limit(daemon, None);
+    other.ask(question, answer);
+}
+
+#[test]
+fn a_value_that_there_is_no_memory_for_is_refused_over_redis() {
+    let value = vec![b'v'; LARGE];
+    let sets: [&[&[u8]]; 5] = [
+        &[b"SET", b"k", &value],
+        &[b"SETEX", b"k", b"100", &value],
+        &[b"SETNX", b"new", &value],
+        &[b"MSET", b"new", b"w", b"k", &value],
+        &[b"APPEND", b"k", &value],
+    ];
+    for words in sets {
+        let daemon = daemon("kv");
+        let (mut client, mut other) = (daemon.redis(), daemon.redis());
+        other.ask("SET k v\r\n", "+OK\r\n");
+        send_short_of_memory(&daemon, &mut client, &request(words));
+        expect_refusal(&mut client);
+        expect_unharmed(&daemon, &mut other, "MGET k new\r\n", "*2\r\n$1\r\nv\r\n$-1\r\n");
+        client.ask("SET k w\r\nDBSIZE\r\n", "+OK\r\n:1\r\n");
+    }
+}
+
+#[test]
+fn a_value_that_there_is_no_memory_for_is_refused_over_memcached() {
+    for verb in ["set", "append", "prepend"] {
+        let daemon = daemon("kv");
+        let (mut client, mut other) = (daemon.memcached(), daemon.redis());
+        other.ask("SET k v\r\nSET l w\r\n", "+OK\r\n+OK\r\n");
+        let value = "v".repeat(LARGE);
+        let store = format!("{verb} k 0 0 {LARGE}\r\n{value}\r\n");
+        send_short_of_memory(&daemon, &mut client, store.as_bytes());
+        assert_eq!(client.read_line(), format!("SERVER_ERROR {NO_MEMORY}"));
+        expect_unharmed(&daemon, &mut other, "GET l\r\n", "$1\r\nw\r\n");
+        // As where a value is too large: a reader would take the old one for the new one.
+        let left = if verb == "set" { "END\r\n" } else { "VALUE k 0 1\r\nv\r\nEND\r\n" };
+        client.ask("get k\r\n", left);
+    }
+}
+
+/// Few bytes can ask for many.
+#[test]
+fn a_hole_that_there_is_no_memory_for_is_not_made() {
+    let daemon = daemon("kv");
+    let mut client = daemon.redis();
+    client.ask("SET k v\r\n", "+OK\r\n");
+    limit(&daemon, Some(LEFT));
+    client.send(format!("SETRANGE k {LARGE} w\r\n"));
+    expect_refusal(&mut client);
+    expect_unharmed(&daemon, &mut client, "GET k\r\n", "$1\r\nv\r\n");
+    client.ask(format!("SETRANGE k {LARGE} w\r\n"), format!(":{}\r\n", LARGE + 1));
+}
+
+#[test]
+fn a_client_whose_request_finds_no_memory_is_told_and_disconnected() {
+    let daemon = daemon("memory");
+    let (mut client, mut other) = (daemon.redis(), daemon.redis());
+    other.ask("SADD q m\r\n", ":1\r\n");
+    limit(&daemon, Some(LEFT));
+    // The daemon does not take it all.
+    let mut sender = client.sender();
+    let large = request(&[b"SADD", b"q", &vec![b'm'; LARGE]]);
+    let sending = thread::spawn(move || std::io::Write::write_all(&mut sender, &large));
+    let told = "-OOM out of memory for what this client has sent or asked for";
+    assert_eq!(client.read_line(), told);
+    client.expect_end();
+    drop(sending.join().expect("no panic"));
+    daemon.wait_for_log("closed, the system has no memory for it");
+    expect_unharmed(&daemon, &mut other, "SMEMBERS q\r\n", "*1\r\n$1\r\nm\r\n");
+}
