@@ -17,7 +17,7 @@
 use super::moves::Move;
 use super::slot::Slot;
 use crate::logging::expecting_panic;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,7 +30,7 @@ pub struct Ticket {
     /// The epoch that has to be durable; 0 if none has.
     epoch: u64,
     /// The queues that the reply speaks of, as far as they changed in epochs that were not durable.
-    queues: Vec<QueueId>,
+    queues: BTreeSet<QueueId>,
 }
 
 /// Names a queue from its creation until it is dropped; never given again.
@@ -43,7 +43,7 @@ impl Ticket {
     /// A ticket for an epoch of a disk that a test plays.
     #[cfg(test)]
     pub(crate) fn at(epoch: u64) -> Ticket {
-        Ticket { epoch, queues: Vec::new() }
+        Ticket { epoch, queues: BTreeSet::new() }
     }
 
     #[cfg(test)]
@@ -52,20 +52,18 @@ impl Ticket {
     }
 
     /// Waits for what `other` waits for, too.
-    pub fn merge(&mut self, other: &Ticket) {
+    pub fn merge(&mut self, mut other: Ticket) {
         self.epoch = self.epoch.max(other.epoch);
-        for queue in &other.queues {
-            if !self.queues.contains(queue) {
-                self.queues.push(*queue);
-            }
+        // The few are added to the many: one of them may name every queue there is.
+        if self.queues.len() < other.queues.len() {
+            std::mem::swap(&mut self.queues, &mut other.queues);
         }
+        self.queues.extend(other.queues);
     }
 
     fn add(&mut self, epoch: u64, queue: QueueId) {
         self.epoch = self.epoch.max(epoch);
-        if self.queues.last() != Some(&queue) {
-            self.queues.push(queue);
-        }
+        self.queues.insert(queue);
     }
 }
 
@@ -346,4 +344,28 @@ fn start_syncers(policy: Policy) -> io::Result<ThreadPool> {
     };
     expecting_panic(build)
         .map_err(|_| io::Error::other("the system does not allow threads for syncs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replies share a piece of output if their tickets are equal.
+    #[test]
+    fn tickets_are_equal_that_wait_for_the_same_in_whatever_order_and_however_often_it_was_said() {
+        let (mut one, mut other) = (Ticket::default(), Ticket::default());
+        for queue in [3, 1, 2, 1, 3] {
+            one.add(7, queue);
+        }
+        other.add(5, 1);
+        let mut more = Ticket::default();
+        more.add(7, 2);
+        more.add(6, 3);
+        other.merge(more.clone());
+        other.merge(more);
+        assert_eq!(one, other);
+        assert_eq!(one.queues.len(), 3);
+        other.add(7, 4);
+        assert_ne!(one, other);
+    }
 }

@@ -196,7 +196,7 @@ impl MemcachedSession {
                 (queues.doom_all(ticket)?.1, Ticket::default())
             }
         };
-        ticket.merge(&waits);
+        ticket.merge(waits);
         while !drops.is_empty() {
             if self.budget.is_turn_over() {
                 self.flush = Some((drops, ticket.clone()));

@@ -71,8 +71,8 @@ impl Context<'_> {
 
     /// What the command has done in earlier turns.
     pub fn resume(&mut self) -> Progress {
-        let Some(progress) = self.client.progress.take() else { return Progress::default() };
-        self.ticket.merge(&progress.ticket);
+        let Some(mut progress) = self.client.progress.take() else { return Progress::default() };
+        self.ticket.merge(std::mem::take(&mut progress.ticket));
         *progress
     }
 
