@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 /// Bytes of a piece that is there when there is memory, and not within [`LEFT`].
 const LARGE: usize = 24 << 20;
 
-/// Bytes that the daemon may still map when it is short of memory: enough for all that is small,
-/// and for the room of the last read of a large request, which is half its length.
-const LEFT: u64 = LARGE as u64 / 2 + (2 << 20);
+/// Bytes that the daemon may still map when it is short of memory: enough for all that is small.
+const LEFT: u64 = 2 << 20;
 
 /// A daemon that takes messages larger than [`LARGE`].
 fn daemon(store: &str) -> Daemon {
@@ -31,7 +30,7 @@ fn limit(daemon: &Daemon, more: Option<u64>) {
 }
 
 /// Sends `request`, which is large, and takes the memory away before its last byte has come: there
-/// is enough for the request, and not for what it asks for.
+/// is enough for the request, whose last read takes half its length, and not for a copy of it.
 fn send_short_of_memory(daemon: &Daemon, client: &mut Client, request: &[u8]) {
     let before = daemon.memory("VmRSS");
     let (start, last) = request.split_at(request.len() - 1);
@@ -41,7 +40,7 @@ fn send_short_of_memory(daemon: &Daemon, client: &mut Client, request: &[u8]) {
         assert!(begin.elapsed() < GUARD, "the request does not arrive");
         thread::sleep(Duration::from_millis(5));
     }
-    limit(daemon, Some(LEFT));
+    limit(daemon, Some(request.len() as u64 / 2 + LEFT));
     client.send(last);
 }
 
@@ -96,6 +95,50 @@ fn a_value_that_there_is_no_memory_for_is_refused_over_memcached() {
         let left = if verb == "set" { "END\r\n" } else { "VALUE k 0 1\r\nv\r\nEND\r\n" };
         client.ask("get k\r\n", left);
     }
+}
+
+#[test]
+fn a_transaction_that_there_is_no_memory_for_is_not_executed() {
+    let daemon = daemon("memory");
+    let (mut client, mut other) = (daemon.redis(), daemon.redis());
+    other.ask("SADD q m\r\n", ":1\r\n");
+    client.ask("MULTI\r\nSADD q n\r\n", "+OK\r\n+QUEUED\r\n");
+    send_short_of_memory(&daemon, &mut client, &request(&[b"SADD", b"q", &vec![b'm'; LARGE]]));
+    expect_refusal(&mut client);
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    client.ask("EXEC\r\n", aborted);
+    expect_unharmed(&daemon, &mut other, "SMEMBERS q\r\n", "*1\r\n$1\r\nm\r\n");
+}
+
+#[test]
+fn names_that_there_is_no_memory_for_are_refused() {
+    let name = vec![b'n'; 15 << 20];
+    for words in [&[&b"WATCH"[..], b"k", &name][..], &[b"CONFIG", b"GET", &name]] {
+        let daemon = daemon("kv");
+        let (mut client, mut other) = (daemon.redis(), daemon.redis());
+        send_short_of_memory(&daemon, &mut client, &request(words));
+        expect_refusal(&mut client);
+        expect_unharmed(&daemon, &mut other, "SET k v\r\nDEL k\r\n", "+OK\r\n:1\r\n");
+        // Nothing of it has been done.
+        client.ask("MULTI\r\nPING\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n*1\r\n+PONG\r\n");
+    }
+}
+
+/// The list of a request's words takes more than the words, if they are short.
+#[test]
+fn a_request_of_many_words_that_there_is_no_memory_for_ends_its_connection() {
+    let daemon = daemon("memory");
+    let (mut client, mut other) = (daemon.redis(), daemon.redis());
+    other.ask("SADD q m\r\n", ":1\r\n");
+    limit(&daemon, Some(10 << 20));
+    let mut sender = client.sender();
+    let large = format!("*1500000\r\n{}", "$0\r\n\r\n".repeat(1_500_000));
+    let sending = thread::spawn(move || std::io::Write::write_all(&mut sender, large.as_bytes()));
+    assert_eq!(client.read_line(), format!("-OOM {NO_MEMORY}"));
+    client.expect_end();
+    drop(sending.join().expect("no panic"));
+    daemon.wait_for_log("closed, the system has no memory for it");
+    expect_unharmed(&daemon, &mut other, "SMEMBERS q\r\n", "*1\r\n$1\r\nm\r\n");
 }
 
 /// Few bytes can ask for many.

@@ -34,7 +34,7 @@ pub fn check(input: &[u8]) {
 /// An error of framing has a reply; another protocol has none, and its request is not consumed.
 fn closing_replies(outcome: &Outcome) -> i64 {
     match outcome.close {
-        Some(Close::Framing | Close::TooLarge { .. }) => 1,
+        Some(Close::Framing | Close::TooLarge { .. } | Close::NoMemory) => 1,
         Some(Close::Foreign(_) | Close::Quit) | None => 0,
     }
 }

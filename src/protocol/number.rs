@@ -44,6 +44,7 @@ pub fn parse_i64_canonical(text: &[u8]) -> Option<i64> {
 pub fn parse_size(text: &[u8]) -> Option<u64> {
     let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, unit) = text.split_at(count);
+    let unit = unit.get(..3).unwrap_or(unit);
     let shift = match unit.to_ascii_lowercase().as_slice() {
         b"" | b"b" => 0,
         b"k" | b"kb" => 10,

@@ -8,6 +8,8 @@ use log::{Level, debug, error};
 use std::fmt::{Arguments, Display};
 use std::net::SocketAddr;
 
+const NO_MEMORY: &str = "the system has no memory for it";
+
 /// Says why client `id` has gone.
 pub(super) fn report(protocol: &str, id: u64, peer: SocketAddr, ending: &Ending) {
     let name = format_args!("{protocol} client {id} at {peer}");
@@ -22,7 +24,7 @@ pub(super) fn report(protocol: &str, id: u64, peer: SocketAddr, ending: &Ending)
             let why = "all clients take too much memory and it takes most of it";
             report_overload(name, why);
         }
-        Ending::NoMemory => report_overload(name, "the system has no memory for it"),
+        Ending::NoMemory => report_overload(name, NO_MEMORY),
         Ending::Broken(Broken::NotDurable) => {
             let line =
                 format_args!("{name}: closed without a reply, what it would say is not on disk");
@@ -52,6 +54,7 @@ fn report_close(name: Arguments<'_>, close: Close) {
             let what = "a message or request is larger than --max-message allows";
             warn("too large", &format_args!("{what}, the limit is {limit} bytes"));
         }
+        Close::NoMemory => report_overload(name, NO_MEMORY),
         Close::Foreign(protocol) => {
             warn("another protocol", &format_args!("it speaks {protocol}"));
         }

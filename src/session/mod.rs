@@ -86,6 +86,8 @@ pub enum Close {
         /// The limit.
         limit: usize,
     },
+    /// There is no memory to read a request.
+    NoMemory,
     /// The client speaks another protocol; it gets no answer.
     Foreign(Foreign),
 }

@@ -8,6 +8,7 @@
 //! string (Redis skips these bytes unseen).
 
 use super::inline;
+use crate::memory::{self, NoMemory};
 use crate::protocol::Parsed;
 use crate::protocol::number::parse_i64_canonical;
 
@@ -29,19 +30,39 @@ pub struct Limits {
 pub struct FramingError {
     /// The text after `-ERR Protocol error: `, one line.
     pub text: String,
-    /// The request is the protocol, and over this limit of bytes.
-    pub over: Option<usize>,
+    /// Why the request is not read.
+    pub cause: Cause,
+}
+
+/// Why a request is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is not the protocol.
+    Framing,
+    /// It is the protocol, and over a limit of bytes.
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// There is no memory for the list of its arguments.
+    NoMemory(NoMemory),
 }
 
 impl FramingError {
     fn too_large(text: &str, limit: usize) -> FramingError {
-        FramingError { text: text.into(), over: Some(limit) }
+        FramingError { text: text.into(), cause: Cause::TooLarge { limit } }
     }
 }
 
 impl From<&str> for FramingError {
     fn from(text: &str) -> FramingError {
-        FramingError { text: text.into(), over: None }
+        FramingError { text: text.into(), cause: Cause::Framing }
+    }
+}
+
+impl From<NoMemory> for FramingError {
+    fn from(error: NoMemory) -> FramingError {
+        FramingError { text: error.to_string(), cause: Cause::NoMemory(error) }
     }
 }
 
@@ -317,7 +338,10 @@ const TOO_BIG: &str = "too big request";
 
 fn push_span(spans: &mut Vec<Span>, start: usize, length: usize) -> Result<(), FramingError> {
     match (u32::try_from(start), u32::try_from(length)) {
-        (Ok(offset), Ok(length)) => spans.push(Span { offset, length }),
+        (Ok(offset), Ok(length)) => {
+            memory::reserve(spans, 1)?;
+            spans.push(Span { offset, length });
+        }
         _ => return Err(FramingError::too_large(TOO_BIG, u32::MAX as usize)),
     }
     Ok(())

@@ -208,7 +208,7 @@ fn info(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Ou
 
 /// CLIENT REPLY ON|OFF|SKIP: only ON is answered.
 fn reply_mode(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    context.client.replies = match args.get(2).to_ascii_lowercase().as_slice() {
+    context.client.replies = match args.option(2).as_slice() {
         b"on" => Replies::On,
         b"off" => Replies::Off,
         // This command and the next one.

@@ -2,6 +2,7 @@
 
 use super::dispatch::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
+use crate::memory;
 use crate::protocol::resp::Reply;
 use crate::session::{Activity, ClientEntry, Close};
 use std::time::Duration;
@@ -33,9 +34,10 @@ pub(super) fn list(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
     let mut ids = Vec::new();
     let mut wants_all = args.len() == 2;
     if args.is(2, "type") && args.len() == 4 {
-        wants_all = is_normal(args.get(3))?;
+        wants_all = is_normal(args, 3)?;
     } else if args.is(2, "id") && args.len() > 3 {
         for index in 3..args.len() {
+            memory::reserve(&mut ids, 1)?;
             ids.push(client_id(args, index, "ERR Invalid client ID")?);
         }
     } else if args.len() > 2 {
@@ -46,20 +48,20 @@ pub(super) fn list(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
     let mut text = Vec::new();
     for entry in context.shared.clients.all() {
         if wants_all || ids.contains(&entry.id) {
-            text.extend(describe(&entry, uptime));
+            memory::append(&mut text, &describe(&entry, uptime))?;
+            context.check_room(reply, text.len() as u64, "ask for fewer clients by ID")?;
         }
     }
-    context.check_room(reply, text.len() as u64, "ask for fewer clients by ID")?;
     reply.verbatim(&text);
     Ok(())
 }
 
-/// Whether clients of this type are those that there are: all are normal.
-fn is_normal(kind: &[u8]) -> Result<bool, Refusal> {
-    match kind.to_ascii_lowercase().as_slice() {
+/// Whether clients of the type in word `index` are those that there are: all are normal.
+fn is_normal(args: Args<'_>, index: usize) -> Result<bool, Refusal> {
+    match args.option(index).as_slice() {
         b"normal" => Ok(true),
         b"master" | b"slave" | b"replica" | b"pubsub" => Ok(false),
-        _ => Err(Refusal::quoting("ERR Unknown client type '", kind, "'")),
+        _ => Err(Refusal::quoting("ERR Unknown client type '", args.get(index), "'")),
     }
 }
 
@@ -96,13 +98,13 @@ impl<'a> Victims<'a> {
 
     fn restrict(&mut self, args: Args<'a>, index: usize) -> Outcome {
         let value = args.get(index + 1);
-        match args.get(index).to_ascii_lowercase().as_slice() {
+        match args.option(index).as_slice() {
             b"id" => {
                 let refusal = "ERR client-id should be greater than 0";
                 self.id = Some(client_id(args, index + 1, refusal)?);
             }
             b"addr" => self.address = Some(value),
-            b"type" => self.none |= !is_normal(value)?,
+            b"type" => self.none |= !is_normal(args, index + 1)?,
             b"user" if value == b"default" => {}
             b"user" => return Err(Refusal::quoting("ERR No such user '", value, "'")),
             b"maxage" => self.age = Some(client_id(args, index + 1, NOT_AN_AGE)?),

@@ -8,6 +8,7 @@ use super::dispatch::Context;
 use super::glob::Glob;
 use super::request::{Args, Outcome, Refusal};
 use super::table::{Subcommand, run_subcommand, subcommand};
+use crate::memory;
 use crate::protocol::number::{parse_size, parse_u64};
 use crate::protocol::resp::Reply;
 use crate::queue::Limits;
@@ -77,7 +78,8 @@ const UNKNOWN_LEVEL: &str = "argument(s) must be one of the following: error, wa
 
 /// A level of log lines under the daemon's names or Redis's.
 fn level(name: &[u8]) -> Option<LevelFilter> {
-    Some(match name.to_ascii_lowercase().as_slice() {
+    let start = name.get(..16).unwrap_or(name);
+    Some(match start.to_ascii_lowercase().as_slice() {
         b"error" => LevelFilter::Error,
         b"warn" | b"warning" => LevelFilter::Warn,
         b"info" | b"notice" => LevelFilter::Info,
@@ -209,18 +211,18 @@ fn settings(shared: &Shared) -> Vec<&'static Setting> {
 
 /// CONFIG GET pattern [pattern ...]: each setting once, whichever patterns match it.
 fn get(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let patterns: Vec<Vec<u8>> = args.from(2).map(<[u8]>::to_ascii_lowercase).collect();
-    let mut chosen = Vec::new();
-    for setting in settings(context.shared) {
-        for pattern in &patterns {
-            if Glob::new(pattern).matches(setting.name.as_bytes(), &mut context.budget)? {
-                chosen.push(setting);
-                break;
-            }
+    let settings = settings(context.shared);
+    let mut chosen = vec![false; settings.len()];
+    for word in args.from(2) {
+        let mut pattern = memory::join(&[word])?;
+        pattern.make_ascii_lowercase();
+        for (setting, is_chosen) in settings.iter().zip(&mut chosen) {
+            let (pattern, name) = (Glob::new(&pattern), setting.name.as_bytes());
+            *is_chosen = *is_chosen || pattern.matches(name, &mut context.budget)?;
         }
     }
-    reply.map(chosen.len());
-    for setting in chosen {
+    reply.map(chosen.iter().filter(|is_chosen| **is_chosen).count());
+    for (setting, _) in settings.iter().zip(chosen).filter(|(_, is_chosen)| *is_chosen) {
         reply.bulk(setting.name.as_bytes());
         reply.bulk((setting.show)(context.shared).as_bytes());
     }
@@ -244,6 +246,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outc
             let text = "ERR CONFIG SET failed (possibly related to argument '";
             Refusal::quoting(text, word, &format!("') - {reason}"))
         })?;
+        memory::reserve(&mut changes, 1)?;
         changes.push(change);
     }
     changes.into_iter().for_each(|change| change(context.shared));

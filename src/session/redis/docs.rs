@@ -34,8 +34,10 @@ fn list(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Ou
     Ok(())
 }
 
+const FEWER: &str = "ask for fewer commands";
+
 /// COMMAND INFO [name ...]: null for a name that is no command.
-fn info(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.len() <= 2 {
         reply.array(TABLE.len());
         TABLE.iter().for_each(|command| show_info(command, reply));
@@ -43,6 +45,7 @@ fn info(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Ou
     }
     reply.array(args.len() - 2);
     for name in args.from(2) {
+        context.check_room(reply, 0, FEWER)?;
         match table::find(name) {
             Some(command) => show_info(command, reply),
             None => reply.null(),
@@ -66,14 +69,17 @@ fn show_info(command: &Command, reply: &mut Reply<'_>) {
 }
 
 /// COMMAND DOCS [name ...]: names that are no commands are left out.
-fn docs(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn docs(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.len() == 2 {
         reply.map(TABLE.len());
         TABLE.iter().for_each(|command| show_docs(command, reply));
         return Ok(());
     }
     reply.map(args.from(2).filter_map(table::find).count());
-    args.from(2).filter_map(table::find).for_each(|command| show_docs(command, reply));
+    for command in args.from(2).filter_map(table::find) {
+        context.check_room(reply, 0, FEWER)?;
+        show_docs(command, reply);
+    }
     Ok(())
 }
 

@@ -80,7 +80,7 @@ fn option_expiry(
     index: usize,
     clock: &Clock,
 ) -> Result<u64, Refusal> {
-    let (unit_ms, base_ms) = match args.get(index).to_ascii_lowercase().as_slice() {
+    let (unit_ms, base_ms) = match args.option(index).as_slice() {
         b"ex" => (SECOND, now(clock)),
         b"px" => (MILLISECOND, now(clock)),
         b"exat" => (SECOND, 0),
@@ -103,7 +103,7 @@ impl Conditions {
     fn parse(args: Args<'_>) -> Result<Conditions, Refusal> {
         let mut conditions = Conditions::default();
         for index in 3..args.len() {
-            let condition = match args.get(index).to_ascii_lowercase().as_slice() {
+            let condition = match args.option(index).as_slice() {
                 b"nx" => &mut conditions.none,
                 b"xx" => &mut conditions.some,
                 b"gt" => &mut conditions.later,

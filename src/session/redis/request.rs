@@ -9,6 +9,9 @@ use crate::protocol::resp::Arguments;
 use crate::queue::QueueError;
 use std::borrow::Cow;
 
+/// Bytes of an option's name, at the most.
+const LONGEST_OPTION: usize = 32;
+
 /// The words of a request; word 0 is the command's name. Word `index` beyond the last is empty.
 #[derive(Clone, Copy)]
 pub(super) struct Args<'a> {
@@ -52,6 +55,12 @@ impl<'a> Args<'a> {
     pub fn is(self, index: usize, word: &str) -> bool {
         debug_assert!(!word.bytes().any(|byte| byte.is_ascii_uppercase()), "{word} has capitals");
         self.get(index).iter().map(u8::to_ascii_lowercase).eq(word.bytes())
+    }
+
+    /// Word `index` in small letters; nothing of one that is longer than any option's name.
+    pub fn option(self, index: usize) -> Vec<u8> {
+        let word = Some(self.get(index)).filter(|word| word.len() <= LONGEST_OPTION);
+        word.unwrap_or_default().to_ascii_lowercase()
     }
 
     /// Word `index` as a number, written the one way that Redis reads.

@@ -8,7 +8,7 @@ use super::dispatch::{self, Context};
 use super::pipeline::Pipeline;
 use super::request::Args;
 use crate::protocol::memcached::is_storage;
-use crate::protocol::resp::{Arguments, FramingError, Limits, Reply};
+use crate::protocol::resp::{Arguments, Cause, FramingError, Limits, Reply};
 use crate::protocol::{Foreign, Parsed, is_http};
 use crate::queue::Ticket;
 use crate::session::budget::{self, Budget};
@@ -112,11 +112,7 @@ impl Session for RedisSession {
             // Whatever was found of a request that does not begin.
             _ if advance.close.is_some() => {}
             Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
-            Some(Err(FramingError { text, over })) => {
-                reply.error(&format!("ERR Protocol error: {text}"));
-                advance.close =
-                    Some(over.map_or(Close::Framing, |limit| Close::TooLarge { limit }));
-            }
+            Some(Err(error)) => advance.close = Some(refuse(&error, &mut reply)),
             _ => {}
         }
         self.client.tally.flush(&self.shared.statistics.redis);
@@ -126,6 +122,17 @@ impl Session for RedisSession {
 
     fn memory(&self) -> usize {
         self.arguments.memory() + self.client.memory()
+    }
+}
+
+/// Answers an error of framing, after which the connection ends.
+fn refuse(FramingError { text, cause }: &FramingError, reply: &mut Reply<'_>) -> Close {
+    let kind = if matches!(cause, Cause::NoMemory(_)) { "OOM" } else { "ERR Protocol error:" };
+    reply.error(&format!("{kind} {text}"));
+    match *cause {
+        Cause::Framing => Close::Framing,
+        Cause::TooLarge { limit } => Close::TooLarge { limit },
+        Cause::NoMemory(_) => Close::NoMemory,
     }
 }
 

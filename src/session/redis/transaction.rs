@@ -12,6 +12,7 @@ use super::dispatch::{self, Context};
 use super::request::{Again, Args, Outcome, Refusal};
 use super::session::{limits, request_limit};
 use super::table::{self, Command, EXCLUSIVE};
+use crate::memory::{self, NoMemory};
 use crate::protocol::Parsed;
 use crate::protocol::resp::{Arguments, Limits, Reply, parse};
 use crate::session::budget::{self, Budget};
@@ -61,16 +62,19 @@ impl Transaction {
         self.requests.capacity() + self.key_bytes
     }
 
-    fn push(&mut self, command: &Command, args: Args<'_>) {
-        self.requests.extend_from_slice(args.request());
+    /// Keeps a request; after an error only a part of it, and no other one may follow.
+    fn push(&mut self, command: &Command, args: Args<'_>) -> Result<(), NoMemory> {
+        memory::append(&mut self.requests, args.request())?;
         self.len += 1;
         self.needs_all |= command.has(EXCLUSIVE);
         for key in command.keys(args) {
             if !self.keys.contains(key) {
+                self.keys.try_reserve(1)?;
+                self.keys.insert(memory::join(&[key])?.into());
                 self.key_bytes += key.len() + KEY_OVERHEAD;
-                self.keys.insert(key.into());
             }
         }
+        Ok(())
     }
 
     fn fail(&mut self) {
@@ -78,13 +82,13 @@ impl Transaction {
     }
 
     /// Shows the requests from byte `start` on, with the place behind each, until `visit` answers
-    /// false.
+    /// false, or there is no memory for the list of a request's arguments.
     fn each(&self, shared: &Shared, start: usize, mut visit: impl FnMut(Args<'_>, usize) -> bool) {
         let mut arguments = Arguments::default();
         // They were within the limits when they were queued; these may be lower by now.
         let limits = Limits { max_bulk: usize::MAX, max_request: usize::MAX, ..limits(shared) };
         let mut rest = self.requests.get(start..).unwrap_or_default();
-        // They were whole requests when they were queued, so the loop ends with the last of them.
+        // They were whole requests when they were queued, so there is no other error.
         while let Ok(Parsed::Complete { consumed }) = parse(rest, &mut arguments, &limits) {
             let (request, others) = rest.split_at(consumed);
             if !visit(Args::new(request, &arguments), self.requests.len() - others.len()) {
@@ -137,7 +141,7 @@ pub(super) fn enqueue(
             return Err(format!("ERR a transaction has at most {MAX_REQUESTS} commands").into());
         }
         table::check_subcommand(command, args).inspect_err(|_| transaction.fail())?;
-        transaction.push(command, args);
+        transaction.push(command, args).inspect_err(|_| transaction.fail())?;
     }
     reply.simple("QUEUED");
     Ok(())
@@ -149,7 +153,7 @@ pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
     let Some(mut transaction) = context.client.transaction.take() else {
         return Ok(());
     };
-    let mut prepared = transaction.prepared;
+    let (mut prepared, mut goes_on) = (transaction.prepared, true);
     transaction.each(context.shared, prepared, |args, behind| {
         let left = context.budget.left();
         if let Some(command) = table::find(args.get(0)) {
@@ -161,10 +165,12 @@ pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
             prepared = behind;
             context.budget.spend(1);
         }
-        is_whole && !context.budget.is_used_up()
+        goes_on = is_whole && !context.budget.is_used_up();
+        goes_on
     });
     transaction.prepared = prepared;
-    let is_prepared = transaction.failed || prepared == transaction.requests.len();
+    // If it ended by itself it came to the last one, or to one that cannot be read: EXEC says so.
+    let is_prepared = transaction.failed || goes_on || prepared == transaction.requests.len();
     context.client.transaction = Some(transaction);
     if is_prepared { Ok(()) } else { Err(Refusal::again(Again::NextTurn)) }
 }
@@ -206,6 +212,9 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
         dispatch::handle_queued(context, args, reply);
         true
     });
+    for _ in 0..left {
+        reply.error(&format!("OOM {NoMemory}"));
+    }
     context.in_transaction = false;
     context.budget = turn;
     // It was the others who waited.
@@ -228,17 +237,21 @@ pub(super) fn watch(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply
     if context.client.transaction.is_some() {
         return Err("ERR WATCH inside MULTI is not allowed".into());
     }
-    let watched = &mut context.client.watched;
+    let (watched, mut added) = (&mut context.client.watched, Watched::default());
     for key in args.from(1) {
-        if watched.stamps.contains_key(key) {
+        if watched.stamps.contains_key(key) || added.stamps.contains_key(key) {
             continue;
         }
-        if watched.bytes + key.len() + WATCHED_OVERHEAD > WATCHED_BYTES {
+        added.bytes += key.len() + WATCHED_OVERHEAD;
+        if watched.bytes + added.bytes > WATCHED_BYTES {
             return Err("ERR too many watched keys".into());
         }
-        watched.bytes += key.len() + WATCHED_OVERHEAD;
-        watched.stamps.insert(key.into(), stamp(context.shared, key));
+        added.stamps.try_reserve(1).map_err(NoMemory::from)?;
+        added.stamps.insert(memory::join(&[key])?.into(), stamp(context.shared, key));
     }
+    watched.stamps.try_reserve(added.stamps.len()).map_err(NoMemory::from)?;
+    watched.stamps.extend(added.stamps);
+    watched.bytes += added.bytes;
     reply.simple("OK");
     Ok(())
 }
