@@ -97,6 +97,70 @@ fn a_value_that_there_is_no_memory_for_is_refused_over_memcached() {
     }
 }
 
+/// All messages of a command are pushed, or none.
+#[test]
+fn a_message_that_there_is_no_memory_for_is_refused_over_redis() {
+    let message = vec![b'm'; LARGE];
+    for words in [&[&b"SADD"[..], b"q", &message][..], &[b"SADD", b"q", b"a", &message, b"b"]] {
+        let daemon = daemon("memory");
+        let (mut client, mut other) = (daemon.redis(), daemon.redis());
+        other.ask("SADD q m\r\n", ":1\r\n");
+        send_short_of_memory(&daemon, &mut client, &request(words));
+        expect_refusal(&mut client);
+        expect_unharmed(&daemon, &mut other, "SMEMBERS q\r\n", "*1\r\n$1\r\nm\r\n");
+        client.ask("SADD q a b\r\nSPOP q 9\r\n", ":2\r\n*3\r\n$1\r\nm\r\n$1\r\na\r\n$1\r\nb\r\n");
+    }
+}
+
+#[test]
+fn a_message_that_there_is_no_memory_for_is_refused_over_memcached() {
+    let message = "m".repeat(LARGE);
+    for verb in ["set", "add"] {
+        let daemon = daemon("memory");
+        let (mut client, mut other) = (daemon.memcached(), daemon.redis());
+        other.ask("SADD q m\r\n", ":1\r\n");
+        let store = format!("{verb} q 0 0 {LARGE}\r\n{message}\r\n");
+        send_short_of_memory(&daemon, &mut client, store.as_bytes());
+        assert_eq!(client.read_line(), format!("SERVER_ERROR {NO_MEMORY}"));
+        expect_unharmed(&daemon, &mut other, "SMEMBERS q\r\n", "*1\r\n$1\r\nm\r\n");
+    }
+}
+
+/// The tables of the index are large where there are many messages, and each grows by itself.
+#[test]
+fn an_index_that_there_is_no_memory_for_refuses_messages() {
+    const BEFORE: usize = 50_000;
+    const BEHIND: usize = 56_000;
+    let name = |number: usize| format!("{number:08}");
+    for store in ["memory", "disk --fsync never"] {
+        let daemon = daemon(store);
+        let mut client = daemon.redis();
+        let names: String = (0..BEFORE).map(|number| format!(" {}", name(number))).collect();
+        for names in names.as_bytes().chunks(9 * 5000) {
+            client.send(b"SADD q");
+            client.ask([names, b"\r\n"].concat(), ":5000\r\n");
+        }
+        // Too little for a large piece, and enough for messages until the tables are full.
+        limit(&daemon, Some(900 << 10));
+        let mut count = BEFORE;
+        loop {
+            assert!(count < BEHIND, "no table has grown");
+            client.send(format!("SADD q {}\r\n", name(count)));
+            let answer = client.read_line();
+            if answer != ":1" {
+                assert_eq!(answer, format!("-OOM {NO_MEMORY}"));
+                break;
+            }
+            count += 1;
+        }
+        client.ask("SCARD q\r\n", format!(":{count}\r\n"));
+        limit(&daemon, None);
+        client.ask(format!("SADD q {}\r\nSADD q {}\r\n", name(count), name(7)), ":1\r\n:0\r\n");
+        client.ask(format!("SREM q {}\r\n", name(count - 1)), ":1\r\n");
+        client.ask("SCARD q\r\n", format!(":{count}\r\n"));
+    }
+}
+
 #[test]
 fn a_transaction_that_there_is_no_memory_for_is_not_executed() {
     let daemon = daemon("memory");

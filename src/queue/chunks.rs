@@ -13,6 +13,7 @@
 //!    the bytes that make a chunk full.
 
 use super::Message;
+use crate::memory::{self, NoMemory};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -57,11 +58,13 @@ impl Chunks {
     }
 
     /// Adds a message, whose number is larger than any that was here before.
-    pub(super) fn push(&mut self, message: Message<'_>) {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(super) fn push(&mut self, message: Message<'_>) -> Result<(), NoMemory> {
         debug_assert!(self.next(message.sequence).is_none(), "{} again", message.sequence);
-        self.len += 1;
         match self.chunks.last_entry() {
-            Some(last) if !last.get().is_full() => last.into_mut().push(message),
+            Some(last) if !last.get().is_full() => last.into_mut().push(message)?,
             last => {
                 // What comes takes most often as much as what came; the first chunk grows with what
                 // is in it, as most queues are short.
@@ -69,13 +72,16 @@ impl Chunks {
                 if let Some(last) = last.map(|last| last.into_mut()) {
                     last.bytes.shrink_to_fit();
                     last.entries.shrink_to_fit();
-                    next.bytes.reserve(last.bytes.len().min(CHUNK_BYTES).max(message.body.len()));
+                    let usual = last.bytes.len().min(CHUNK_BYTES);
+                    memory::reserve(&mut next.bytes, usual.max(message.body.len()))?;
                     next.entries.reserve(last.entries.len());
                 }
-                next.push(message);
+                next.push(message)?;
                 self.chunks.insert(message.sequence, next);
             }
         }
+        self.len += 1;
+        Ok(())
     }
 
     /// The message with the lowest number from `from` on.
@@ -164,7 +170,14 @@ impl Chunk {
         self.entries.len() >= CHUNK || self.live >= CHUNK_BYTES
     }
 
-    fn push(&mut self, message: Message<'_>) {
+    fn push(&mut self, message: Message<'_>) -> Result<(), NoMemory> {
+        memory::reserve(&mut self.bytes, message.body.len())?;
+        self.add(message);
+        Ok(())
+    }
+
+    /// Adds a message that there is room for.
+    fn add(&mut self, message: Message<'_>) {
         let Message { sequence: number, pushed_ms, expires_ms, flags, body } = message;
         let (offset, length) = (self.bytes.len(), body.len());
         self.bytes.extend_from_slice(body);
@@ -183,7 +196,7 @@ impl Chunk {
         self.bytes.reserve_exact(other.live);
         self.entries.reserve_exact(other.entries.len());
         (0..other.entries.len()).filter_map(|place| other.message(place)).for_each(|message| {
-            self.push(message);
+            self.add(message);
         });
     }
 
@@ -243,7 +256,7 @@ mod tests {
                 let usual = if step < 20_000 { 200 } else { 2000 };
                 let most = if random.below(50) == 0 { 3 * CHUNK_BYTES as u64 } else { usual };
                 let body = vec![last as u8; random.below(most) as usize];
-                messages.push(message(last, &body));
+                messages.push(message(last, &body)).unwrap();
                 model.insert(last, body);
             } else {
                 // The first one, as a pop does, or one anywhere.
@@ -298,7 +311,7 @@ mod tests {
             for is_backward in [false, true] {
                 let mut messages = Chunks::default();
                 let (count, body) = (100 * CHUNK, vec![7; length]);
-                (0..count).for_each(|number| messages.push(message(number as u64, &body)));
+                (0..count).for_each(|number| messages.push(message(number as u64, &body)).unwrap());
                 messages.rest();
                 assert_eq!(messages.room(), (count, count * length));
                 let is_gone = |number: &usize| number * kept % CHUNK >= kept;
@@ -323,10 +336,10 @@ mod tests {
     #[test]
     fn what_is_gone_does_not_make_a_chunk_full() {
         let mut messages = Chunks::default();
-        (0..CHUNK as u64).for_each(|number| messages.push(message(number, b"")));
-        (100..116).for_each(|number| messages.push(message(number, &[7; 1000])));
+        (0..CHUNK as u64).for_each(|number| messages.push(message(number, b"")).unwrap());
+        (100..116).for_each(|number| messages.push(message(number, &[7; 1000])).unwrap());
         assert!((105..112).all(|number| messages.remove(number)));
-        (116..118).for_each(|number| messages.push(message(number, &[7; 1000])));
+        (116..118).for_each(|number| messages.push(message(number, &[7; 1000])).unwrap());
         check(&messages);
     }
 
@@ -334,8 +347,9 @@ mod tests {
     fn what_is_left_of_a_long_queue_keeps_no_room_for_more() {
         for (count, length) in [(2 * CHUNK as u64 + 1, 100), (20, CHUNK_BYTES)] {
             let mut messages = Chunks::default();
-            (0..count - 1).for_each(|number| messages.push(message(number, &vec![7; length])));
-            messages.push(message(count - 1, b"last"));
+            let body = vec![7; length];
+            (0..count - 1).for_each(|number| messages.push(message(number, &body)).unwrap());
+            messages.push(message(count - 1, b"last")).unwrap();
             assert!((0..count - 1).all(|number| messages.remove(number)));
             let (entries, bytes) = messages.room();
             assert!(entries <= 2 && bytes <= 200, "{entries}, {bytes}");
@@ -346,7 +360,7 @@ mod tests {
     fn a_queue_of_a_message_or_two_keeps_its_entries() {
         let mut messages = Chunks::default();
         for number in 0..9 {
-            messages.push(message(number, b"one of two"));
+            messages.push(message(number, b"one of two")).unwrap();
             assert!(number == 0 || messages.remove(number - 1));
             assert_eq!(messages.room().0, FEW);
         }
@@ -355,8 +369,8 @@ mod tests {
     #[test]
     fn the_bytes_stay_where_they_are_when_little_of_them_is_gone() {
         let mut messages = Chunks::default();
-        (0..40).for_each(|number| messages.push(message(number, b"")));
-        messages.push(message(40, &[7; 1 << 20]));
+        (0..40).for_each(|number| messages.push(message(number, b"")).unwrap());
+        messages.push(message(40, &[7; 1 << 20])).unwrap();
         let place = |messages: &Chunks| messages.get(40).map(|message| message.body.as_ptr());
         let before = place(&messages);
         assert!((0..40).all(|number| messages.remove(number)));
@@ -367,7 +381,9 @@ mod tests {
     fn a_large_message_is_let_go_of_though_small_ones_stay() {
         let mut messages = Chunks::default();
         let bodies = (0..20).map(|number| if number == 9 { vec![7; 1 << 20] } else { vec![7; 10] });
-        bodies.enumerate().for_each(|(number, body)| messages.push(message(number as u64, &body)));
+        for (number, body) in bodies.enumerate() {
+            messages.push(message(number as u64, &body)).unwrap();
+        }
         assert!(messages.remove(9));
         let (_, bytes) = messages.room();
         assert!(bytes < 2 * CHUNK_BYTES, "{bytes}");

@@ -69,6 +69,7 @@ impl From<StorageError> for QueueError {
     fn from(error: StorageError) -> QueueError {
         match error {
             StorageError::Full { .. } => QueueError::DiskFull(error.to_string()),
+            StorageError::NoMemory(error) => QueueError::NoMemory(error),
             StorageError::NameTooLong { limit } => QueueError::NameTooLong { limit },
             other => QueueError::Storage(other.to_string()),
         }

@@ -1,6 +1,7 @@
 //! What a queue answers when it cannot do what it was asked.
 
 use crate::logging;
+use crate::memory::NoMemory;
 use std::fmt;
 
 /// One line that names the limit, the file or the reason, without a protocol's prefix.
@@ -21,6 +22,8 @@ pub enum QueueError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The system has no memory for it.
+    NoMemory(NoMemory),
     /// The name does not fit into a segment's header.
     NameTooLong {
         /// Bytes allowed.
@@ -37,6 +40,12 @@ pub enum QueueError {
     DiskFull(String),
     /// Anything else that the log says.
     Storage(String),
+}
+
+impl From<NoMemory> for QueueError {
+    fn from(error: NoMemory) -> QueueError {
+        QueueError::NoMemory(error)
+    }
 }
 
 impl QueueError {
@@ -59,6 +68,7 @@ impl fmt::Display for QueueError {
             QueueError::OutOfMemory { limit } => {
                 write!(f, "out of memory, the limit is {limit} bytes (--max-memory)")
             }
+            QueueError::NoMemory(error) => error.fmt(f),
             QueueError::NameTooLong { limit } => {
                 write!(f, "the queue's name is too long, the limit is {limit} bytes")
             }
@@ -90,7 +100,8 @@ impl QueueError {
                 logging::refused("out of memory", limit);
             }
             QueueError::DiskFull(what) => logging::refused("the disk is full", what),
-            QueueError::NameTooLong { .. }
+            QueueError::NoMemory(_)
+            | QueueError::NameTooLong { .. }
             | QueueError::NotIndexed
             | QueueError::Busy
             | QueueError::Storage(_) => {}

@@ -3,6 +3,7 @@
 
 use super::chunks::Chunks;
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, StepSize};
+use crate::memory::NoMemory;
 use crate::storage::{BodyHash, HashKey, Index, random_hash_key};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,6 +101,16 @@ impl MemoryStore {
         }
     }
 
+    /// Puts a message into the list and into the index, or into neither.
+    fn put(&mut self, message: Message<'_>) -> Result<(), NoMemory> {
+        self.messages.push(message)?;
+        let indexed = self.index.insert(self.hash(message.body), message.sequence);
+        if indexed.is_err() {
+            self.messages.remove(message.sequence);
+        }
+        indexed
+    }
+
     fn hash(&self, body: &[u8]) -> BodyHash {
         BodyHash::new(&self.hash_key, body)
     }
@@ -133,12 +144,14 @@ impl MessageStore for MemoryStore {
             None => self.budget.take(cost)?,
         }
         self.charged += cost;
-        let sequence = self.next_sequence;
+        let (NewMessage { body, flags, expires_ms }, sequence) = (*message, self.next_sequence);
+        if let Err(error) = self.put(Message { sequence, pushed_ms, expires_ms, flags, body }) {
+            self.charged -= cost;
+            self.budget.used.fetch_sub(cost, Ordering::Relaxed);
+            return Err(error.into());
+        }
         self.next_sequence += 1;
-        let NewMessage { body, flags, expires_ms } = *message;
         self.bytes += body.len() as u64;
-        self.messages.push(Message { sequence, pushed_ms, expires_ms, flags, body });
-        self.index.insert(self.hash(body), sequence);
         Ok(Place { sequence, position: 0 })
     }
 

@@ -43,7 +43,7 @@ pub struct Queue {
     pub(super) changed: bool,
     /// Whether clients see another queue than at the last look: the dead had gone for them already.
     pub(super) differs: bool,
-    totals: Totals,
+    pub(super) totals: Totals,
 }
 
 fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
@@ -130,6 +130,10 @@ impl Queue {
             Err(QueueError::OutOfMemory { .. }) if self.expiring.dead() > 0 => {
                 self.bury(DEAD_AT_ONCE)?;
                 self.store.push(message, self.now_ms)?
+            }
+            Err(error @ QueueError::NoMemory(_)) => {
+                self.take_back()?;
+                return Err(error);
             }
             pushed => pushed?,
         };

@@ -8,7 +8,7 @@
 use super::held::Sliced;
 use super::single::Queue;
 use super::slot::{Slot, State};
-use super::{QueueError, Queues, Slice, StepSize, Ticket};
+use super::{Place, QueueError, Queues, Slice, StepSize, Ticket};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,6 +80,17 @@ impl Queue {
             begun => begun?,
         }
         self.step = Some(self.changes());
+        Ok(())
+    }
+
+    /// Takes back what the step has pushed, as there is no memory for the rest of it. A store that
+    /// is not in memory has no such step.
+    pub(super) fn take_back(&mut self) -> Result<(), QueueError> {
+        let Some(before) = self.step else { return Ok(()) };
+        for sequence in self.store.end() - (self.changes() - before)..self.store.end() {
+            self.store.remove(Place { sequence, position: 0 })?;
+            self.totals.came -= 1;
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What storage answers when it cannot do what it was asked. Each error says which file and why.
 
 use super::finding::Finding;
+use crate::memory::NoMemory;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
@@ -46,6 +47,8 @@ pub enum StorageError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// The system has no memory for it.
+    NoMemory(NoMemory),
     /// Another daemon uses the directory.
     Locked {
         /// The lock file.
@@ -65,6 +68,12 @@ pub enum StorageError {
     },
     /// The log is not opened with what was found: nothing can be, or nothing may be (`--strict`).
     Refused(Box<Finding>),
+}
+
+impl From<NoMemory> for StorageError {
+    fn from(error: NoMemory) -> StorageError {
+        StorageError::NoMemory(error)
+    }
 }
 
 impl StorageError {
@@ -108,6 +117,7 @@ impl fmt::Display for StorageError {
             StorageError::NameTooLong { limit } => {
                 write!(f, "a queue's name has {limit} bytes at most")
             }
+            StorageError::NoMemory(error) => error.fmt(f),
             StorageError::Locked { path } => {
                 write!(f, "another daemon uses this directory: {} is locked", path.display())
             }

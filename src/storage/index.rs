@@ -8,6 +8,7 @@
 //! what it counts is the caller's affair.
 
 use super::table::{EMPTY, ORDINAL_BITS, ORDINAL_MASK, Table, same_hash};
+use crate::memory::NoMemory;
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -75,10 +76,11 @@ struct Shard {
 }
 
 impl Shard {
-    fn insert(&mut self, entry: u64) {
-        if entry == EMPTY || !self.first.insert(entry) {
+    fn insert(&mut self, entry: u64) -> Result<(), NoMemory> {
+        if entry == EMPTY || !self.first.insert(entry)? {
             self.more.insert(entry);
         }
+        Ok(())
     }
 
     fn remove(&mut self, entry: u64) -> bool {
@@ -108,8 +110,11 @@ pub struct Index {
 
 impl Index {
     /// Adds a message.
-    pub fn insert(&mut self, hash: BodyHash, ordinal: u64) {
-        self.shards[hash.shard()].insert(hash.entry(ordinal));
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn insert(&mut self, hash: BodyHash, ordinal: u64) -> Result<(), NoMemory> {
+        self.shards[hash.shard()].insert(hash.entry(ordinal))
     }
 
     /// Removes the message at `ordinal`; false: it is not here.
@@ -153,7 +158,7 @@ mod tests {
         let (start, count) = (ORDINAL_SPAN * 3 - 100_000, 200_000);
         let (mut index, end) = (Index::default(), start + count);
         for ordinal in start..end {
-            index.insert(hash(ordinal), ordinal);
+            index.insert(hash(ordinal), ordinal).unwrap();
         }
         for ordinal in start..end {
             assert!(index.candidates(hash(ordinal), end).any(|found| found == ordinal));
@@ -173,8 +178,8 @@ mod tests {
         let (mut index, end) = (Index::default(), ORDINAL_SPAN + 100);
         let (hash, other) = (BodyHash::from_bits(7 << 8), BodyHash::from_bits(8 << 8));
         // The ordinals wrap around, and no hash has a higher entry than the last of them.
-        (end - 1000..end).for_each(|ordinal| index.insert(hash, ordinal));
-        index.insert(other, 5);
+        (end - 1000..end).for_each(|ordinal| index.insert(hash, ordinal).unwrap());
+        index.insert(other, 5).unwrap();
         for most in [1, 7, 999, 1000, 1001] {
             let (mut from, mut count) = (None, 0);
             loop {
@@ -197,9 +202,9 @@ mod tests {
         let (hash, mut index) = (BodyHash::from_bits(0), Index::default());
         let ordinals = [0, 1, 2, ORDINAL_SPAN];
         let end = ORDINAL_SPAN + 1;
-        index.insert(hash, ORDINAL_SPAN);
-        index.insert(hash, 1);
-        index.insert(hash, 2);
+        index.insert(hash, ORDINAL_SPAN).unwrap();
+        index.insert(hash, 1).unwrap();
+        index.insert(hash, 2).unwrap();
         let found: HashSet<u64> = index.candidates(hash, end).collect();
         assert_eq!(found, HashSet::from([1, 2, ORDINAL_SPAN]));
         assert!(index.remove(hash, 1));
@@ -219,7 +224,7 @@ mod tests {
             assert!(bytes as u64 <= count * 24 + 1000, "{bytes} bytes for {count} messages");
         };
         for number in 0..200_000 {
-            index.insert(hash(number), number);
+            index.insert(hash(number), number).unwrap();
             if number > 10_000 && number % 1000 == 0 {
                 check(&index, number + 1);
             }

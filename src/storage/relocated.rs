@@ -3,6 +3,7 @@
 //! Entries are in the order of their numbers, and nearly always come in that order: segments are
 //! copied oldest first and from front to back.
 
+use crate::memory::NoMemory;
 use std::collections::VecDeque;
 
 /// The position of an entry that is gone.
@@ -24,6 +25,11 @@ impl Relocated {
     pub fn get(&self, sequence: u64) -> Option<u64> {
         let index = self.search(sequence).ok()?;
         self.entries.get(index).map(|entry| entry.1).filter(|position| *position != GONE)
+    }
+
+    /// Makes sure that there is memory for the next `set`.
+    pub fn prepare(&mut self) -> Result<(), NoMemory> {
+        Ok(self.entries.try_reserve(1)?)
     }
 
     /// Message `sequence` lies at `position` now.

@@ -10,6 +10,7 @@
 //! 2. At least one slot in six is empty, so a search ends.
 //! 3. A slot of zero is empty. So the entry 0 cannot be here: that is its owner's affair.
 
+use crate::memory::{self, NoMemory};
 use rustix::mm::{Advice, madvise};
 use std::mem::MaybeUninit;
 
@@ -58,13 +59,21 @@ impl Table {
         }
     }
 
-    /// Adds `entry`, which is not 0; false: there is one with its hash.
-    pub fn insert(&mut self, entry: u64) -> bool {
+    /// Adds `entry`, which is not 0, and returns true; or false if there is one with its hash.
+    ///
+    /// # Errors
+    /// There is no memory for a larger table.
+    pub fn insert(&mut self, entry: u64) -> Result<bool, NoMemory> {
         // At thirteen sixteenths a third of the lines is full; a table of twice as many lines takes
         // 20 bytes an entry.
         if (self.len + 1) * 16 > self.lines * LINE * 13 {
-            self.resize((self.lines * 2).max(1));
+            self.resize((self.lines * 2).max(1))?;
         }
+        Ok(self.put(entry))
+    }
+
+    /// Adds `entry` where there is room for it.
+    fn put(&mut self, entry: u64) -> bool {
         match self.search(entry, |other| same_hash(other, entry)) {
             Some(Found::Empty(slot)) => {
                 self.slots[slot] = entry;
@@ -93,7 +102,8 @@ impl Table {
         self.len -= 1;
         // A slot takes eight bytes, so at a third an entry takes 24.
         if self.len * 3 < self.lines * LINE && self.lines > 1 {
-            self.resize(self.lines.div_ceil(2));
+            // Where there is no memory for a smaller table, this one stays.
+            let _is_smaller = self.resize(self.lines.div_ceil(2));
         }
         true
     }
@@ -186,8 +196,9 @@ impl Table {
     }
 
     /// Moves everything to a table of so many lines, which are enough.
-    fn resize(&mut self, lines: usize) {
-        let mut slots: Vec<u64> = Vec::with_capacity(lines * LINE + LINE - 1);
+    fn resize(&mut self, lines: usize) -> Result<(), NoMemory> {
+        let mut slots: Vec<u64> = Vec::new();
+        memory::reserve_exact(&mut slots, lines * LINE + LINE - 1)?;
         // A pointer that cannot be aligned costs speed and nothing else.
         let start = slots.as_ptr().align_offset(LINE * size_of::<u64>()).min(LINE - 1);
         prefer_huge_pages(slots.spare_capacity_mut());
@@ -197,8 +208,9 @@ impl Table {
         slots.resize(start + lines * LINE, EMPTY);
         let old = std::mem::replace(self, Table { slots, start, lines, len: 0 });
         for entry in old.slots.into_iter().filter(|entry| *entry != EMPTY) {
-            self.insert(entry);
+            self.put(entry);
         }
+        Ok(())
     }
 }
 
@@ -240,7 +252,7 @@ mod tests {
                 if random(3) == 0 || wants_more {
                     let is_new = !model.contains_key(&hash);
                     model.entry(hash).or_insert(entry);
-                    assert_eq!(table.insert(entry), is_new);
+                    assert_eq!(table.insert(entry), Ok(is_new));
                 } else if random(4) == 0 {
                     let old = model.get(&hash).copied().filter(|old| *old == entry);
                     let other = hash << ORDINAL_BITS | 9;
@@ -290,7 +302,7 @@ mod tests {
     #[test]
     fn lines_are_aligned_to_the_cache() {
         let mut table = Table::default();
-        (1..=10_000).for_each(|hash| assert!(table.insert(hash << ORDINAL_BITS)));
+        (1..=10_000).for_each(|hash| assert_eq!(table.insert(hash << ORDINAL_BITS), Ok(true)));
         assert_eq!(table.slots[table.start..].as_ptr().align_offset(64), 0);
     }
 
@@ -316,7 +328,7 @@ mod tests {
             return;
         }
         let mut table = Table::default();
-        table.resize(4 * HUGE_PAGE / 64);
+        table.resize(4 * HUGE_PAGE / 64).unwrap();
         let middle = table.places(table.lines / 2).start;
         let address = table.slots[middle..].as_ptr() as usize;
         assert!(flags_of(address).split(' ').any(|flag| flag == "hg"));

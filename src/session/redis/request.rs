@@ -162,8 +162,8 @@ impl From<QueueError> for Refusal {
             QueueError::Busy => return Refusal::again(Again::NextTurn),
             _ => {}
         }
-        let kind = if matches!(error, QueueError::OutOfMemory { .. }) { "OOM" } else { "ERR" };
-        format!("{kind} {error}").into()
+        let is_memory = matches!(error, QueueError::OutOfMemory { .. } | QueueError::NoMemory(_));
+        format!("{} {error}", if is_memory { "OOM" } else { "ERR" }).into()
     }
 }
 

@@ -12,6 +12,7 @@ use super::super::record::{Kind, Record};
 use super::super::version::Version;
 use super::super::walk::Step;
 use super::Log;
+use crate::memory;
 use std::io;
 
 /// Records that one slice looks at, and bytes that it copies, at most; one record more than that.
@@ -113,7 +114,8 @@ impl Log {
     fn copy_message(&mut self, position: u64) -> Result<(), StorageError> {
         // What is copied leaves the mapping before the log may go on to another segment.
         let original = self.reread(position)?;
-        let (bare, body, more) = (original.bare(), original.body.to_vec(), original.more.to_vec());
+        let (body, more) = (memory::join(&[original.body])?, memory::join(&[original.more])?);
+        let bare = original.bare();
         let (old_size, sequence) = (original.size() as u64, original.sequence);
         let copy = Record {
             version: Version::Two,
@@ -127,6 +129,7 @@ impl Log {
             ..bare
         };
         let size = copy.size() as u64;
+        self.relocated.prepare()?;
         self.make_room(size, self.live_count, Version::Two)?;
         let new = self.append(&Record { durable: self.durable, ..copy })?;
         self.copies_end = self.end();

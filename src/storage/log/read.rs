@@ -335,7 +335,9 @@ impl Log {
         self.bound_mappings();
         let mut membership = self.membership.take().unwrap_or_default();
         let outcome = self.build_index(&mut membership);
-        self.membership = Some(membership);
+        // What a lack of memory has left of it is half a slice.
+        let is_good = !matches!(outcome, Err(StorageError::NoMemory(_)));
+        self.membership = is_good.then_some(membership);
         outcome
     }
 
@@ -345,7 +347,7 @@ impl Log {
         let segment = &self.segments[index];
         let from_footer = position == segment.records_start()
             && segment.footer == FooterState::Written
-            && self.index_by_footer(membership, index);
+            && self.index_by_footer(membership, index)?;
         let reached = match from_footer {
             true => segment.records_end,
             false => self.index_by_records(membership, position)?,
@@ -359,15 +361,19 @@ impl Log {
     }
 
     /// Adds the live messages of a segment by its footer; false: there is none that can be read.
-    fn index_by_footer(&self, membership: &mut Membership, index: usize) -> bool {
+    fn index_by_footer(
+        &self,
+        membership: &mut Membership,
+        index: usize,
+    ) -> Result<bool, StorageError> {
         let segment = &self.segments[index];
-        let Ok(Sealed::With(footer)) = Footer::read(segment) else { return false };
+        let Ok(Sealed::With(footer)) = Footer::read(segment) else { return Ok(false) };
         for summary in footer.summaries(segment.records_start()) {
             if self.is_live(summary.position, summary.kind, summary.sequence) {
-                membership.index.insert(summary.hash, ordinal_of(summary.position));
+                membership.index.insert(summary.hash, ordinal_of(summary.position))?;
             }
         }
-        true
+        Ok(true)
     }
 
     /// Adds a slice of a segment's live messages by its records; answers where the next slice
@@ -382,7 +388,7 @@ impl Log {
             if let Step::Whole(position, record) = step
                 && self.is_live(position, record.kind, record.sequence)
             {
-                membership.index.insert(self.hash(record.body), ordinal_of(position));
+                membership.index.insert(self.hash(record.body), ordinal_of(position))?;
             }
         }
         self.check_read_at(position)?;
@@ -398,12 +404,14 @@ impl Log {
         }
     }
 
-    /// A live message lies at `position` now; `hash` answers that of its body.
+    /// A live message lies at `position` now; `hash` answers that of its body. Where there is no
+    /// memory for a larger index it is given up, and built again when it is asked for.
     pub(super) fn index_insert(&mut self, position: u64, hash: impl FnOnce(&HashKey) -> BodyHash) {
         if let Some(membership) = &mut self.membership
             && membership.built_to > position
+            && membership.index.insert(hash(&self.hash_key), ordinal_of(position)).is_err()
         {
-            membership.index.insert(hash(&self.hash_key), ordinal_of(position));
+            self.membership = None;
         }
     }
 

@@ -23,6 +23,7 @@ use super::super::version::Version;
 use super::sync::Doomed;
 use super::{BLOCK, FIRST_SEGMENT_SIZE, Log, Promise};
 use crate::clock::{milliseconds, system_time};
+use crate::memory::NoMemory;
 use crate::storage::index::{BodyHash, random_hash_key};
 use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
@@ -116,6 +117,7 @@ impl Log {
         let promise = self.measure(place.position)?;
         self.make_room(REMOVAL_HEAD as u64, self.live_count, Version::One)?;
         self.segments[self.tail].prepare_writing()?;
+        self.promised.try_reserve(1).map_err(NoMemory::from)?;
         self.sync_slot()?;
         self.promised.insert(place.sequence, promise);
         Ok(())
@@ -133,6 +135,7 @@ impl Log {
         let Place { sequence, position } = place;
         // Nothing may fail between the first change in memory and the last one in the log.
         self.segments[self.tail].prepare_writing()?;
+        self.removed.try_reserve(1).map_err(NoMemory::from)?;
         self.sync_slot()?;
         let (Promise { size, hash }, lowest) = match self.promised.remove(&sequence) {
             // To find the oldest one may take a descriptor: a record says as much as the cursor.
