@@ -45,7 +45,13 @@ impl Budget {
 
     /// Takes what a message with so long a body costs.
     pub fn look(&mut self, length: usize) {
-        self.spend(LOOK + (length / STEP_BYTES) as u64);
+        self.spend(LOOK);
+        self.copy(length);
+    }
+
+    /// Takes what it costs to copy so many bytes.
+    pub fn copy(&mut self, length: usize) {
+        self.spend((length / STEP_BYTES) as u64);
     }
 
     /// Gives steps.

@@ -32,6 +32,13 @@ use std::sync::{PoisonError, RwLockReadGuard};
 pub(super) const WRONG_TYPE: &str =
     "WRONGTYPE Operation against a key holding the wrong kind of value";
 
+/// The most words of a request whose keys are all looked at in one turn: half of a turn's work.
+const KEYS_AT_ONCE: usize = 1000;
+
+/// The most words of a request to describe the daemon, its commands or its clients: its reply is
+/// made in one turn.
+const DESCRIPTION_WORDS: usize = 1024;
+
 /// The most words of the requests that run in a row, but for the last one.
 const ROW_WORDS: usize = 256;
 
@@ -86,6 +93,33 @@ impl Context<'_> {
         let wants_index = std::mem::take(&mut progress.wants_index);
         self.client.progress = Some(Box::new(progress));
         Err(Refusal::again(if wants_index { Again::Indexed } else { Again::NextTurn }))
+    }
+
+    /// Does `each` for the keys of a request, from word 1 on, as far as the turn goes, and returns
+    /// whether all are done. A request of [`KEYS_AT_ONCE`] words is done in one turn, so that its
+    /// keys are seen at one moment, and so is every one in a transaction.
+    pub fn each_key(
+        &mut self,
+        args: Args<'_>,
+        progress: &mut Progress,
+        mut each: impl FnMut(&mut Self, &[u8], &mut Progress) -> Outcome,
+    ) -> Result<bool, Refusal> {
+        let is_sliced = self.budget.pauses() && args.len() > KEYS_AT_ONCE;
+        for word in progress.next.max(1)..args.len() as u64 {
+            progress.next = word;
+            if is_sliced && self.budget.is_turn_over() {
+                return Ok(false);
+            }
+            match each(self, args.get(usize::try_from(word).unwrap_or(usize::MAX)), progress) {
+                // Another client has claimed the queue of this name.
+                Err(Refusal { again: Some(Again::NextTurn), .. }) if is_sliced => return Ok(false),
+                done => done?,
+            }
+            if is_sliced {
+                self.budget.look(0);
+            }
+        }
+        Ok(true)
     }
 
     /// Refuses what cannot stop in the middle and has to be done at once, if it takes too long.
@@ -406,6 +440,10 @@ fn resolve(client: &mut Client, args: Args<'_>) -> Result<&'static Command, Refu
     client.last_command = found;
     if !table::allows(command.arity, args.len()) {
         return Err(Refusal::arity(command.name));
+    }
+    if command.is_description() && args.len() > DESCRIPTION_WORDS {
+        let name = command.name;
+        return Err(format!("ERR '{name}' takes at most {DESCRIPTION_WORDS} words at once").into());
     }
     Ok(command)
 }

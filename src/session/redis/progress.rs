@@ -5,6 +5,7 @@
 //! dispatcher calls it again in the next turn, with what it has noted.
 
 use super::request::Args;
+use super::transaction::Watched;
 use crate::protocol::resp::Reply;
 use crate::queue::{Drops, Queue, QueueError, Ticket};
 use crate::session::OUTPUT_PIECE;
@@ -31,6 +32,8 @@ pub(super) struct Progress {
     pub measured: Measured,
     /// The elements of the reply, without its head.
     pub elements: Vec<u8>,
+    /// Keys that are to be watched.
+    pub watched: Watched,
     /// What the reply has to wait for.
     pub ticket: Ticket,
     /// It goes on when an index has been built further.
@@ -54,7 +57,8 @@ pub(super) struct Measured {
 impl Progress {
     /// Bytes that the progress keeps between two turns.
     pub fn memory(&self) -> usize {
-        self.elements.capacity() + self.drops.as_ref().map_or(0, Drops::len) * size_of::<usize>()
+        let kept = self.elements.capacity() + self.watched.memory();
+        kept + self.drops.as_ref().map_or(0, Drops::len) * size_of::<usize>()
     }
 
     /// Keeps the elements that have been written since `start` for the next turn.

@@ -8,6 +8,7 @@ use super::dispatch::{Context, too_large};
 use super::progress::{Progress, is_busy, measure_removals};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions, with_head};
+use crate::memory;
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::Reply;
 use crate::queue::{NewMessage, Queue, QueueError, Queues, Slice, Target};
@@ -142,7 +143,11 @@ pub(super) fn smismember(
             progress.keep(reply, start);
             return context.pause(progress);
         }
-        None => args.from(2).for_each(|_| reply.integer(0)),
+        None => {
+            const NO: &[u8] = b":0\r\n";
+            memory::reserve(&mut progress.elements, NO.len() * (args.len() - 2))?;
+            args.from(2).for_each(|_| progress.elements.extend_from_slice(NO));
+        }
     }
     context.end_list(reply, start, progress.elements, |reply| reply.array(args.len() - 2));
     Ok(())

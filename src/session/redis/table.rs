@@ -68,7 +68,12 @@ impl Command {
     /// Steps that a request costs whatever is in the store: its words, or what the daemon gathers
     /// to describe itself.
     pub fn steps(&self, args: Args<'_>) -> u64 {
-        if self.flags == 0 { DESCRIPTION } else { budget::LOOK * args.len() as u64 }
+        if self.is_description() { DESCRIPTION } else { budget::LOOK * args.len() as u64 }
+    }
+
+    /// Whether it shows or changes the daemon or its clients, and no data.
+    pub fn is_description(&self) -> bool {
+        self.flags == 0
     }
 
     /// The flags that COMMAND INFO shows.

@@ -8,6 +8,7 @@ mod connection;
 mod isolation;
 mod keyspace;
 mod limits;
+mod many_keys;
 mod monitors;
 mod pieces;
 mod queues;

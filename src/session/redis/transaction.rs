@@ -111,6 +111,20 @@ impl Watched {
     pub fn memory(&self) -> usize {
         self.bytes
     }
+
+    fn insert(&mut self, key: &[u8], stamp: (u64, u64)) -> Outcome {
+        self.stamps.try_reserve(1).map_err(NoMemory::from)?;
+        self.stamps.insert(memory::join(&[key])?.into(), stamp);
+        self.bytes += key.len() + WATCHED_OVERHEAD;
+        Ok(())
+    }
+
+    fn append(&mut self, added: Watched) -> Outcome {
+        self.stamps.try_reserve(added.stamps.len()).map_err(NoMemory::from)?;
+        self.stamps.extend(added.stamps);
+        self.bytes += added.bytes;
+        Ok(())
+    }
 }
 
 /// A request in a transaction was refused before it was queued.
@@ -237,21 +251,21 @@ pub(super) fn watch(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply
     if context.client.transaction.is_some() {
         return Err("ERR WATCH inside MULTI is not allowed".into());
     }
-    let (watched, mut added) = (&mut context.client.watched, Watched::default());
-    for key in args.from(1) {
+    let mut progress = context.resume();
+    let is_done = context.each_key(args, &mut progress, |context, key, progress| {
+        let (watched, added) = (&context.client.watched, &mut progress.watched);
         if watched.stamps.contains_key(key) || added.stamps.contains_key(key) {
-            continue;
+            return Ok(());
         }
-        added.bytes += key.len() + WATCHED_OVERHEAD;
-        if watched.bytes + added.bytes > WATCHED_BYTES {
+        if watched.bytes + added.bytes + key.len() + WATCHED_OVERHEAD > WATCHED_BYTES {
             return Err("ERR too many watched keys".into());
         }
-        added.stamps.try_reserve(1).map_err(NoMemory::from)?;
-        added.stamps.insert(memory::join(&[key])?.into(), stamp(context.shared, key));
+        added.insert(key, stamp(context.shared, key))
+    })?;
+    if !is_done {
+        return context.pause(progress);
     }
-    watched.stamps.try_reserve(added.stamps.len()).map_err(NoMemory::from)?;
-    watched.stamps.extend(added.stamps);
-    watched.bytes += added.bytes;
+    context.client.watched.append(progress.watched)?;
     reply.simple("OK");
     Ok(())
 }

@@ -6,20 +6,20 @@ use crate::queue::{NewMessage, Ticket};
 use crate::session::{OUTPUT_PIECE, Session, Store};
 
 /// A request on its way, turn by turn.
-struct Turns {
-    client: Conversation,
+pub struct Turns {
+    pub client: Conversation,
     request: Vec<u8>,
     replies: Vec<u8>,
     count: usize,
 }
 
 impl Turns {
-    fn new(daemon: &Daemon, request: Vec<u8>) -> Turns {
+    pub fn new(daemon: &Daemon, request: Vec<u8>) -> Turns {
         Turns { client: daemon.client(), request, replies: Vec::new(), count: 0 }
     }
 
     /// One turn; false: everything has been answered.
-    fn turn(&mut self) -> bool {
+    pub fn turn(&mut self) -> bool {
         let mut output = Vec::new();
         let advance = self.client.session.advance(&self.request, &mut output);
         self.request.drain(..advance.consumed);
@@ -29,7 +29,7 @@ impl Turns {
         advance.again || advance.need == 0
     }
 
-    fn finish(mut self) -> (Vec<u8>, usize) {
+    pub fn finish(mut self) -> (Vec<u8>, usize) {
         while self.turn() {
             assert!(self.count < 100_000, "it never ends: {} bytes left", self.request.len());
         }
@@ -37,13 +37,13 @@ impl Turns {
     }
 }
 
-fn words(first: &[&str], rest: impl Iterator<Item = String>) -> Vec<u8> {
+pub fn words(first: &[&str], rest: impl Iterator<Item = String>) -> Vec<u8> {
     let words: Vec<String> = first.iter().map(|word| word.to_string()).chain(rest).collect();
     request(&words.iter().map(String::as_bytes).collect::<Vec<_>>())
 }
 
 /// `count` messages in queue q, all different or all the same.
-fn filled(count: u64, is_same: bool) -> Daemon {
+pub fn filled(count: u64, is_same: bool) -> Daemon {
     let daemon = Daemon::with_queues(1 << 30, u64::MAX);
     let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
     for number in 0..count {

@@ -1,0 +1,130 @@
+//! Requests of many keys take several turns, those of a few are one moment. Turns are counted, and
+//! nothing is timed.
+
+use super::slices::{Turns, filled, words};
+use super::{Conversation, Daemon};
+
+const MANY: usize = 20_000;
+
+fn keys() -> impl Iterator<Item = String> {
+    (0..MANY).map(|number| format!("k{number}"))
+}
+
+/// A key/value store with every other one of the keys.
+fn half_filled() -> Daemon {
+    let daemon = Daemon::with_kv(1 << 30);
+    let set = |number: usize| [format!("k{number}"), format!("v{number}")];
+    let pairs = (0..MANY).step_by(2).flat_map(set);
+    assert_eq!(daemon.client().raw(&words(&["MSET"], pairs)), b"+OK\r\n");
+    daemon
+}
+
+fn values() -> Vec<u8> {
+    let value = |number: usize| match number % 2 {
+        0 => format!("${}\r\nv{number}\r\n", number.to_string().len() + 1),
+        _ => "$-1\r\n".into(),
+    };
+    let all: String = (0..MANY).map(value).collect();
+    format!("*{MANY}\r\n{all}").into_bytes()
+}
+
+#[test]
+fn requests_of_many_keys_take_several_turns_with_others_in_between() {
+    let daemon = half_filled();
+    let half = format!(":{}\r\n", MANY / 2).into_bytes();
+    let cases = [
+        ("EXISTS", half.clone()),
+        ("MGET", values()),
+        ("WATCH", b"+OK\r\n".to_vec()),
+        ("DEL", half),
+        ("UNLINK", b":0\r\n".to_vec()),
+    ];
+    for (name, expected) in cases {
+        let mut turns = Turns::new(&daemon, words(&[name], keys()));
+        assert!(turns.turn(), "{name}");
+        daemon.client().check(&[("SET other 1", "+OK|"), ("EXISTS other", ":1|")]);
+        let (replies, count) = turns.finish();
+        assert!(replies == expected, "{name}: {}", replies.escape_ascii());
+        assert!(count > MANY / 2100, "{name}: {count} turns");
+    }
+    daemon.client().check(&[("DBSIZE", ":1|")]);
+}
+
+#[test]
+fn a_request_on_many_queues_takes_several_turns() {
+    let daemon = filled(1, false);
+    let names = || keys().chain(["q".into(), "q".into()]);
+    let (replies, count) = Turns::new(&daemon, words(&["EXISTS"], names())).finish();
+    assert_eq!(replies, b":2\r\n");
+    assert!(count > MANY / 2100, "{count} turns");
+    let (replies, _) = Turns::new(&daemon, words(&["SMISMEMBER", "none"], keys())).finish();
+    let expected = [format!("*{MANY}\r\n").as_bytes(), &b":0\r\n".repeat(MANY)].concat();
+    assert!(replies == expected);
+}
+
+/// It does not begin again each time that it meets the queue.
+#[test]
+fn a_request_of_many_keys_waits_where_it_is_for_a_queue_that_is_claimed() {
+    let daemon = filled(MANY as u64, false);
+    let mut popping = Turns::new(&daemon, words(&["SPOP", "q", "19999"], [].into_iter()));
+    assert!(popping.turn());
+    let mut looking = Turns::new(&daemon, words(&["EXISTS"], keys().chain(["q".into()])));
+    let mut last = 0;
+    for _ in 0..30 {
+        assert!(looking.turn());
+        let progress = looking.client.session.client.progress.as_ref();
+        let next = progress.map_or(0, |progress| progress.next);
+        assert!(next >= last, "from word {last} to word {next}");
+        last = next;
+    }
+    assert_eq!(last as usize, MANY + 1);
+    popping.finish();
+    assert_eq!(looking.finish().0, b":1\r\n");
+}
+
+/// Others would see two keys at two moments, and so would their transactions.
+#[test]
+fn a_few_keys_are_seen_at_one_moment_whatever_is_left_of_the_turn() {
+    let daemon = half_filled();
+    let few = |name: &str| words(&[name], keys().take(999));
+    for before in (0..4000).step_by(37) {
+        for name in ["EXISTS", "MGET", "DEL"] {
+            let pipeline = [words(&["PING"], [].into_iter()).repeat(before), few(name)].concat();
+            let mut turns = Turns::new(&daemon, pipeline);
+            while turns.turn() {
+                let client = &turns.client.session.client;
+                assert!(client.progress.is_none(), "{name} behind {before} requests");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_changes_after_a_long_watch_is_seen() {
+    let daemon = half_filled();
+    let exec = |client: &mut Conversation| {
+        client.check(&[("MULTI", "+OK|"), ("PING", "+QUEUED|")]);
+        client.ask("EXEC")
+    };
+    let mut client = daemon.client();
+    client.raw(&words(&["WATCH"], keys()));
+    assert_eq!(exec(&mut client), "*1|+PONG|");
+    for key in ["k0", "k1", "k19999"] {
+        client.raw(&words(&["WATCH"], keys()));
+        daemon.client().ask(&format!("SET {key} new"));
+        assert_eq!(exec(&mut client), "*-1|", "{key}");
+    }
+}
+
+#[test]
+fn a_request_to_describe_something_has_a_limit_of_words() {
+    let mut client = Daemon::with_queues(1 << 30, u64::MAX).client();
+    for command in ["command info", "command docs", "config get", "client list id", "info queues"] {
+        let words = |count: usize| command.to_owned() + &" 1".repeat(count);
+        let few = 1024 - command.split(' ').count();
+        assert!(!client.ask(&words(few)).contains("at once"), "{command}");
+        let name = command.split(' ').next().unwrap();
+        let refused = format!("-ERR '{name}' takes at most 1024 words at once|");
+        assert_eq!(client.ask(&words(few + 1)), refused);
+    }
+}
