@@ -97,6 +97,95 @@ fn a_value_that_there_is_no_memory_for_is_refused_over_memcached() {
     }
 }
 
+/// A queue, or a value, that is there and cannot be shown.
+fn holding(store: &str, put: &[u8]) -> (Daemon, Client) {
+    let daemon = daemon(store);
+    let mut client = daemon.redis();
+    client.send(request(&[put, b"k", &vec![b'm'; LARGE]]));
+    client.read_line();
+    limit(&daemon, Some(LEFT));
+    (daemon, client)
+}
+
+#[test]
+fn a_message_that_there_is_no_memory_to_show_stays() {
+    let (daemon, mut client) = holding("memory", b"SADD");
+    for question in ["SPOP k", "SPOP k 1", "SRANDMEMBER k", "SMEMBERS k", "SSCAN k 0"] {
+        client.send(format!("{question}\r\n"));
+        expect_refusal(&mut client);
+    }
+    client.ask(
+        "MULTI\r\nSADD k a\r\nSPOP k\r\nSADD k b\r\n",
+        "+OK\r\n".to_owned() + &"+QUEUED\r\n".repeat(3),
+    );
+    client.ask("EXEC\r\n", format!("*3\r\n:1\r\n-OOM {NO_MEMORY}\r\n:1\r\n"));
+    let mut other = daemon.memcached();
+    other.ask("get k\r\n", format!("SERVER_ERROR {NO_MEMORY}\r\n"));
+    expect_unharmed(&daemon, &mut client, "SCARD k\r\n", ":3\r\n");
+    client.ask("SPOP k\r\n", format!("${LARGE}\r\n{}\r\n", "m".repeat(LARGE)));
+    client.ask("SMEMBERS k\r\n", "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+}
+
+#[test]
+fn a_value_that_there_is_no_memory_to_show_stays() {
+    let (daemon, mut client) = holding("kv", b"SET");
+    for question in ["GET", "MGET none", "GETDEL", "STRLEN k\r\nGET"] {
+        client.send(format!("{question} k\r\n"));
+        if question.starts_with("STRLEN") {
+            client.expect(format!(":{LARGE}\r\n"));
+        }
+        expect_refusal(&mut client);
+    }
+    for question in ["GETSET k v", "SET k v GET", "GETEX k EX 100", "GETRANGE k 0 -1"] {
+        client.send(format!("{question}\r\n"));
+        expect_refusal(&mut client);
+    }
+    let mut other = daemon.memcached();
+    other.ask("get k\r\ngat 100 k\r\n", format!("SERVER_ERROR {NO_MEMORY}\r\n").repeat(2));
+    expect_unharmed(&daemon, &mut client, "TTL k\r\n", ":-1\r\n");
+    client.ask("GETDEL k\r\n", format!("${LARGE}\r\n{}\r\n", "m".repeat(LARGE)));
+}
+
+#[test]
+fn what_is_sent_back_finds_memory_or_is_refused() {
+    for word in ["ECHO", "PING"] {
+        let daemon = daemon("memory");
+        let (mut client, mut other) = (daemon.redis(), daemon.redis());
+        send_short_of_memory(
+            &daemon,
+            &mut client,
+            &request(&[word.as_bytes(), &vec![b'm'; LARGE]]),
+        );
+        expect_refusal(&mut client);
+        expect_unharmed(&daemon, &mut other, "ECHO m\r\n", "$1\r\nm\r\n");
+    }
+}
+
+/// Many small messages make a large reply. Those that are popped reach the client.
+#[test]
+fn a_list_that_there_is_no_memory_for_loses_no_message() {
+    const COUNT: usize = 200_000;
+    let daemon = daemon("memory");
+    let mut client = daemon.redis();
+    let message = |number: usize| format!("{number:0100}");
+    for start in (0..COUNT).step_by(500) {
+        let messages: String = (start..start + 500).map(|it| format!(" {}", message(it))).collect();
+        client.ask(format!("SADD q{messages}\r\n"), ":500\r\n");
+    }
+    limit(&daemon, Some(LEFT));
+    client.send("SMEMBERS q\r\n");
+    expect_refusal(&mut client);
+    client.ask("SCARD q\r\n", format!(":{COUNT}\r\n"));
+    client.send(format!("SPOP q {COUNT}\r\n"));
+    let count: usize = client.read_line()[1..].parse().expect("as many as found memory");
+    assert!(count > 0 && count < COUNT, "{count}");
+    for number in 0..count {
+        client.expect(format!("$100\r\n{}\r\n", message(number)));
+    }
+    expect_unharmed(&daemon, &mut client, "SCARD q\r\n", &format!(":{}\r\n", COUNT - count));
+    client.ask("SPOP q\r\n", format!("$100\r\n{}\r\n", message(count)));
+}
+
 /// All messages of a command are pushed, or none.
 #[test]
 fn a_message_that_there_is_no_memory_for_is_refused_over_redis() {

@@ -10,6 +10,7 @@ use super::figures::Totals;
 use super::hidden::Hidden;
 use super::ledger::QueueId;
 use super::{Message, MessageStore, NewMessage, Place, QueueError};
+use crate::memory::NoMemory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -232,10 +233,18 @@ impl Queue {
         Ok(true)
     }
 
+    /// As [`try_pop`](Queue::try_pop), with a `take` that needs no memory.
+    pub fn pop<R>(&mut self, take: impl FnOnce(Message<'_>) -> R) -> Result<Option<R>, QueueError> {
+        self.try_pop(|message| Ok(take(message)))
+    }
+
     /// Shows the oldest message to `take`, then removes it. When this answers an error after `take`
     /// ran, the message has stayed, and what `take` made of it is to be thrown away. Where more of
     /// the dead stand before it than one step removes, the answer is [`Busy`](QueueError::Busy).
-    pub fn pop<R>(&mut self, take: impl FnOnce(Message<'_>) -> R) -> Result<Option<R>, QueueError> {
+    pub fn try_pop<R>(
+        &mut self,
+        take: impl FnOnce(Message<'_>) -> Result<R, NoMemory>,
+    ) -> Result<Option<R>, QueueError> {
         let (now_ms, mut removed) = (self.now_ms, 0);
         while let Some((place, message)) = self.next(0)? {
             let expires_ms = message.expires_ms;
@@ -247,7 +256,7 @@ impl Queue {
                 removed += 1;
                 continue;
             }
-            let taken = take(message);
+            let taken = take(message)?;
             self.take_out(place, expires_ms)?;
             return Ok(Some(taken));
         }

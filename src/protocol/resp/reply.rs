@@ -1,10 +1,18 @@
 //! Replies of RESP2 and RESP3.
 //!
 //! Each method appends one complete reply, or the head of an aggregate whose elements follow as
-//! replies of their own. A simple string and an error are one line whatever they are given. This
-//! module knows the wire format and no command.
+//! replies of their own. A simple string and an error are one line whatever they are given. Where
+//! there is no memory nothing is appended, and [`Reply::is_cut`] says so. This module knows the
+//! wire format and no command.
 
+use crate::memory::{self, NoMemory};
 use crate::protocol::number::{append_i64, append_u64};
+
+/// Bytes of a small reply, or of an error, at the most.
+const SMALL: usize = 512;
+
+/// Bytes of a number, with what stands before and behind it, at the most.
+const NUMBER: usize = 32;
 
 /// The dialect that a client has asked for: RESP3 comes after `HELLO 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -23,9 +31,39 @@ pub struct Reply<'a> {
     pub out: &'a mut Vec<u8>,
     /// The client's dialect.
     pub version: Version,
+    /// Bytes that stay free for replies that have to follow.
+    pub kept: usize,
+    /// There was no memory for a part, which is missing, and so is all behind it.
+    pub is_cut: bool,
 }
 
 impl Reply<'_> {
+    /// Replies at the end of `out`.
+    pub fn new(out: &mut Vec<u8>, version: Version) -> Reply<'_> {
+        Reply { out, version, kept: 0, is_cut: false }
+    }
+
+    /// Takes back what has been written since the output was `start` bytes long.
+    pub fn take_back(&mut self, start: usize) {
+        self.out.truncate(start);
+        self.is_cut = false;
+    }
+
+    /// Makes room for a small reply, before anything is done that has one: it cannot be cut then.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn prepare(&mut self) -> Result<(), NoMemory> {
+        memory::reserve(self.out, self.kept.saturating_add(SMALL))
+    }
+
+    /// Whether there is room for `count` bytes.
+    fn fits(&mut self, count: usize) -> bool {
+        let count = self.kept.saturating_add(count);
+        self.is_cut = self.is_cut || memory::reserve(self.out, count).is_err();
+        !self.is_cut
+    }
+
     /// `+text`, made one line: CR and LF in it become spaces.
     pub fn simple(&mut self, text: &str) {
         self.one_line(b'+', text.as_bytes());
@@ -43,16 +81,25 @@ impl Reply<'_> {
 
     /// `:n`
     pub fn integer(&mut self, n: i64) {
-        self.out.push(b':');
-        append_i64(self.out, n);
-        self.end_line();
+        if self.fits(NUMBER) {
+            self.out.push(b':');
+            append_i64(self.out, n);
+            self.end_line();
+        }
     }
 
     /// `$length`, then the bytes as they are.
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.head(b'$', bytes.len());
-        self.out.extend_from_slice(bytes);
-        self.end_line();
+        self.bytes(b'$', &[bytes]);
+    }
+
+    /// As `bulk`, for what changes when it has been shown.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn try_bulk(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+        self.bulk(bytes);
+        if self.is_cut { Err(NoMemory) } else { Ok(()) }
     }
 
     /// `$-1`, or `_` in RESP3.
@@ -92,22 +139,33 @@ impl Reply<'_> {
         const FORMAT: &[u8] = b"txt:";
         match self.version {
             Version::Resp2 => self.bulk(text),
-            Version::Resp3 => {
-                self.head(b'=', FORMAT.len() + text.len());
-                self.out.extend_from_slice(FORMAT);
-                self.out.extend_from_slice(text);
-                self.end_line();
-            }
+            Version::Resp3 => self.bytes(b'=', &[FORMAT, text]),
+        }
+    }
+
+    /// The length of all parts, then the parts.
+    fn bytes(&mut self, kind: u8, parts: &[&[u8]]) {
+        let length = parts.iter().map(|part| part.len()).sum();
+        // A small reply may follow, of the same command or of the next one.
+        if self.fits(length + NUMBER + SMALL) {
+            self.head(kind, length);
+            parts.iter().for_each(|part| self.out.extend_from_slice(part));
+            self.end_line();
         }
     }
 
     fn head(&mut self, kind: u8, count: usize) {
-        self.out.push(kind);
-        append_u64(self.out, count as u64);
-        self.end_line();
+        if self.fits(NUMBER) {
+            self.out.push(kind);
+            append_u64(self.out, count as u64);
+            self.end_line();
+        }
     }
 
     fn one_line(&mut self, kind: u8, text: &[u8]) {
+        if !self.fits(text.len() + 3) {
+            return;
+        }
         self.out.push(kind);
         let line = text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
         self.out.extend(line);
@@ -115,10 +173,12 @@ impl Reply<'_> {
     }
 
     fn by_version(&mut self, resp2: &[u8], resp3: &[u8]) {
-        self.out.extend_from_slice(match self.version {
-            Version::Resp2 => resp2,
-            Version::Resp3 => resp3,
-        });
+        if self.fits(NUMBER) {
+            self.out.extend_from_slice(match self.version {
+                Version::Resp2 => resp2,
+                Version::Resp3 => resp3,
+            });
+        }
     }
 
     fn end_line(&mut self) {
@@ -134,7 +194,7 @@ mod tests {
 
     fn encoded(version: Version, write: impl Fn(&mut Reply<'_>)) -> String {
         let mut out = Vec::new();
-        write(&mut Reply { out: &mut out, version });
+        write(&mut Reply::new(&mut out, version));
         String::from_utf8(out).unwrap()
     }
 

@@ -49,17 +49,16 @@ pub(super) fn write_value(
 ) -> Result<(), Line> {
     let write = |entry: Entry<'_>| {
         let cas = retrieval.with_cas.then_some(entry.cas);
-        reply::value(output, key, entry.flags, entry.value, cas);
+        reply::value(output, key, entry.flags, entry.value, cas)
     };
     let Some(exptime) = retrieval.exptime else {
-        kv.get(key, write);
-        return Ok(());
+        return kv.get(key, write).unwrap_or(Ok(())).map_err(server_error);
     };
-    let touched = kv.update(key, |entry| {
-        entry.map(write);
-        (Change::Touch { expires_ms: expires_at(kv, exptime) }, ())
+    let touched = kv.update(key, |entry| match entry.map_or(Ok(()), write) {
+        Ok(()) => (Change::Touch { expires_ms: expires_at(kv, exptime) }, Ok(())),
+        Err(error) => (Change::Keep, Err(error)),
     });
-    touched.map_err(server_error)
+    touched.map_err(server_error)?.map_err(server_error)
 }
 
 fn expires_at(kv: &Kv, exptime: i64) -> u64 {

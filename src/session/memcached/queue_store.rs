@@ -88,9 +88,9 @@ pub(super) fn pop_value(
     let start = output.len();
     let popped = queues.find(key, ticket, |queue| {
         let above = queue.numbers_above();
-        queue.pop(|message| {
+        queue.try_pop(|message| {
             let cas = retrieval.with_cas.then_some(message.sequence.saturating_sub(above));
-            reply::value(output, key, message.flags, message.body, cas);
+            reply::value(output, key, message.flags, message.body, cas)
         })
     });
     match popped {

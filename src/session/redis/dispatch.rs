@@ -22,6 +22,7 @@ use super::scan::put_in_front;
 use super::session::REPLY_LIMIT;
 use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, ONE_STEP, Run, TYPED};
 use super::transaction;
+use crate::memory::{self, NoMemory};
 use crate::protocol::resp::Reply;
 use crate::queue::{Handle, Locked, Queues, Target, Ticket};
 use crate::session::budget::{self, Budget};
@@ -72,8 +73,9 @@ impl Context<'_> {
     }
 
     /// Another request begins, or goes on.
-    fn begin(&mut self, reply: &Reply<'_>) {
+    fn begin(&mut self, reply: &mut Reply<'_>) -> Outcome {
         self.reply_end = reply.out.len().saturating_add(self.reply_limit);
+        Ok(reply.prepare()?)
     }
 
     /// What the command has done in earlier turns.
@@ -140,7 +142,7 @@ impl Context<'_> {
             put_in_front(reply, start, head);
             return;
         }
-        elements.extend_from_slice(&reply.out[start..]);
+        reply.is_cut |= memory::append(&mut elements, &reply.out[start..]).is_err();
         reply.out.truncate(start);
         head(reply);
         self.client.outgoing = Outgoing::new(elements);
@@ -194,9 +196,8 @@ pub(super) fn handle(
     {
         return run_row(queues, command, context, pipeline, reply);
     }
-    context.begin(reply);
     let start = reply.out.len();
-    let outcome = execute(context, args, reply);
+    let outcome = context.begin(reply).and_then(|()| execute(context, args, reply));
     if end(context, start, outcome, reply) {
         context.budget.spend(1 + args.len() as u64);
         context.client.claim = None;
@@ -207,7 +208,7 @@ pub(super) fn handle(
 /// Writes the error of a refused command; false: it is not done.
 fn end(context: &mut Context<'_>, start: usize, outcome: Outcome, reply: &mut Reply<'_>) -> bool {
     let Err(refusal) = outcome else { return true };
-    reply.out.truncate(start);
+    reply.take_back(start);
     match refusal.again {
         Some(again) => {
             // What has been built of an index was counted.
@@ -215,10 +216,28 @@ fn end(context: &mut Context<'_>, start: usize, outcome: Outcome, reply: &mut Re
             false
         }
         None => {
-            reply.error_bytes(&refusal.text);
+            write_error(context, &refusal.text, reply);
             true
         }
     }
+}
+
+/// Where there is not even memory for an error, no reply behind it would be known for what it is.
+fn write_error(context: &mut Context<'_>, text: &[u8], reply: &mut Reply<'_>) {
+    reply.error_bytes(text);
+    if reply.is_cut {
+        context.close = Some(Close::NoMemory);
+    }
+}
+
+/// Refuses a command whose reply has found no memory. If it changes anything, it has not: a reply
+/// that such a command cannot do without is written first.
+fn unless_cut(context: &mut Context<'_>, outcome: Outcome, reply: &Reply<'_>) -> Outcome {
+    if reply.is_cut {
+        (context.client.progress, context.client.outgoing) = (None, Outgoing::default());
+        return Err(NoMemory.into());
+    }
+    outcome
 }
 
 fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -327,11 +346,12 @@ impl Row<'_> {
         while let Run::Queue(run) = command.run {
             let args = pipeline.next()?;
             let start = reply.out.len();
-            context.begin(reply);
+            let begun = context.begin(reply);
             let (queues, name, mut claim) = (self.queues, args.get(1), None);
             let locked = locked.as_deref_mut();
             let mut target = Target { queues, name, locked, claim: &mut claim };
-            let outcome = run(&mut target, context, args, reply);
+            let outcome = begun.and_then(|()| run(&mut target, context, args, reply));
+            let outcome = unless_cut(context, outcome, reply);
             let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
             if !matches!(&outcome, Err(Refusal { again: Some(_), .. })) {
                 let total = &context.shared.statistics.redis;
@@ -380,7 +400,8 @@ pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &m
     context.budget.add(COMMAND_STEPS);
     let start = reply.out.len();
     let outcome = loop {
-        let outcome = resolve(context.client, args).and_then(|command| {
+        let prepared = reply.prepare().map_err(Refusal::from);
+        let outcome = prepared.and_then(|()| resolve(context.client, args)).and_then(|command| {
             context.check_steps(command.steps(args))?;
             let outcome = run(command, context, args, reply);
             // What is refused has nothing more to do.
@@ -390,7 +411,7 @@ pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &m
                 Err(Refusal { again: Some(Again::Indexed), .. })
                     if !context.budget.is_used_up() =>
                 {
-                    reply.out.truncate(start);
+                    reply.take_back(start);
                     prepare(context, command, args).and(outcome)
                 }
                 Err(Refusal { again: Some(_), .. }) => Err(TRANSACTION_TOO_LONG.into()),
@@ -407,10 +428,11 @@ pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &m
         }
     };
     if let Err(refusal) = outcome {
-        reply.out.truncate(start);
+        reply.take_back(start);
         let room = usize::try_from(context.room(reply)).unwrap_or(usize::MAX);
         let is_short = refusal.text.len() <= room.max(transaction::REFUSAL_BYTES - 8);
-        reply.error_bytes(if is_short { &refusal.text } else { TRANSACTION_TOO_LONG.as_bytes() });
+        let text = if is_short { &refusal.text } else { TRANSACTION_TOO_LONG.as_bytes() };
+        write_error(context, text, reply);
     }
 }
 
@@ -455,7 +477,7 @@ fn run(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     context.check_room(reply, 0, "use a smaller transaction")?;
-    match (&command.run, &context.shared.store) {
+    let outcome = match (&command.run, &context.shared.store) {
         (Run::Any(run), _) => run(context, args, reply),
         (Run::Queue(run), Store::Queues(queues)) => {
             let mut claim = context.client.claim.take();
@@ -468,7 +490,8 @@ fn run(
         (Run::Queues(run), Store::Queues(queues)) => run(queues, context, args, reply),
         (Run::Kv(run), Store::Kv(kv)) => run(kv, context, args, reply),
         _ => Err(other_store(context, command, args)),
-    }
+    };
+    unless_cut(context, outcome, reply)
 }
 
 /// The refusal of a command of the store that this daemon does not have.

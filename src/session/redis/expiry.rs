@@ -265,7 +265,8 @@ pub(super) fn getex(
         _ => return Err(SYNTAX_ERROR.into()),
     };
     kv.update(args.get(1), |old| {
-        show_old(old, reply);
+        let is_shown = show_old(old, reply);
+        let expires_ms = expires_ms.filter(|_| is_shown);
         (expires_ms.map_or(Change::Keep, |expires_ms| Change::Touch { expires_ms }), ())
     })?;
     Ok(())

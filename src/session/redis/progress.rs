@@ -6,6 +6,7 @@
 
 use super::request::Args;
 use super::transaction::Watched;
+use crate::memory::{self, NoMemory};
 use crate::protocol::resp::Reply;
 use crate::queue::{Drops, Queue, QueueError, Ticket};
 use crate::session::OUTPUT_PIECE;
@@ -61,10 +62,19 @@ impl Progress {
         kept + self.drops.as_ref().map_or(0, Drops::len) * size_of::<usize>()
     }
 
-    /// Keeps the elements that have been written since `start` for the next turn.
+    /// Keeps the elements that have been written since `start` for the next turn. Where there is no
+    /// memory for them, the reply is cut.
     pub fn keep(&mut self, reply: &mut Reply<'_>, start: usize) {
-        self.elements.extend_from_slice(&reply.out[start..]);
+        reply.is_cut |= memory::append(&mut self.elements, &reply.out[start..]).is_err();
         reply.out.truncate(start);
+    }
+
+    /// Makes sure that `count` bytes of elements can be kept: those of messages that are popped.
+    pub fn prepare_to_keep(&mut self, count: usize) -> Result<(), NoMemory> {
+        match self.elements.is_empty() && count <= OUTPUT_PIECE {
+            true => Ok(()),
+            false => memory::reserve(&mut self.elements, count),
+        }
     }
 }
 

@@ -197,7 +197,7 @@ fn pop_one(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let popped =
-        target.find(&mut context.ticket, |queue| queue.pop(|message| reply.bulk(message.body)))?;
+        target.find(&mut context.ticket, |queue| queue.try_pop(|it| reply.try_bulk(it.body)))?;
     if popped.flatten().is_none() {
         reply.null();
     }
@@ -283,17 +283,22 @@ fn pop_up_to(
     (progress, budget): (&mut Progress, &mut Budget),
     reply: &mut Reply<'_>,
 ) -> Result<Slice<bool>, QueueError> {
+    let begin = reply.out.len();
     while progress.count < count {
         if budget.is_turn_over() {
             return Ok(Slice::More);
         }
         let start = reply.out.len();
-        match queue.pop(|message| reply.bulk(message.body)) {
+        let popped = queue.try_pop(|message| {
+            reply.try_bulk(message.body)?;
+            progress.prepare_to_keep(reply.out.len() - begin)
+        });
+        match popped {
             Ok(Some(())) => progress.count += 1,
             Ok(None) => break,
             Err(QueueError::Busy) if budget.pauses() => return Ok(Slice::More),
             Err(error) => {
-                reply.out.truncate(start);
+                reply.take_back(start);
                 return if progress.count == 0 { Err(error) } else { Ok(Slice::Done(true)) };
             }
         }

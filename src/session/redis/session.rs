@@ -60,7 +60,7 @@ impl Session for RedisSession {
         let limits = limits(&self.shared);
         let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits, self.parked);
         let version = self.client.version;
-        let mut reply = Reply { out: output, version };
+        let mut reply = Reply::new(output, version);
         let mut context = Context {
             shared: &self.shared,
             reply_limit: self.reply_limit,

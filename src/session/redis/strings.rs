@@ -69,10 +69,7 @@ pub(super) fn set(
 ) -> Outcome {
     let options = SetOptions::parse(args, kv.clock())?;
     let stored = kv.update(args.get(1), |old| {
-        if options.get {
-            show_old(old, reply);
-        }
-        if !options.allow(old.is_some()) {
+        if (options.get && !show_old(old, reply)) || !options.allow(old.is_some()) {
             return (Change::Keep, false);
         }
         let kept_ms = old.filter(|_| options.keep_expiry).map_or(0, |entry| entry.expires_ms);
@@ -144,8 +141,8 @@ pub(super) fn getset(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     kv.update(args.get(1), |old| {
-        show_old(old, reply);
-        (plain(args.get(2)), ())
+        let is_shown = show_old(old, reply);
+        (if is_shown { plain(args.get(2)) } else { Change::Keep }, ())
     })?;
     Ok(())
 }
@@ -158,18 +155,20 @@ pub(super) fn getdel(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     kv.update(args.get(1), |old| {
-        show_old(old, reply);
-        (Change::Delete, ())
+        let is_shown = show_old(old, reply);
+        (if is_shown { Change::Delete } else { Change::Keep }, ())
     })?;
     Ok(())
 }
 
-/// A bulk string, or null where there is no value.
-pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply<'_>) {
+/// A bulk string, or null where there is no value. Returns false if there is no memory for it, and
+/// the value is to stay.
+pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply<'_>) -> bool {
     match old {
         Some(entry) => reply.bulk(entry.value),
         None => reply.null(),
     }
+    !reply.is_cut
 }
 
 fn plain(value: &[u8]) -> Change<'_> {

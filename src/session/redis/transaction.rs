@@ -215,6 +215,9 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
         reply.null_array();
         return Ok(());
     }
+    // Whatever its commands find, each of them is answered.
+    reply.kept = transaction.len.saturating_mul(REFUSAL_BYTES);
+    reply.prepare().inspect_err(|_| reply.kept = 0)?;
     reply.array(transaction.len);
     let budget = Budget::at_once(TRANSACTION_STEPS);
     let turn = std::mem::replace(&mut context.budget, budget);
@@ -223,9 +226,11 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
     transaction.each(context.shared, 0, |args, _| {
         left = left.saturating_sub(1);
         context.reply_end = end.saturating_sub(left.saturating_mul(REFUSAL_BYTES));
+        reply.kept = left.saturating_mul(REFUSAL_BYTES);
         dispatch::handle_queued(context, args, reply);
         true
     });
+    reply.kept = 0;
     for _ in 0..left {
         reply.error(&format!("OOM {NoMemory}"));
     }
