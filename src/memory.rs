@@ -30,10 +30,22 @@ impl fmt::Display for NoMemory {
 
 impl std::error::Error for NoMemory {}
 
-impl From<TryReserveError> for NoMemory {
-    fn from(_: TryReserveError) -> NoMemory {
+impl NoMemory {
+    fn said() -> NoMemory {
         logging::refused("the system has no memory", "for what clients send and ask for");
         NoMemory
+    }
+}
+
+impl From<TryReserveError> for NoMemory {
+    fn from(_: TryReserveError) -> NoMemory {
+        NoMemory::said()
+    }
+}
+
+impl From<hashbrown::TryReserveError> for NoMemory {
+    fn from(_: hashbrown::TryReserveError) -> NoMemory {
+        NoMemory::said()
     }
 }
 

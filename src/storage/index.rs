@@ -1,14 +1,14 @@
 //! The index: where messages are by the hash of their bodies.
 //!
 //! An entry is eight bytes, 24 bits of hash above 40 of ordinal, in one of 16 tables, which shrink
-//! as well as grow: 24 bytes a message at the most. A table holds one entry for each hash; further
+//! as well as grow: 24 bytes a message at most. A table holds one entry for each hash; further
 //! ones, which are equal messages and of ten million different ones about two in a hundred, are in
 //! a sorted set beside it, so that many of them cost no more than different ones. What the index
 //! answers are candidates: whoever asks compares the bytes. An ordinal says where a message is;
 //! what it counts is the caller's affair.
 
-use super::table::{EMPTY, ORDINAL_BITS, ORDINAL_MASK, Table, same_hash};
 use crate::memory::NoMemory;
+use hashbrown::hash_table::{Entry, HashTable};
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -25,10 +25,18 @@ pub fn random_hash_key() -> HashKey {
     key
 }
 
+/// Bits of an entry below its hash.
+const ORDINAL_BITS: u32 = 40;
+/// These bits.
+const ORDINAL_MASK: u64 = (1 << ORDINAL_BITS) - 1;
+
 /// All ordinals of a queue at one time are less than this apart: beyond it they wrap around.
 const ORDINAL_SPAN: u64 = ORDINAL_MASK + 1;
 /// Shards of an index: the growth of one is short.
 const SHARD_COUNT: usize = 1 << 4;
+/// Bytes that a table may take for an entry, and those that it may have beside.
+const ENTRY_BYTES: usize = 24;
+const SPARE_BYTES: usize = 64;
 
 /// The hash of a body: its lower 4 bits choose the shard, the upper 24 are kept in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,38 +74,81 @@ fn whole_ordinal(entry: u64, end: u64) -> u64 {
     if candidate >= end { candidate.saturating_sub(ORDINAL_SPAN) } else { candidate }
 }
 
+/// Whether two entries have the same hash.
+fn same_hash(one: u64, other: u64) -> bool {
+    (one ^ other) & !ORDINAL_MASK == 0
+}
+
+/// What a table finds an entry by: the 24 random bits of its hash, spread over 64.
+fn spread(entry: &u64) -> u64 {
+    (entry >> ORDINAL_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// Messages whose hashes have the same lower bits.
 #[derive(Debug, Default)]
 struct Shard {
     /// One entry for each hash.
-    first: Table,
-    /// All others, and the entry that a table has no place for.
+    first: HashTable<u64>,
+    /// All others.
     more: BTreeSet<u64>,
 }
 
 impl Shard {
     fn insert(&mut self, entry: u64) -> Result<(), NoMemory> {
-        if entry == EMPTY || !self.first.insert(entry)? {
-            self.more.insert(entry);
+        self.first.try_reserve(1, spread)?;
+        match self.first.entry(spread(&entry), |other| same_hash(*other, entry), spread) {
+            Entry::Occupied(_) => _ = self.more.insert(entry),
+            Entry::Vacant(vacant) => _ = vacant.insert(entry),
         }
+        self.shrink();
         Ok(())
     }
 
     fn remove(&mut self, entry: u64) -> bool {
-        let lowest = (entry & !ORDINAL_MASK).max(EMPTY + 1);
-        let next = self.more.range(lowest..).next().copied();
+        let Ok(mut first) = self.first.find_entry(spread(&entry), |other| *other == entry) else {
+            return self.more.remove(&entry);
+        };
+        let next = self.more.range(entry & !ORDINAL_MASK..).next().copied();
         match next.filter(|next| same_hash(*next, entry)) {
-            Some(next) if self.first.replace(entry, next) => self.more.remove(&next),
-            _ => self.first.remove(entry) || self.more.remove(&entry),
+            Some(next) => {
+                *first.get_mut() = next;
+                self.more.remove(&next);
+            }
+            None => {
+                first.remove();
+                self.shrink();
+            }
+        }
+        true
+    }
+
+    /// Gives memory back once the table takes too much for what is in it: after many removals, or
+    /// where what they have left behind has made it grow.
+    fn shrink(&mut self) {
+        let len = self.first.len();
+        if self.first.allocation_size() <= len * ENTRY_BYTES + SPARE_BYTES {
+            return;
+        }
+        let mut smaller = HashTable::new();
+        // Where there is no memory for a smaller table, this one stays.
+        if smaller.try_reserve(len, spread).is_ok() {
+            for entry in self.first.drain() {
+                smaller.insert_unique(spread(&entry), entry, spread);
+            }
+            self.first = smaller;
         }
     }
 
+    /// The entry of the table with the hash of `wanted`.
+    fn first(&self, wanted: u64) -> Option<u64> {
+        self.first.find(spread(&wanted), |other| same_hash(*other, wanted)).copied()
+    }
+
     fn with_hash(&self, wanted: u64) -> impl Iterator<Item = u64> {
-        let mut first = self.first.find(wanted);
+        let mut first = self.first(wanted);
         // Further ones are only where there is a first one. To look for them in vain costs more
         // than all the rest, and so does an iterator that chains the two.
-        let may_be_more = first.is_some() || wanted == EMPTY;
-        let mut more = may_be_more.then(|| self.more.range(wanted..=wanted | ORDINAL_MASK));
+        let mut more = first.map(|_| self.more.range(wanted..=wanted | ORDINAL_MASK));
         std::iter::from_fn(move || first.take().or_else(|| more.as_mut()?.next().copied()))
     }
 }
@@ -126,7 +177,7 @@ impl Index {
     /// more. `from` is `None` at first, and the next call goes on with what this one leaves there.
     pub fn count(&self, hash: BodyHash, from: &mut Option<u64>, most: u64) -> u64 {
         let (shard, wanted) = (&self.shards[hash.shard()], hash.entry(0));
-        let mut count = u64::from(from.is_none() && shard.first.find(wanted).is_some());
+        let mut count = u64::from(from.is_none() && shard.first(wanted).is_some());
         let mut next = from.unwrap_or(wanted);
         for entry in shard.more.range(next..).take_while(|entry| same_hash(**entry, wanted)) {
             if count >= most {
@@ -196,9 +247,8 @@ mod tests {
         assert_eq!(index.count(BodyHash::from_bits(9 << 8), &mut None, 9), 0);
     }
 
-    /// The lowest bits of all: no table has a place for them.
     #[test]
-    fn the_entry_that_is_all_zeros_is_kept_too() {
+    fn messages_with_the_same_hash_are_found_one_by_one() {
         let (hash, mut index) = (BodyHash::from_bits(0), Index::default());
         let ordinals = [0, 1, 2, ORDINAL_SPAN];
         let end = ORDINAL_SPAN + 1;
@@ -215,13 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_24_bytes_at_the_most_while_messages_come_and_go() {
+    fn an_entry_takes_24_bytes_at_most_while_messages_come_and_go() {
         let key = [7; 16];
         let hash = |number: u64| BodyHash::new(&key, &number.to_le_bytes());
         let mut index = Index::default();
         let check = |index: &Index, count: u64| {
-            let bytes: usize = index.shards.iter().map(|shard| shard.first.size()).sum();
-            assert!(bytes as u64 <= count * 24 + 1000, "{bytes} bytes for {count} messages");
+            let bytes: usize = index.shards.iter().map(|shard| shard.first.allocation_size()).sum();
+            assert!(bytes as u64 <= count * 24 + 1024, "{bytes} bytes for {count} messages");
         };
         for number in 0..200_000 {
             index.insert(hash(number), number).unwrap();

@@ -7,8 +7,7 @@
 //!   `version_one` where that was different once,
 //! - `blocks`, `segment`, `walk`, `footer`: the blocks of one file, the file, the way through its
 //!   records, and their summary,
-//! - `log`: one queue; `index`, of which each shard is a `table`, and `relocated` say where its
-//!   messages are,
+//! - `log`: one queue; `index` and `relocated` say where its messages are,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
 //!   that, and `quarantine` sets copies of damaged files aside,
 //! - `bus_error` makes an error of what a mapping cannot read,
@@ -43,7 +42,6 @@ mod recovery;
 mod relocated;
 mod segment;
 mod settings;
-mod table;
 mod version;
 mod version_one;
 mod walk;
