@@ -155,7 +155,7 @@ fn dead_messages_take_no_memory_from_a_push_nor_from_another_queue_for_long() {
     while run.push(b"q", &[7; 1000], START_MS + 2).is_ok() {}
     run.pass(1);
     run.tidy();
-    (0..90).for_each(|_| run.push(b"r", &[7; 1000], 0).unwrap());
+    (0..88).for_each(|_| run.push(b"r", &[7; 1000], 0).unwrap());
 }
 
 /// Nobody pops, and housekeeping does not come.

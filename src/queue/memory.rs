@@ -1,17 +1,17 @@
 //! Messages in memory: in the order of their numbers, and the disk store's index by content. It
 //! promises nothing across a restart.
 
-use super::chunks::Chunks;
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, StepSize};
-use crate::memory::NoMemory;
+use crate::memory::{self, NoMemory};
 use crate::storage::{BodyHash, HashKey, Index, random_hash_key};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a message costs beside its body, in bytes: its entry here and in the index, and the
 /// allocator's own. Measured over ten million messages of 100 bytes. Not counted is what removed
 /// ones have left between others, and what a queue in use keeps for the next ones.
-const OVERHEAD: u64 = 80;
+const OVERHEAD: u64 = 128;
 
 /// Makes stores that share one limit of memory.
 pub struct MemoryBacking {
@@ -61,8 +61,17 @@ impl Backing for MemoryBacking {
     }
 }
 
+/// A message without its number.
+struct Entry {
+    pushed_ms: u64,
+    expires_ms: u64,
+    flags: u32,
+    body: Box<[u8]>,
+}
+
 struct MemoryStore {
-    messages: Chunks,
+    /// The messages by their numbers.
+    messages: BTreeMap<u64, Entry>,
     /// The numbers of the messages by the hashes of their bodies.
     index: Index,
     hash_key: HashKey,
@@ -90,7 +99,7 @@ impl Budget {
 impl MemoryStore {
     fn new(budget: Arc<Budget>) -> MemoryStore {
         MemoryStore {
-            messages: Chunks::default(),
+            messages: BTreeMap::new(),
             index: Index::default(),
             hash_key: random_hash_key(),
             next_sequence: 1,
@@ -101,14 +110,18 @@ impl MemoryStore {
         }
     }
 
-    /// Puts a message into the list and into the index, or into neither.
-    fn put(&mut self, message: Message<'_>) -> Result<(), NoMemory> {
-        self.messages.push(message)?;
-        let indexed = self.index.insert(self.hash(message.body), message.sequence);
-        if indexed.is_err() {
-            self.messages.remove(message.sequence);
-        }
-        indexed
+    /// Puts a message into the map and into the index, or into neither.
+    fn put(
+        &mut self,
+        message: &NewMessage<'_>,
+        sequence: u64,
+        pushed_ms: u64,
+    ) -> Result<(), NoMemory> {
+        let NewMessage { body, flags, expires_ms } = *message;
+        let kept = memory::join(&[body])?.into_boxed_slice();
+        self.index.insert(self.hash(body), sequence)?;
+        self.messages.insert(sequence, Entry { pushed_ms, expires_ms, flags, body: kept });
+        Ok(())
     }
 
     fn hash(&self, body: &[u8]) -> BodyHash {
@@ -116,8 +129,10 @@ impl MemoryStore {
     }
 }
 
-fn placed(message: Message<'_>) -> (Place, Message<'_>) {
-    (Place { sequence: message.sequence, position: 0 }, message)
+fn placed<'a>((&sequence, entry): (&'a u64, &'a Entry)) -> (Place, Message<'a>) {
+    let &Entry { pushed_ms, expires_ms, flags, ref body } = entry;
+    let message = Message { sequence, pushed_ms, expires_ms, flags, body };
+    (Place { sequence, position: 0 }, message)
 }
 
 fn cost(length: usize) -> u64 {
@@ -144,14 +159,14 @@ impl MessageStore for MemoryStore {
             None => self.budget.take(cost)?,
         }
         self.charged += cost;
-        let (NewMessage { body, flags, expires_ms }, sequence) = (*message, self.next_sequence);
-        if let Err(error) = self.put(Message { sequence, pushed_ms, expires_ms, flags, body }) {
+        let sequence = self.next_sequence;
+        if let Err(error) = self.put(message, sequence, pushed_ms) {
             self.charged -= cost;
             self.budget.used.fetch_sub(cost, Ordering::Relaxed);
             return Err(error.into());
         }
         self.next_sequence += 1;
-        self.bytes += body.len() as u64;
+        self.bytes += message.body.len() as u64;
         Ok(Place { sequence, position: 0 })
     }
 
@@ -170,14 +185,13 @@ impl MessageStore for MemoryStore {
     }
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        Ok(self.messages.next(from).map(placed))
+        Ok(self.messages.range(from..).next().map(placed))
     }
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
-        if let Some(message) = self.messages.get(place.sequence) {
-            let (hash, length) = (self.hash(message.body), message.body.len());
-            self.index.remove(hash, place.sequence);
-            self.messages.remove(place.sequence);
+        if let Some(Entry { body, .. }) = self.messages.remove(&place.sequence) {
+            let length = body.len();
+            self.index.remove(self.hash(&body), place.sequence);
             self.bytes -= length as u64;
             self.charged -= cost(length);
             self.budget.used.fetch_sub(cost(length), Ordering::Relaxed);
@@ -186,7 +200,7 @@ impl MessageStore for MemoryStore {
     }
 
     fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        Ok(self.messages.get(place.sequence).map(placed))
+        Ok(self.messages.get_key_value(&place.sequence).map(placed))
     }
 
     fn find(
@@ -195,11 +209,12 @@ impl MessageStore for MemoryStore {
         wanted: &dyn Fn(&Message<'_>) -> bool,
     ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         for sequence in self.index.candidates(self.hash(body), self.next_sequence) {
-            if let Some(message) = self.messages.get(sequence)
+            let found = self.messages.get_key_value(&sequence).map(placed);
+            if let Some((place, message)) = found
                 && message.body == body
                 && wanted(&message)
             {
-                return Ok(Some(placed(message)));
+                return Ok(Some((place, message)));
             }
         }
         Ok(None)
@@ -214,10 +229,6 @@ impl MessageStore for MemoryStore {
         Ok(self.index.count(self.hash(body), from, most))
     }
 
-    fn rest(&mut self) {
-        self.messages.rest();
-    }
-
     /// Its memory counts no more; it is given back with the store.
     fn discard(&mut self) -> Result<(), QueueError> {
         self.budget.used.fetch_sub(std::mem::take(&mut self.charged), Ordering::Relaxed);
@@ -228,25 +239,5 @@ impl MessageStore for MemoryStore {
 impl Drop for MemoryStore {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.charged + self.reserved, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_at_rest_keeps_no_room_for_more() {
-        let budget = Arc::new(Budget { used: 0.into(), limit: (1 << 20).into() });
-        let mut store = MemoryStore::new(Arc::clone(&budget));
-        for number in 0..129_u32 {
-            let body = &[&number.to_le_bytes()[..], &[7; 96]].concat();
-            store.push(&NewMessage { body, flags: 0, expires_ms: 0 }, 1).unwrap();
-        }
-        assert!(store.messages.room() > (129, 129 * 100));
-        store.rest();
-        assert_eq!(store.messages.room(), (129, 129 * 100));
-        drop(store);
-        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 }

@@ -6,7 +6,6 @@
 //! protocol or a socket.
 
 mod chores;
-mod chunks;
 mod claims;
 mod disk;
 mod drops;

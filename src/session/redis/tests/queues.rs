@@ -156,13 +156,13 @@ fn a_full_queue_or_full_memory_refuses_a_push_and_still_pops() {
         ("SPOP q", "$1|a|"),
         ("SADD q c", ":1|"),
     ]);
-    let mut client = Daemon::with_queues(200, u64::MAX).client();
+    let mut client = Daemon::with_queues(300, u64::MAX).client();
     client.check(&[
-        ("SADD q a b c", "-OOM out of memory, the limit is 200 bytes (--max-memory)|"),
+        ("SADD q a b c", "-OOM out of memory, the limit is 300 bytes (--max-memory)|"),
         ("EXISTS q", ":0|"),
         ("SADD q a b b", ":2|"),
-        ("SADD q c", "-OOM out of memory, the limit is 200 bytes (--max-memory)|"),
-        ("SADD new c", "-OOM out of memory, the limit is 200 bytes (--max-memory)|"),
+        ("SADD q c", "-OOM out of memory, the limit is 300 bytes (--max-memory)|"),
+        ("SADD new c", "-OOM out of memory, the limit is 300 bytes (--max-memory)|"),
         ("EXISTS new", ":0|"),
         ("SPOP q", "$1|a|"),
         ("SADD q c", ":1|"),
