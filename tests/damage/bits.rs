@@ -2,6 +2,7 @@
 
 use super::drill::{Case, run, tries_all};
 use super::image::{self, RECORDS, SECTOR, SLOT_SIZE, Segment};
+use super::large::{large_queue, some_of};
 use super::oracle::{Expected, Left, lost_cursor, recover};
 use super::random::Random;
 use super::world::{Queue, whole_queues};
@@ -112,8 +113,19 @@ fn flips(queues: &[(Queue, Vec<Segment>)], random: &mut Random) -> Vec<Flip> {
 #[test]
 fn a_flipped_bit_costs_at_most_what_it_is_in() {
     let queues = whole_queues();
-    let flips = flips(&queues, &mut Random::seeded());
-    run(&flips, |flip| {
+    try_flips(&queues, &flips(&queues, &mut Random::seeded()));
+}
+
+#[test]
+fn a_flipped_bit_of_a_large_queue_costs_at_most_what_it_is_in() {
+    let mut random = Random::seeded();
+    let queues = [large_queue(&mut random)];
+    let flips = flips(&queues, &mut random);
+    try_flips(&queues, &some_of(flips, 150, 6000, &mut random));
+}
+
+fn try_flips(queues: &[(Queue, Vec<Segment>)], flips: &[Flip]) {
+    run(flips, |flip| {
         let (queue, segments) = &queues[flip.queue];
         let mut files = queue.files.clone();
         let file = &segments[flip.segment].file;

@@ -2,8 +2,10 @@
 
 use super::drill::{Case, run, tries_all};
 use super::image::{RECORDS, SECTOR, SLOT_SIZE, Segment};
+use super::large::{large_queue, some_of};
 use super::moves::without;
 use super::oracle::{Expected, Left, recover};
+use super::random::Random;
 use super::world::{Queue, whole_queues};
 use mq::storage::Label;
 use std::collections::BTreeSet;
@@ -80,7 +82,18 @@ fn cuts(queues: &[(Queue, Vec<Segment>)]) -> Vec<Cut> {
 #[test]
 fn a_cut_file_costs_what_was_behind_the_cut() {
     let queues = whole_queues();
-    run(&cuts(&queues), |cut| {
+    try_cuts(&queues, &cuts(&queues));
+}
+
+#[test]
+fn a_cut_file_of_a_large_queue_costs_what_was_behind_the_cut() {
+    let mut random = Random::seeded();
+    let queues = [large_queue(&mut random)];
+    try_cuts(&queues, &some_of(cuts(&queues), 60, 3000, &mut random));
+}
+
+fn try_cuts(queues: &[(Queue, Vec<Segment>)], cuts: &[Cut]) {
+    run(cuts, |cut| {
         let (queue, segments) = &queues[cut.queue];
         let file = &segments[cut.segment].file;
         let expected = expected(segments, cut, &queue.files[file]);

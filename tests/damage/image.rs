@@ -10,6 +10,7 @@ pub const RECORDS: usize = 2560;
 
 pub const MESSAGE: u8 = 1;
 pub const REMOVAL: u8 = 2;
+pub const COPY: u8 = 3;
 
 /// A cursor slot.
 #[derive(Clone, Copy, Debug)]

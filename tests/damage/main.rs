@@ -16,6 +16,9 @@
 //! what is live without it. It differs from a reader of the files in one thing: a footer is
 //! believed about its segment's removals and copies, also where these are damaged.
 //!
+//! Most queues are small, so that every byte of them can be tried. One has many segments
+//! (`large.rs`), of which a choice is tried.
+//!
 //! Every length is tried with `MQ_DAMAGE=all`, and every bit, but of zeros that mean nothing one in
 //! each byte: about eight minutes with `--release` and two processors. Else there is a choice: of
 //! bits one in every third byte that means something, and few in bytes that mean nothing, by a
@@ -31,6 +34,7 @@ mod capture;
 mod cuts;
 mod drill;
 mod image;
+mod large;
 mod moves;
 #[path = "../common/opening.rs"]
 mod opening;

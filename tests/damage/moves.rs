@@ -2,7 +2,9 @@
 
 use super::drill::{Case, Folder, run};
 use super::image::Segment;
-use super::oracle::{Expected, Left, recover};
+use super::large::large_queue;
+use super::oracle::{Expected, Left, file_at, recover};
+use super::random::Random;
 use super::world::{Files, Queue, whole_queues};
 use mq::storage::Label;
 use std::collections::BTreeMap;
@@ -55,13 +57,17 @@ fn each(queues: &[Whole], what: &str, spoil: impl Fn(&mut Files, &[Segment], usi
     });
 }
 
-fn file_at(base: u64) -> String {
-    format!("{base:020}.seg")
-}
-
 #[test]
 fn a_missing_file_costs_what_was_in_it() {
     each(&whole_queues(), "missing", |files, segments, index| {
+        files.remove(&segments[index].file);
+        without(segments, index)
+    });
+}
+
+#[test]
+fn a_missing_file_of_a_large_queue_costs_what_was_in_it() {
+    each(&[large_queue(&mut Random::seeded())], "missing", |files, segments, index| {
         files.remove(&segments[index].file);
         without(segments, index)
     });

@@ -72,6 +72,11 @@ impl Expected {
     }
 }
 
+/// The name of the segment at `base`.
+pub fn file_at(base: u64) -> String {
+    format!("{base:020}.seg")
+}
+
 /// The newest valid slot of all segments.
 fn cursor(segments: &[Left]) -> Option<Slot> {
     segments.iter().flat_map(|left| &left.slots).max_by_key(|slot| slot.generation).copied()
@@ -119,6 +124,10 @@ pub fn recover(mut segments: Vec<Left>) -> Expected {
     let cursor = cursor(&segments);
     let (head, oldest) = cursor.map_or((1, 0), |slot| (slot.head, slot.oldest));
     segments.retain(|left| left.whole.base >= oldest);
+    // An older cursor may count, and what was the oldest segment then may have gone since.
+    if segments.first().is_some_and(|left| cursor.is_some() && left.whole.base > oldest) {
+        expected.say(Label::MissingSegment, &file_at(oldest));
+    }
     'all: for index in 0..segments.len() {
         for offset in segments[index].bad.clone() {
             let file = segments[index].whole.file.clone();

@@ -45,19 +45,19 @@ pub fn read_files(folder: &Path) -> Files {
 }
 
 /// A log at work.
-struct Bench {
-    log: Log,
+pub struct Bench {
+    pub log: Log,
     pushed: BTreeMap<u64, Vec<u8>>,
-    live: Vec<u64>,
+    pub live: Vec<u64>,
 }
 
 impl Bench {
-    fn new(directory: &DataDirectory, name: &[u8]) -> Bench {
+    pub fn new(directory: &DataDirectory, name: &[u8]) -> Bench {
         Bench { log: directory.create_log(name).unwrap(), pushed: BTreeMap::new(), live: vec![] }
     }
 
     /// Pushes messages of `length` bytes, each different from every other.
-    fn push(&mut self, count: usize, length: usize) {
+    pub fn push(&mut self, count: usize, length: usize) {
         for _ in 0..count {
             let number = self.pushed.len() as u64 + 1;
             let mut body = format!("{number:04} ").into_bytes();
@@ -72,35 +72,36 @@ impl Bench {
         self.take(BEFORE_FIRST + number);
     }
 
-    fn take(&mut self, number: u64) {
+    /// Pops or removes the message with this number.
+    pub fn take(&mut self, number: u64) {
         let place = self.log.next(number).unwrap().unwrap().0;
         assert_eq!(place.sequence, number);
         self.log.remove(place).unwrap();
         self.live.retain(|live| *live != number);
     }
 
-    fn pop(&mut self, count: usize) {
+    pub fn pop(&mut self, count: usize) {
         (0..count).for_each(|_| self.take(self.live[0]));
     }
 
-    fn sync(&mut self) {
+    pub fn sync(&mut self) {
         if let Some((work, point)) = self.log.begin_sync() {
             self.log.end_sync(point, &work());
         }
     }
 
-    fn write_footers(&mut self) {
+    pub fn write_footers(&mut self) {
         while let Some(work) = self.log.write_footer() {
             work().unwrap();
         }
     }
 
-    fn segments(&self) -> usize {
+    pub fn segments(&self) -> usize {
         self.log.segments().filter(|segment| segment.record_bytes() > 0).count()
     }
 
     /// As it lies on the disk when the process is killed.
-    fn killed(self) -> Queue {
+    pub fn killed(self) -> Queue {
         let folder = self.log.directory();
         Queue {
             folder: folder.file_name().unwrap().to_string_lossy().into_owned(),
