@@ -3,8 +3,8 @@
 //! It works on no queue and no value.
 
 use super::client_list::{describe, kill, list};
+use super::context::Context;
 use super::counts::Tally;
-use super::dispatch::Context;
 use super::progress::{Outgoing, Progress};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Command, Subcommand, run_subcommand, subcommand};

@@ -1,6 +1,6 @@
 //! CLIENT LIST and CLIENT KILL: all connections of the daemon, those over memcached among them.
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::memory;
 use crate::protocol::resp::Reply;

@@ -4,7 +4,7 @@
 //! What is set holds until the next start. Sizes take `k`, `m` and `g` as on the command line:
 //! powers of 1024, with or without a `b` behind.
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::glob::Glob;
 use super::request::{Args, Outcome, Refusal};
 use super::table::{Subcommand, run_subcommand, subcommand};

@@ -3,7 +3,7 @@
 //! There is one database and no password.
 
 use super::client::protocol_number;
-use super::dispatch::Context;
+use super::context::Context;
 use super::info::REDIS_VERSION;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::protocol::number::parse_i64_canonical;

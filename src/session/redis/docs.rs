@@ -1,6 +1,6 @@
 //! COMMAND: the table of commands as clients read it.
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::request::{Args, Outcome, SYNTAX_ERROR};
 use super::table::{self, Command, Subcommand, TABLE, run_subcommand, subcommand};
 use crate::protocol::resp::Reply;

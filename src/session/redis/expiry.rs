@@ -3,7 +3,7 @@
 //! Times are Unix times in milliseconds; 0 = never. A time that has passed removes the entry, which
 //! is the store's own rule.
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::strings::show_old;
 use crate::clock::Clock;

@@ -2,7 +2,7 @@
 //!
 //! Clients read a few of these by name: `redis_version`, `loading`, `role`, `connected_clients`.
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::keyspace;
 use super::request::{Args, Outcome};
 use crate::protocol::resp::Reply;

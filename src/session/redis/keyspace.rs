@@ -2,7 +2,7 @@
 //!
 //! A key is a queue that has messages (type `set`) or a value (type `string`).
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::glob::Glob;
 use super::progress::Progress;
 use super::request::{Args, Outcome, SYNTAX_ERROR};

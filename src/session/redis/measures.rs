@@ -1,6 +1,6 @@
 //! LATENCY and SLOWLOG, which monitors ask for: nothing is measured, so there is nothing to show.
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::request::{Args, Outcome};
 use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::protocol::resp::Reply;

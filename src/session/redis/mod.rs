@@ -9,6 +9,7 @@ mod client;
 mod client_list;
 mod config;
 mod connection;
+mod context;
 mod counts;
 mod decimal;
 mod dispatch;

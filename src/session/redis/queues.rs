@@ -4,7 +4,7 @@
 //! oldest first here. Bodies are encoded straight from the store, under the queue's lock; a reply
 //! of many messages is measured before anything is removed.
 
-use super::dispatch::{Context, too_large};
+use super::context::{Context, too_large};
 use super::progress::{Progress, is_busy, measure_removals};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions, with_head};

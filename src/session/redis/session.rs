@@ -4,7 +4,8 @@
 //! stops for its caller to send them once they are `OUTPUT_PIECE` long. It knows no command.
 
 use super::client::Client;
-use super::dispatch::{self, Context};
+use super::context::Context;
+use super::dispatch;
 use super::pipeline::Pipeline;
 use super::request::Args;
 use crate::protocol::memcached::is_storage;

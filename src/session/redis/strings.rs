@@ -3,8 +3,8 @@
 //! Each command decides and changes in one step under the store's lock. Client flags, which only
 //! memcached sets, stay with a value that is changed and go with one that is replaced.
 
+use super::context::Context;
 use super::decimal::Decimal;
-use super::dispatch::Context;
 use super::expiry::SetOptions;
 use super::request::{Args, NOT_AN_INTEGER, Outcome, Refusal};
 use crate::kv::{Change, Entry, Kv};

@@ -3,7 +3,7 @@
 //! Arity counts the command's name; a negative one is a minimum. Keys are the first and the last
 //! position and the step between them; a negative last position counts from the end.
 
-use super::dispatch::Context;
+use super::context::Context;
 use super::request::{Args, Outcome, Refusal};
 use super::transaction;
 use super::{client, config, connection, docs, expiry, info, keyspace, measures, queues, strings};

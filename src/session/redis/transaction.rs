@@ -8,7 +8,8 @@
 //! in bytes; a refusal is too, and has its place in the reply.
 
 use super::client::Client;
-use super::dispatch::{self, Context};
+use super::context::Context;
+use super::dispatch;
 use super::request::{Again, Args, Outcome, Refusal};
 use super::session::{limits, request_limit};
 use super::table::{self, Command, EXCLUSIVE};
