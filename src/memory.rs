@@ -66,21 +66,21 @@ fn grow<T>(vector: &mut Vec<T>, count: usize) -> Result<(), NoMemory> {
 
 /// Takes the room of a large vector back if there is too little left behind it.
 fn leave_spare<T>(vector: &mut Vec<T>) -> Result<(), NoMemory> {
-    if vector.capacity().saturating_mul(size_of::<T>()) > SMALL
-        && let Err(error) = spare()
-    {
-        vector.shrink_to_fit();
-        return Err(error.into());
-    }
-    Ok(())
+    let size = vector.capacity().saturating_mul(size_of::<T>());
+    check_spare(size).inspect_err(|_| vector.shrink_to_fit())
 }
 
-/// Allocates what must be left, and gives it back.
-fn spare() -> Result<(), TryReserveError> {
-    let mut bytes = Vec::<u8>::new();
-    bytes.try_reserve_exact(SPARE)?;
-    // Else the compiler would find that nobody needs it.
-    black_box(&bytes);
+/// Looks whether there is enough left beside a piece of `size` bytes, which is no vector's.
+///
+/// # Errors
+/// There is too little.
+pub fn check_spare(size: usize) -> Result<(), NoMemory> {
+    if size > SMALL {
+        let mut spare = Vec::<u8>::new();
+        spare.try_reserve_exact(SPARE)?;
+        // Else the compiler would find that nobody needs it.
+        black_box(&spare);
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 //! answers are candidates: whoever asks compares the bytes. An ordinal says where a message is;
 //! what it counts is the caller's affair.
 
-use crate::memory::NoMemory;
+use crate::memory::{self, NoMemory};
 use hashbrown::hash_table::{Entry, HashTable};
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
@@ -95,7 +95,10 @@ struct Shard {
 
 impl Shard {
     fn insert(&mut self, entry: u64) -> Result<(), NoMemory> {
-        self.first.try_reserve(1, spread)?;
+        if self.first.len() == self.first.capacity() {
+            memory::check_spare(self.first.allocation_size() * 2)?;
+            self.first.try_reserve(1, spread)?;
+        }
         match self.first.entry(spread(&entry), |other| same_hash(*other, entry), spread) {
             Entry::Occupied(_) => _ = self.more.insert(entry),
             Entry::Vacant(vacant) => _ = vacant.insert(entry),
