@@ -59,9 +59,23 @@ impl Queues {
         };
         let mut state = self.enter(&slot)?;
         self.ledger.await_queue(ticket, state.awaited);
+        if state.in_transaction {
+            return self.clear(&slot, &mut state, ticket);
+        }
         let existed = self.has_messages(&mut state);
         self.let_go(&slot, &mut state, ticket)?;
         Ok(existed)
+    }
+
+    /// Removes the messages of a queue in the step of a transaction, which goes on with it; false:
+    /// there were none.
+    fn clear(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+    ) -> Result<bool, QueueError> {
+        self.run(slot, state, self.clock.now_ms(), ticket, Queue::clear).map(|(existed, _)| existed)
     }
 
     /// Dooms the queues of these names, and returns how many there were. To be called while no
@@ -103,7 +117,9 @@ impl Queues {
         for slot in slots {
             let Ok(mut state) = slot.lock() else { continue };
             self.ledger.await_queue(ticket, state.awaited);
-            if state.queue.is_some() {
+            if state.in_transaction {
+                count += u64::from(self.clear(&slot, &mut state, ticket)?);
+            } else if state.queue.is_some() {
                 count += u64::from(!state.doomed && self.has_messages(&mut state));
                 state.doomed = true;
                 slot.note_gone();

@@ -132,6 +132,8 @@ pub(super) struct Ledger {
     /// Queues with a sync that failed, and whether there are any.
     failed: RwLock<HashSet<QueueId>>,
     has_failed: AtomicBool,
+    /// While it is held, the open epoch stays open.
+    kept_open: Mutex<()>,
     /// One commit at a time, until what it did is published.
     committing: Mutex<()>,
     syncers: ThreadPool,
@@ -166,6 +168,7 @@ impl Ledger {
             changed: Mutex::default(),
             failed: RwLock::default(),
             has_failed: AtomicBool::new(false),
+            kept_open: Mutex::default(),
             committing: Mutex::default(),
             syncers: start_syncers(policy)?,
         })
@@ -241,9 +244,16 @@ impl Ledger {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the open epoch. Waits for a commit that is under way.
+    /// Keeps the open epoch open while the answer is held: what is done meanwhile belongs to it.
+    /// Waits for no sync.
+    pub(super) fn keep_open(&self) -> MutexGuard<'_, ()> {
+        self.kept_open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the open epoch. Waits for a commit that is under way, and for a transaction.
     pub(super) fn begin_commit(&self) -> Commit<'_> {
         let one_at_a_time = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _whole = self.keep_open();
         let mut changed = self.changed();
         let epoch = self.open.fetch_add(1, Ordering::SeqCst);
         let changed = std::mem::take(&mut *changed);

@@ -45,6 +45,10 @@ impl Backing for MemoryBacking {
         Ok(Box::new(MemoryStore::new(Arc::clone(&self.budget))))
     }
 
+    fn outlives_crashes(&self) -> bool {
+        false
+    }
+
     fn memory_limit(&self) -> Option<u64> {
         Some(self.budget.limit())
     }

@@ -24,6 +24,7 @@ mod single;
 mod slot;
 mod steps;
 mod store;
+mod transactions;
 
 pub use crate::storage::{Message, NewMessage, Place, StepSize};
 pub use claims::Claim;
@@ -37,3 +38,4 @@ pub use memory::MemoryBacking;
 pub use queues::{Limits, NAME_MAX, Queues};
 pub use single::Queue;
 pub use store::{Backing, MessageStore, NamedStore, Tidied};
+pub use transactions::{Changes, Steps};

@@ -87,8 +87,10 @@ impl Queues {
             self.run(source, source_state, now_ms, ticket, unhide)?;
             return Err(error);
         }
-        // An equal one may have been there, and be on its way to the disk.
-        let wants_sync = target.is_syncing()
+        // An equal one may have been there, and be on its way to the disk. What a transaction has
+        // pushed counts for nothing before its step has ended, whatever has been synced.
+        let wants_sync = target_state.in_transaction
+            || target.is_syncing()
             || target_state.queue.as_mut().is_some_and(|queue| queue.store().is_dirty());
         let source_queue = source.queue_id();
         if wants_sync {

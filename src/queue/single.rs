@@ -19,7 +19,7 @@ const DEAD_AT_PUSH: usize = 2;
 
 /// Dead messages that leave in one slice of housekeeping, and that one step of a command removes or
 /// passes on its way.
-const DEAD_AT_ONCE: usize = 1000;
+pub(super) const DEAD_AT_ONCE: usize = 1000;
 
 /// Messages of a log from before the start that one slice of housekeeping looks at.
 const LEARNED_AT_ONCE: usize = 4000;
@@ -28,7 +28,7 @@ const LEARNED_AT_ONCE: usize = 4000;
 pub struct Queue {
     id: QueueId,
     pub(super) store: Box<dyn MessageStore>,
-    hidden: Hidden,
+    pub(super) hidden: Hidden,
     pub(super) expiring: Expiring,
     /// What is in the store from this number on has not been looked at yet; `None` if all that
     /// expires is in `expiring`.
@@ -37,6 +37,8 @@ pub struct Queue {
     pub(super) max_len: Arc<AtomicU64>,
     /// The changes before the step that has begun: what is done is part of it.
     pub(super) step: Option<u64>,
+    /// A transaction is under way, and so many dead messages may still go that are in its way.
+    pub(super) transaction: Option<u64>,
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     now_ms: u64,
@@ -61,6 +63,7 @@ impl Queue {
             expiring: Expiring::default(),
             max_len,
             step: None,
+            transaction: None,
             now_ms: 0,
             changed: false,
             differs: false,
@@ -76,8 +79,12 @@ impl Queue {
         &mut *self.store
     }
 
-    /// It is `now_ms`, Unix time in milliseconds, for all that follows.
+    /// It is `now_ms`, Unix time in milliseconds, for all that follows. A step runs at one time:
+    /// room was made for those that are dead at its beginning.
     pub(super) fn set_time(&mut self, now_ms: u64) {
+        if self.is_in_step() {
+            return;
+        }
         let dead = self.expiring.dead();
         self.now_ms = now_ms;
         self.expiring.set_time(now_ms);
@@ -141,7 +148,7 @@ impl Queue {
         (self.changed, self.differs) = (true, true);
         self.totals.came += 1;
         self.expiring.insert(place, message.expires_ms);
-        if self.step.is_none() {
+        if !self.is_in_step() {
             // The message is there. What fails here fails again in housekeeping, which says so.
             let _is_left = self.bury(DEAD_AT_PUSH);
         }
@@ -161,6 +168,11 @@ impl Queue {
     /// Whether there are dead messages.
     pub(super) fn has_dead(&self) -> bool {
         self.expiring.dead() > 0
+    }
+
+    /// Whether there may be dead messages, known or not.
+    pub(super) fn may_have_dead(&self) -> bool {
+        self.has_dead() || self.unread_from.is_some()
     }
 
     /// Removes dead messages, `most` of them at most, wherever they stand; true: there are more.
@@ -196,7 +208,7 @@ impl Queue {
     }
 
     /// The oldest message whose number is `from` or more and that is not hidden.
-    fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+    pub(super) fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         if self.hidden.is_empty() {
             return self.store.next(from);
         }
@@ -210,7 +222,7 @@ impl Queue {
         Ok(None)
     }
 
-    fn take_out(&mut self, place: Place, expires_ms: u64) -> Result<(), QueueError> {
+    pub(super) fn take_out(&mut self, place: Place, expires_ms: u64) -> Result<(), QueueError> {
         self.store.remove(place)?;
         self.expiring.remove(place.sequence, expires_ms);
         self.changed = true;
@@ -249,11 +261,12 @@ impl Queue {
         while let Some((place, message)) = self.next(0)? {
             let expires_ms = message.expires_ms;
             if has_passed(expires_ms, now_ms) {
-                if removed == DEAD_AT_ONCE {
+                if removed == DEAD_AT_ONCE || self.transaction == Some(0) {
                     return Err(QueueError::Busy);
                 }
                 self.take_out(place, expires_ms)?;
                 removed += 1;
+                self.transaction = self.transaction.map(|left| left.saturating_sub(1));
                 continue;
             }
             let taken = take(message)?;
@@ -273,6 +286,9 @@ impl Queue {
     /// [`Busy`](QueueError::Busy): there still are.
     fn make_way(&mut self) -> Result<(), QueueError> {
         let is_far = |dead: u64| dead > DEAD_AT_ONCE as u64;
+        if self.transaction.is_some() && is_far(self.expiring.dead()) {
+            return Err(QueueError::Busy);
+        }
         // If the dead cannot leave, a reader passes them all.
         if is_far(self.expiring.dead()) && self.bury_some().is_ok() && is_far(self.expiring.dead())
         {

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) awaited: (u64, QueueId),
     /// A client keeps the queue to itself between the slices of a long command.
     pub(super) claimed: bool,
+    /// A step of the transaction under way is open: only its commands change the queue.
+    pub(super) in_transaction: bool,
     /// The queue does not exist for clients, and its store is still to be let go of.
     pub(super) doomed: bool,
     /// In the list of slots that may be empty.
@@ -68,7 +70,7 @@ pub(super) struct State {
 impl State {
     /// Whether housekeeping may work on the queue, and a command in a row.
     pub(super) fn is_free(&self) -> bool {
-        !self.claimed && !self.doomed
+        !self.claimed && !self.doomed && !self.in_transaction
     }
 }
 
@@ -83,6 +85,7 @@ impl Slot {
             epoch: 0,
             awaited: (0, holds),
             claimed: false,
+            in_transaction: false,
             doomed: false,
             listed: true,
             retired: false,

@@ -56,7 +56,16 @@ impl Queue {
     pub fn begin_popping(&mut self, count: u64) -> Result<(), QueueError> {
         // The dead ones before them go too.
         let pops = count.min(self.len()).saturating_add(self.expiring.dead());
-        self.begin_step(&StepSize { pops, ..StepSize::default() })
+        self.begin_step(&self.popping(pops))
+    }
+
+    /// The size of a step that takes the oldest messages that clients see: where some before them
+    /// are hidden, they go by their places.
+    pub(super) fn popping(&self, count: u64) -> StepSize {
+        match self.hidden.is_empty() {
+            true => StepSize { pops: count, ..StepSize::default() },
+            false => StepSize { removals: count, ..StepSize::default() },
+        }
     }
 
     fn begin_if_it_fits(&mut self, size: &StepSize) -> Result<(), QueueError> {
@@ -71,13 +80,16 @@ impl Queue {
         if self.step.is_some() {
             return Ok(());
         }
-        match self.store.begin_step(size) {
-            // The dead are in the way of nobody.
-            Err(QueueError::OutOfMemory { .. }) if self.has_dead() => {
-                self.bury_some()?;
-                self.store.begin_step(size)?;
+        // That of a transaction has room for those of its commands.
+        if self.transaction.is_none() {
+            match self.store.begin_step(size) {
+                // The dead are in the way of nobody.
+                Err(QueueError::OutOfMemory { .. }) if self.has_dead() => {
+                    self.bury_some()?;
+                    self.store.begin_step(size)?;
+                }
+                begun => begun?,
             }
-            begun => begun?,
         }
         self.step = Some(self.changes());
         Ok(())
@@ -94,12 +106,17 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether what is done is part of a step.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.step.is_some() || self.transaction.is_some()
+    }
+
     /// Ends the step, if one has begun.
     pub(super) fn end_step(&mut self) -> Result<(), QueueError> {
         let Some(before) = self.step.take() else { return Ok(()) };
         // The next client waits until it is durable.
         self.changed |= self.changes() != before;
-        self.store.end_step()
+        if self.transaction.is_some() { Ok(()) } else { self.store.end_step() }
     }
 
     /// Counts messages that came or went.

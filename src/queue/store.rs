@@ -171,6 +171,11 @@ pub trait Backing: Send + Sync {
         Ok(())
     }
 
+    /// Whether what is stored is there after a crash.
+    fn outlives_crashes(&self) -> bool {
+        true
+    }
+
     /// True after a failure to do that: nothing is discarded or made any more.
     fn is_closed(&self) -> bool {
         false

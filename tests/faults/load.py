@@ -129,9 +129,19 @@ class Worker(threading.Thread):
         answers = [self.redis.receive() for _ in range(1 + len(operations))]
         assert answers == ["OK"] + ["QUEUED"] * len(operations), answers
         head = self.redis.line()
+        if head.startswith(b"-EXECABORT"):
+            self.discard(operations, head.decode())
+            return
         assert head == b"*%d" % len(operations), head
         for operation in operations:
             self.settle(operation, self.redis.receive())
+
+    def discard(self, operations, error):
+        """A transaction has done nothing, as one of its queues had no room."""
+        assert any(text in error for text in self.tolerated.values()), error
+        self.refused += 1
+        for operation in operations:
+            operation.outcome = [] if operation.verb == "pop" else False
 
     def texts(self):
         operations, sent = [], []

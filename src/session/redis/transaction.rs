@@ -7,15 +7,17 @@
 //! changed anything, and those before it stay done. What is queued and what is watched is bounded
 //! in bytes; a refusal is too, and has its place in the reply.
 
+use super::changes::Plan;
 use super::client::Client;
 use super::context::Context;
-use super::dispatch;
+use super::dispatch::{self, TRANSACTION_TOO_LONG};
 use super::request::{Again, Args, Outcome, Refusal};
 use super::session::{limits, request_limit};
 use super::table::{self, Command, EXCLUSIVE};
 use crate::memory::{self, NoMemory};
 use crate::protocol::Parsed;
 use crate::protocol::resp::{Arguments, Limits, Reply, parse};
+use crate::queue::{QueueError, Steps, Ticket};
 use crate::session::budget::{self, Budget};
 use crate::session::{Shared, Store};
 use std::collections::{HashMap, HashSet};
@@ -200,9 +202,10 @@ pub(super) fn multi(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Repl
 }
 
 pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let shared = context.shared;
     let transaction = context.client.transaction.as_ref().ok_or("ERR EXEC without MULTI")?;
     let is_named = |name: &[u8]| transaction.needs_all || transaction.keys.contains(name);
-    if let Store::Queues(queues) = &context.shared.store
+    if let Store::Queues(queues) = &shared.store
         && queues.any_claimed(is_named)
     {
         return Err(Refusal::again(Again::NextTurn));
@@ -212,10 +215,18 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
     if transaction.failed {
         return Err("EXECABORT Transaction discarded because of previous errors.".into());
     }
-    if watched.stamps.iter().any(|(key, then)| stamp(context.shared, key) != *then) {
+    if watched.stamps.iter().any(|(key, then)| stamp(shared, key) != *then) {
         reply.null_array();
         return Ok(());
     }
+    let steps = match begin_steps(shared, &transaction, &mut context.ticket) {
+        Err(refusal) if refusal.again.is_some() => {
+            context.client.transaction = Some(transaction);
+            context.client.watched = watched;
+            return Err(refusal);
+        }
+        steps => steps?,
+    };
     // Whatever its commands find, each of them is answered.
     reply.kept = transaction.len.saturating_mul(REFUSAL_BYTES);
     reply.prepare().inspect_err(|_| reply.kept = 0)?;
@@ -224,7 +235,7 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
     let turn = std::mem::replace(&mut context.budget, budget);
     context.in_transaction = true;
     let (end, mut left) = (context.reply_end, transaction.len);
-    transaction.each(context.shared, 0, |args, _| {
+    transaction.each(shared, 0, |args, _| {
         left = left.saturating_sub(1);
         context.reply_end = end.saturating_sub(left.saturating_mul(REFUSAL_BYTES));
         reply.kept = left.saturating_mul(REFUSAL_BYTES);
@@ -239,7 +250,43 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
     context.budget = turn;
     // It was the others who waited.
     context.budget.spend(u64::MAX);
-    Ok(())
+    match steps {
+        Some(steps) => Ok(steps.end(&mut context.ticket)?),
+        None => Ok(()),
+    }
+}
+
+/// Begins a step in each queue that the transaction changes; `None` where none is needed.
+fn begin_steps<'s>(
+    shared: &'s Shared,
+    transaction: &Transaction,
+    ticket: &mut Ticket,
+) -> Result<Option<Steps<'s>>, Refusal> {
+    // One command is a step already.
+    let Store::Queues(queues) = &shared.store else { return Ok(None) };
+    if transaction.len < 2 || !queues.outlive_crashes() {
+        return Ok(None);
+    }
+    let (mut plan, mut budget) = (Plan::default(), Budget::at_once(TRANSACTION_STEPS));
+    let mut is_known = true;
+    transaction.each(shared, 0, |args, _| {
+        if let Some(command) = table::find(args.get(0)) {
+            is_known = plan.add(queues, command, args, &mut budget);
+        }
+        is_known
+    });
+    if !is_known {
+        return Err(discarded(TRANSACTION_TOO_LONG.strip_prefix("ERR ").unwrap_or_default()));
+    }
+    match queues.begin_transaction(plan.settle(queues, &mut budget), ticket) {
+        Err(QueueError::Busy) => Err(Refusal::again(Again::NextTurn)),
+        Err(error) => Err(discarded(&error.to_string())),
+        Ok(steps) => Ok(Some(steps)),
+    }
+}
+
+fn discarded(why: &str) -> Refusal {
+    format!("EXECABORT Transaction discarded because of: {why}").into()
 }
 
 pub(super) fn discard(

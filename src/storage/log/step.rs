@@ -25,6 +25,8 @@ pub struct StepSize {
     pub removals: u64,
     /// Messages that it pops: each is the oldest.
     pub pops: u64,
+    /// Messages whose removal it promises.
+    pub moves: u64,
 }
 
 /// A step that has begun and not ended.
@@ -51,10 +53,11 @@ impl Log {
         self.check_writable()?;
         self.check_number(self.next_sequence.saturating_add(size.pushes))?;
         self.check_number(self.generation)?;
-        let must_log = size.pushes > 0 || size.removals > 0 || self.has_unsettled_step();
+        let only_pops = size.pushes == 0 && size.removals == 0 && size.moves == 0;
+        let must_log = !only_pops || self.has_unsettled_step();
         if must_log {
             let removals = size.removals.saturating_add(size.pops);
-            let bytes = removals.saturating_mul(REMOVAL_HEAD as u64);
+            let bytes = removals.saturating_add(size.moves).saturating_mul(REMOVAL_HEAD as u64);
             let bytes = bytes.saturating_add(size.pushed_bytes);
             // Each with an expiry, and padded.
             let overhead = (MESSAGE_DELIVER_MS + ALIGNMENT) as u64;

@@ -445,6 +445,10 @@ impl Log {
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. This
     /// blocks for a sync. True when that gave something back.
     fn reclaim(&mut self) -> Result<bool, StorageError> {
+        if self.step.is_some() {
+            // Nothing is durable of half a step.
+            return Ok(false);
+        }
         if self.has_dead_segments() && self.copies_end.max(self.step_end) > self.durable {
             self.sync_now()?;
             self.durable = self.end();
