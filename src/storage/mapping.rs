@@ -1,5 +1,8 @@
 //! A shared mapping of a segment's file.
 //!
+//! Records are written through it and not with `pwrite`, which was measured: it takes a tenth less
+//! of CPU time from one client alone, and a sixth of the rate from many that send in pipelines.
+//!
 //! A sync write-protects each page that has changed, to see when it changes again, and has the
 //! other processors that run the daemon forget that they may write to it: page by page, and for
 //! each it waits for their answers. Pages that are released before are taken out of the address
