@@ -282,3 +282,41 @@ fn rule_18_what_is_no_segment_closes_its_queue() {
     assert!(matches!(error, Err(StorageError::Refused(_))), "{error:?}");
     assert_eq!(fs::read(&way).unwrap(), "precious".repeat(1000).as_bytes());
 }
+
+/// Which queues lost something when the directory failed, only their own lines say.
+#[test]
+fn rule_17_each_queue_with_something_to_sync_is_named_when_the_directory_fails() {
+    let root = TempDir::new().unwrap();
+    let directory = open_directory(root.path(), 8 * 1024, false).unwrap();
+    let mut logs =
+        ["one", "two", "idle"].map(|name| directory.create_log(name.as_bytes()).unwrap());
+    for log in &mut logs {
+        log.push(&new_message(b"m"), 1).unwrap();
+        log.sync_now().unwrap();
+        let (work, point) = log.begin_sync().unwrap();
+        log.end_sync(point, &work());
+    }
+    for log in &mut logs[..2] {
+        log.push(&new_message(b"n"), 1).unwrap();
+    }
+    let aside = TempDir::new().unwrap();
+    fs::rename(root.path(), aside.path().join("data")).unwrap();
+    let ((), lines) = captured(|| {
+        for _ in 0..2 {
+            directory.watch();
+            for log in logs.iter_mut().filter(|log| log.is_dirty()) {
+                let (work, point) = log.begin_sync().unwrap();
+                let outcome = work();
+                assert!(outcome.is_err());
+                log.end_sync(point, &outcome);
+            }
+        }
+    });
+    let said = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(said("all queues are closed for writing until restart"), 1, "{lines:?}");
+    for (queue, count) in [("one", 1), ("two", 1), ("idle", 0)] {
+        let line = format!("q-{queue} is closed for writing until restart");
+        assert_eq!(said(&line), count, "{queue}: {lines:?}");
+    }
+    assert_eq!(lines.len(), 3, "{lines:?}");
+}
