@@ -113,6 +113,8 @@ fn serve(options: &Options) -> Result<(), String> {
     let server = Server::start(services, limits, durability, statistics)
         .map_err(|error| format!("cannot start: {error}"))?;
     say_start(&shared, options, start);
+    // Who is told that the daemon is there finds what it has said of its queues.
+    log::logger().flush();
     say(&addresses);
     let signal = signals.wait();
     let stop = Instant::now();

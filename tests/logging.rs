@@ -39,6 +39,30 @@ fn the_start_says_what_is_served_and_the_stop_says_why() {
     daemon.wait_for_log(&what);
 }
 
+/// Lines are written by a thread of their own: a queue that was closed at the start was not named
+/// yet when somebody looked.
+#[test]
+fn what_the_start_has_to_say_is_written_before_the_addresses() {
+    let root = tempfile::TempDir::new().expect("a temporary directory");
+    let log = root.path().join("log");
+    for _ in 0..10 {
+        let mut child = command()
+            .arg("--dir")
+            .arg(root.path().join("data"))
+            .args(["--redis", "127.0.0.1:0", "--memcached", "off"])
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).expect("a file"))
+            .spawn()
+            .expect("the daemon starts");
+        let line = BufReader::new(child.stdout.take().expect("a pipe")).lines().next();
+        let said = std::fs::read_to_string(&log).expect("a log");
+        child.kill().expect("the daemon runs");
+        child.wait().expect("the daemon ends");
+        assert!(line.is_some_and(|line| line.is_ok_and(|line| line.starts_with("redis"))));
+        assert!(said.contains(", ready after "), "{said:?}");
+    }
+}
+
 #[test]
 fn a_store_in_memory_says_its_limit_and_an_interrupt_is_named() {
     let mut daemon = Daemon::start("--store memory --max-memory 2m");
