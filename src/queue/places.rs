@@ -29,7 +29,8 @@ impl Queues {
     /// queues there are.
     pub(super) fn make_place(&self, slots: &mut Slots) -> bool {
         let now_ms = self.clock.now_ms();
-        let (mut empty, mut retired, mut busy) = (self.empty(), 0, Vec::new());
+        let (mut empty, mut retired) = (self.empty(), 0);
+        let (mut busy, mut kept) = (Vec::new(), Vec::new());
         let mut mortal = self.mortal();
         for _ in 0..LOOKED_AT_ONCE {
             let Some(first) = mortal.first_entry().filter(|it| it.key().0 <= now_ms) else { break };
@@ -47,11 +48,14 @@ impl Queues {
                 }
                 Retired::Not => {}
                 Retired::NotBefore(dies_at) => drop(mortal.insert((dies_at, slot.id), slot)),
+                Retired::NotInTransaction => kept.push(slot),
                 Retired::NotYet => busy.push(slot),
             }
         }
         empty.append(&mut busy);
-        !empty.is_empty()
+        let may_be_more = !empty.is_empty();
+        empty.append(&mut kept);
+        may_be_more
     }
 
     /// Slots that are out of the map are not empty ones either.

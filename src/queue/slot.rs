@@ -39,6 +39,8 @@ pub(super) enum Retired {
     Not,
     /// It has messages, all of which will have died at this time, Unix time in milliseconds.
     NotBefore(u64),
+    /// The transaction under way changes it, and does not wait for itself.
+    NotInTransaction,
     /// Somebody works on it, or its messages are on their way to another queue.
     NotYet,
 }
@@ -230,6 +232,7 @@ impl Slot {
         }
         let Some(_no_sync) = self.no_sync_now() else { return Retired::NotYet };
         let mut state = match self.state.try_lock() {
+            Ok(state) if state.in_transaction => return Retired::NotInTransaction,
             Ok(state) if state.is_free() => state,
             Ok(_) | Err(TryLockError::WouldBlock) => return Retired::NotYet,
             Err(TryLockError::Poisoned(_)) => return Retired::Not,
