@@ -2,8 +2,8 @@
 
 use super::bench::*;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A data directory in a directory of its own, where copies may lie beside it; queue `jobs` has
@@ -77,6 +77,28 @@ fn with_yes_it_copies_recovers_and_leaves_no_damage() {
     sync(log);
     drop(logs);
     assert_eq!(values(&path, "jobs").last().unwrap(), "behind");
+}
+
+/// Root repairs for a service that runs as somebody else.
+#[test]
+fn a_copy_and_what_is_repaired_belong_to_whom_the_directory_belonged_to() {
+    let (root, path) = damaged_data();
+    let all = |path: &Path| {
+        let folders = [path.to_path_buf(), path.join("q-jobs")];
+        let inside = |folder: &PathBuf| fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+        folders.iter().flat_map(inside).chain([path.to_path_buf()]).collect::<Vec<_>>()
+    };
+    let owner = Some(65_534);
+    if all(&path).iter().any(|path| chown(path, owner, owner).is_err()) {
+        println!("only root gives files away");
+        return;
+    }
+    let output = write_with(&path, &["repair", "--yes"], b"");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for path in all(&path).into_iter().chain(all(&root.path().join("data.before-repair-1"))) {
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (65_534, 65_534), "{}", path.display());
+    }
 }
 
 #[test]

@@ -89,6 +89,8 @@ def immovable(program, directory):
     assert daemon.stop() == 0
     folder = os.path.join(place.data, "q-jobs")
     tried("mount", "--bind", folder, folder)
+    # Settings go with their queue.
+    open(os.path.join(folder, "queue.settings"), "xb").close()
     daemon = Daemon(program, place.data, ARGUMENTS)
     assert daemon.redis().ask("DEL", "jobs") == 1
     assert daemon.redis().ask("SCARD", "jobs") == 0

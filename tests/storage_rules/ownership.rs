@@ -4,7 +4,7 @@ use super::bench::*;
 use mq::storage::{DataDirectory, StorageError};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -248,4 +248,41 @@ fn rule_18_what_is_made_is_for_its_owner_alone() {
     for file in ["LOCK", "MQD_DATA", "q-q/00000000000000000000.seg"] {
         assert_eq!(mode(&root.join(file)), 0o600, "{file}");
     }
+}
+
+/// What `mq-dump` made as root, the service could not open any more.
+#[test]
+fn rule_18_what_root_makes_belongs_to_the_owner_of_the_directory() {
+    let owner = Some(65_534);
+    let parent = TempDir::new().unwrap();
+    let root = parent.path().join("data");
+    fs::create_dir(&root).unwrap();
+    if chown(&root, owner, owner).is_err() {
+        println!("only root gives files away");
+        return;
+    }
+    let directory = open_directory(&root, 8 * 1024, false).unwrap();
+    let mut log = directory.create_log(b"q").unwrap();
+    for _ in 0..PAST_THE_FIRST {
+        log.push(&new_message(&[b'x'; 100]), 1).unwrap();
+    }
+    log.sync_now().unwrap();
+    let folder = root.join("q-q");
+    drop((log, directory));
+    // And a copy of a damaged segment.
+    let mut bytes = fs::read(folder.join("00000000000000000000.seg")).unwrap();
+    bytes[30] ^= 1;
+    fs::write(folder.join("00000000000000000000.seg"), bytes).unwrap();
+    open(&root, 8 * 1024, false).unwrap();
+    let mut folders = vec![root];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (65_534, 65_534), "{}", path.display());
+            count += 1;
+            folders.extend(metadata.is_dir().then_some(path));
+        }
+    }
+    assert!(count > 6, "only {count}");
 }
