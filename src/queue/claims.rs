@@ -4,14 +4,48 @@
 //! wants another queue. It stays one step for all who want the same one: until it is over, the
 //! queue is claimed, and whoever else comes gets [`QueueError::Busy`](super::QueueError::Busy)
 //! before anything is done.
+//!
+//! A command that needs several queues to itself at one moment, as EXEC does, waits until nobody
+//! claims one of them. Long commands that follow each other would keep it waiting for ever. So
+//! whatever it has found claimed is claimed by nobody else before it is done: each time that it
+//! comes back there is one queue less that it may have to wait for.
 
 use super::slot::{Slot, State};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The slots whose queues are claimed: one for each client at most.
 #[derive(Default)]
 pub(super) struct Claims {
     slots: Mutex<Vec<Arc<Slot>>>,
+}
+
+/// The queues that a command has found claimed by others, until it is done or its client gone.
+#[derive(Default)]
+pub struct Waiting {
+    slots: Vec<Arc<Slot>>,
+}
+
+impl Waiting {
+    /// Whether the command waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    fn note(&mut self, slot: &Arc<Slot>) {
+        if !self.slots.iter().any(|known| Arc::ptr_eq(known, slot)) {
+            slot.awaited_by.fetch_add(1, Ordering::Relaxed);
+            self.slots.push(Arc::clone(slot));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            slot.awaited_by.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A queue that is claimed until this is dropped: at the end of the command, or with its client.
@@ -34,9 +68,17 @@ impl Claims {
         Claim { slot: Arc::clone(slot), claims: Arc::clone(self) }
     }
 
-    /// Whether one of the claimed queues is `wanted`.
-    pub(super) fn any(&self, wanted: impl Fn(&Arc<Slot>) -> bool) -> bool {
-        self.slots().iter().any(wanted)
+    /// Whether one of the claimed queues is `wanted`. Those that are will not be claimed again
+    /// before `waiting` ends, which it does where none is.
+    pub(super) fn any(&self, wanted: impl Fn(&Arc<Slot>) -> bool, waiting: &mut Waiting) -> bool {
+        let slots = self.slots();
+        let mut claimed = slots.iter().filter(|slot| wanted(slot)).peekable();
+        let is_any = claimed.peek().is_some();
+        claimed.for_each(|slot| waiting.note(slot));
+        if !is_any {
+            *waiting = Waiting::default();
+        }
+        is_any
     }
 }
 

@@ -7,6 +7,7 @@
 //! 3. A drop whose client has gone is finished by housekeeping.
 //! 4. What a store holds in memory is given back by housekeeping: that takes long where it is much.
 
+use super::claims::Waiting;
 use super::queues::Queues;
 use super::single::Queue;
 use super::slot::{Slot, State};
@@ -79,20 +80,25 @@ impl Queues {
     }
 
     /// Dooms the queues of these names, and returns how many there were. To be called while no
-    /// other command runs: then all go in one step, or none if one is busy. They are dropped once
-    /// [`finish_drop`](Queues::finish_drop) has been called for each.
+    /// other command runs: then all go in one step, or none if one is busy, for which `waiting`
+    /// stands. They are dropped once [`finish_drop`](Queues::finish_drop) has been called for each.
     pub fn doom<'a>(
         &self,
         names: impl Iterator<Item = &'a [u8]>,
         ticket: &mut Ticket,
+        waiting: &mut Waiting,
     ) -> Result<(u64, Drops), QueueError> {
         let slots = names.filter_map(|name| self.slot(name));
-        self.doom_slots(slots.collect(), ticket)
+        self.doom_slots(slots.collect(), ticket, waiting)
     }
 
     /// Dooms every queue, as [`doom`](Queues::doom).
-    pub fn doom_all(&self, ticket: &mut Ticket) -> Result<(u64, Drops), QueueError> {
-        self.doom_slots(self.all_slots().into(), ticket)
+    pub fn doom_all(
+        &self,
+        ticket: &mut Ticket,
+        waiting: &mut Waiting,
+    ) -> Result<(u64, Drops), QueueError> {
+        self.doom_slots(self.all_slots().into(), ticket, waiting)
     }
 
     fn has_messages(&self, state: &mut State) -> bool {
@@ -106,8 +112,10 @@ impl Queues {
         &self,
         slots: VecDeque<Arc<Slot>>,
         ticket: &mut Ticket,
+        waiting: &mut Waiting,
     ) -> Result<(u64, Drops), QueueError> {
-        if self.claims.any(|claimed| slots.iter().any(|slot| Arc::ptr_eq(slot, claimed))) {
+        let is_one = |claimed: &Arc<Slot>| slots.iter().any(|slot| Arc::ptr_eq(slot, claimed));
+        if self.claims.any(is_one, waiting) {
             return Err(QueueError::Busy);
         }
         // One that is closed cannot be dropped, and half of all is not what was asked for.

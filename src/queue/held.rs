@@ -7,6 +7,7 @@ use super::claims::Claim;
 use super::slot::{Slot, State};
 use super::{Queue, QueueError, Queues, Ticket};
 use crate::clock::Clock;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 /// A queue that was found by its name.
@@ -51,6 +52,8 @@ pub struct Target<'a, 'h> {
     pub locked: Option<&'a mut Locked<'h>>,
     /// That queue, once a slice of the command has claimed it.
     pub claim: &'a mut Option<Claim>,
+    /// The command is one of a transaction, which waits for no other that waits.
+    pub in_transaction: bool,
 }
 
 /// A slice of a command's work on its queue, or `None` if there is no such queue.
@@ -128,13 +131,16 @@ impl Target<'_, '_> {
         ticket: &mut Ticket,
         act: impl FnOnce(&Queues, &Arc<Slot>, &mut State, u64, &mut Ticket) -> Sliced<R>,
     ) -> Sliced<R> {
-        let Target { queues, locked, claim, .. } = self;
+        let Target { queues, locked, claim, in_transaction, .. } = self;
         if let Some(Claim { slot, .. }) = &**claim {
             let mut state = slot.lock()?;
             let done = act(queues, slot, &mut state, queues.clock.now_ms(), ticket);
             return queues.end_step_after(slot, &mut state, ticket, done);
         }
         let act = |slot: &Arc<Slot>, state: &mut State, now_ms| {
+            if !*in_transaction && slot.awaited_by.load(Ordering::Relaxed) > 0 {
+                return Err(QueueError::Busy);
+            }
             let done = act(queues, slot, state, now_ms, ticket);
             if let Ok(Some(Slice::More)) = &done {
                 **claim = Some(queues.claims.claim(slot, state));

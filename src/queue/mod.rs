@@ -27,7 +27,7 @@ mod store;
 mod transactions;
 
 pub use crate::storage::{Message, NewMessage, Place, StepSize};
-pub use claims::Claim;
+pub use claims::{Claim, Waiting};
 pub use disk::DiskBacking;
 pub use drops::Drops;
 pub use error::QueueError;

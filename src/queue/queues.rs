@@ -7,7 +7,7 @@
 //! is needed.
 
 use super::chores::Chores;
-use super::claims::Claims;
+use super::claims::{Claims, Waiting};
 use super::drops::Remains;
 use super::held::Handle;
 use super::ledger::Ledger;
@@ -350,9 +350,10 @@ impl Queues {
         state.queue.as_mut().map_or(Ok(true), |queue| queue.store().prepare_find())
     }
 
-    /// Whether a queue is claimed whose name is `wanted`.
-    pub fn any_claimed(&self, wanted: impl Fn(&[u8]) -> bool) -> bool {
-        self.claims.any(|slot| wanted(&slot.name))
+    /// Whether a queue is claimed whose name is `wanted`; `waiting` keeps such a one from being
+    /// claimed again.
+    pub fn any_claimed(&self, wanted: impl Fn(&[u8]) -> bool, waiting: &mut Waiting) -> bool {
+        self.claims.any(|slot| wanted(&slot.name), waiting)
     }
 
     /// Queues that have messages.

@@ -5,7 +5,7 @@ use super::ledger::{NO_QUEUE, QueueId};
 use super::single::Queue;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// One name's place in the map.
@@ -19,6 +19,8 @@ pub(super) struct Slot {
     pub(super) bytes: AtomicU64,
     /// Counts changes that clients can see, from a start of the slot's own.
     pub(super) stamp: AtomicU64,
+    /// Commands that wait until nobody claims the queue.
+    pub(super) awaited_by: AtomicUsize,
     /// Why nothing can be done with the queue until restart. Its store is not there.
     closed: Option<QueueError>,
     /// The queue that `state` holds now; read without the lock.
@@ -100,6 +102,7 @@ impl Slot {
             len: AtomicU64::new(len),
             bytes: AtomicU64::new(bytes),
             stamp: AtomicU64::new(id << 32),
+            awaited_by: AtomicUsize::new(0),
             closed: None,
             queue: AtomicU64::new(holds),
             state: Mutex::new(state),

@@ -5,7 +5,7 @@
 use super::bench::*;
 use super::common::{Daemon, request};
 use mq::queue::{
-    DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, Ticket, Verdict,
+    DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, Ticket, Verdict, Waiting,
 };
 use mq::storage::{DataDirectory, StorageError};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -72,7 +72,7 @@ fn rule_17_a_queue_that_cannot_be_opened_is_closed_and_costs_no_other() {
             assert!(why.contains("q-bad") && why.contains(reason), "{why}");
         }
         // All or nothing: what is closed cannot be dropped.
-        assert!(queues.doom_all(&mut Ticket::default()).is_err());
+        assert!(queues.doom_all(&mut Ticket::default(), &mut Waiting::default()).is_err());
         while queues.tidy() {}
         queues.rest_idle();
         assert_eq!(pop(&queues, b"good"), Ok(Some(b"m".to_vec())), "{reason}");

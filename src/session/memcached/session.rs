@@ -6,7 +6,7 @@ use crate::protocol::memcached::{
     Command, Fatal, Found, Keys, Limits, Progress, Refusal, Request, Retrieval, parse, reply,
     set_key,
 };
-use crate::queue::{Drops, QueueError, Queues, Ticket};
+use crate::queue::{Drops, QueueError, Queues, Ticket, Waiting};
 use crate::session::budget::{self, Budget};
 use crate::session::{
     Activity, Advance, Close, Membership, NewClient, OUTPUT_PIECE, Session, Shared, Store,
@@ -30,6 +30,8 @@ pub struct MemcachedSession {
     unfinished: Option<Retrieval>,
     /// The queues of a `flush_all` that is not done, and what its reply waits for.
     flush: Option<(Drops, Ticket)>,
+    /// What a `flush_all` waits for before it begins.
+    waiting: Waiting,
     /// What is left of the turn.
     budget: Budget,
 }
@@ -45,6 +47,7 @@ impl MemcachedSession {
             progress,
             last_verb: "NULL",
             unfinished: None,
+            waiting: Waiting::default(),
             flush: None,
             budget: Budget::turn(),
         }
@@ -67,7 +70,7 @@ impl Session for MemcachedSession {
             advance.again |= advance.need == 0 && self.budget.is_used_up();
         }
         advance.midway = self.progress.is_skipping();
-        advance.unfinished = self.flush.is_some();
+        advance.unfinished = self.flush.is_some() || self.waiting.is_waiting();
         let (at, command) = (self.shared.store.clock().uptime(), self.last_verb);
         self.entry.note(Activity { at, command, queued: None, version: 0 });
         advance
@@ -193,7 +196,7 @@ impl MemcachedSession {
             Some(flush) => flush,
             None => {
                 let _gate = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
-                (queues.doom_all(ticket)?.1, Ticket::default())
+                (queues.doom_all(ticket, &mut self.waiting)?.1, Ticket::default())
             }
         };
         ticket.merge(waits);

@@ -10,7 +10,7 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Command, Subcommand, run_subcommand, subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
-use crate::queue::{Claim, Handle};
+use crate::queue::{Claim, Handle, Waiting};
 use crate::session::{Activity, Membership};
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ pub(super) struct Client {
     pub progress: Option<Box<Progress>>,
     /// The queue that it works on.
     pub claim: Option<Claim>,
+    /// What it waits for before it begins.
+    pub waiting: Waiting,
     /// What has not left of the last reply.
     pub outgoing: Outgoing,
 }
@@ -77,6 +79,7 @@ impl Client {
             watched: Watched::default(),
             progress: None,
             claim: None,
+            waiting: Waiting::default(),
             outgoing: Outgoing::default(),
         }
     }

@@ -213,7 +213,8 @@ impl Row<'_> {
             let begun = context.begin(reply);
             let (queues, name, mut claim) = (self.queues, args.get(1), None);
             let locked = locked.as_deref_mut();
-            let mut target = Target { queues, name, locked, claim: &mut claim };
+            let mut target =
+                Target { queues, name, locked, claim: &mut claim, in_transaction: false };
             let outcome = begun.and_then(|()| run(&mut target, context, args, reply));
             let outcome = unless_cut(context, outcome, reply);
             let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
@@ -346,7 +347,8 @@ fn run(
         (Run::Queue(run), Store::Queues(queues)) => {
             let mut claim = context.client.claim.take();
             let (name, claimed) = (args.get(1), &mut claim);
-            let mut target = Target { queues, name, locked: None, claim: claimed };
+            let in_transaction = context.in_transaction;
+            let mut target = Target { queues, name, locked: None, claim: claimed, in_transaction };
             let outcome = run(&mut target, context, args, reply);
             context.client.claim = claim;
             outcome

@@ -38,7 +38,8 @@ pub(super) fn del(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'
             let mut progress = context.resume();
             if progress.drops.is_none() {
                 context.check_steps(budget::DROP * args.len() as u64)?;
-                let (count, drops) = queues.doom(args.from(1), &mut context.ticket)?;
+                let (count, drops) =
+                    queues.doom(args.from(1), &mut context.ticket, &mut context.client.waiting)?;
                 (progress.count, progress.drops) = (count, Some(drops));
             }
             let removed = progress.count;
@@ -204,7 +205,8 @@ pub(super) fn flush(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply
             let mut progress = context.resume();
             if progress.drops.is_none() {
                 context.check_steps(budget::DROP * queues.len() as u64)?;
-                progress.drops = Some(queues.doom_all(&mut context.ticket)?.1);
+                progress.drops =
+                    Some(queues.doom_all(&mut context.ticket, &mut context.client.waiting)?.1);
             }
             finish_drops(queues, context, progress)?;
         }

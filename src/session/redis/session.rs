@@ -108,7 +108,9 @@ impl Session for RedisSession {
         if !self.client.outgoing.is_empty() {
             self.ticket = advance.ticket.clone();
         }
-        advance.unfinished = self.client.is_under_way() || !self.client.outgoing.is_empty();
+        advance.unfinished = self.client.is_under_way()
+            || self.client.waiting.is_waiting()
+            || !self.client.outgoing.is_empty();
         match pipeline.rest() {
             // Whatever was found of a request that does not begin.
             _ if advance.close.is_some() => {}

@@ -206,7 +206,7 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
     let transaction = context.client.transaction.as_ref().ok_or("ERR EXEC without MULTI")?;
     let is_named = |name: &[u8]| transaction.needs_all || transaction.keys.contains(name);
     if let Store::Queues(queues) = &shared.store
-        && queues.any_claimed(is_named)
+        && queues.any_claimed(is_named, &mut context.client.waiting)
     {
         return Err(Refusal::again(Again::NextTurn));
     }

@@ -163,6 +163,51 @@ fn exec_waits_for_a_long_command_on_one_of_its_queues_and_for_no_other() {
     assert_eq!(other.ask("EXEC"), format!("*1|:{MANY}|"));
 }
 
+/// Long commands that followed each other kept it waiting for ever.
+#[test]
+fn who_waits_for_a_long_command_comes_before_the_next_one() {
+    for (line, reply) in [("EXEC", "*1|:20000|"), ("DEL q r", ":1|"), ("FLUSHALL", "+OK|")] {
+        let daemon = filled(MANY, false);
+        let mut turns = Turns::new(&daemon, words(&["SMEMBERS", "q"], [].into_iter()));
+        assert!(turns.turn());
+        let mut waiting = daemon.client();
+        if line == "EXEC" {
+            waiting.check(&[("MULTI", "+OK|"), ("SCARD q", "+QUEUED|")]);
+        }
+        assert!(waits(&mut waiting, line));
+        turns.finish();
+        let mut next = daemon.client();
+        assert!(waits(&mut next, "SRANDMEMBER q 2"), "{line}");
+        daemon.client().check(&[
+            ("SISMEMBER q none", ":0|"),
+            ("SADD r 1 2", ":2|"),
+            ("DEL r", ":1|"),
+        ]);
+        assert_eq!(waiting.ask(line), reply);
+        assert!(!waits(&mut next, "SRANDMEMBER q 2"), "{line}");
+    }
+}
+
+/// Nobody waits for a client that has gone, nor two that wait for each other.
+#[test]
+fn who_waits_keeps_no_queue_when_it_has_gone_and_no_transaction_from_it() {
+    let daemon = filled(MANY, false);
+    let mut turns = Turns::new(&daemon, words(&["SMEMBERS", "q"], [].into_iter()));
+    assert!(turns.turn());
+    let mut waiting = [(); 2].map(|()| daemon.client());
+    for client in &mut waiting {
+        client.check(&[("MULTI", "+OK|"), ("SRANDMEMBER q 2", "+QUEUED|")]);
+        assert!(waits(client, "EXEC"));
+    }
+    turns.finish();
+    let [mut first, second] = waiting;
+    assert_eq!(first.ask("EXEC"), "*1|*2|$2|m0|$2|m1|");
+    let mut other = daemon.client();
+    assert!(waits(&mut other, "SRANDMEMBER q 2"));
+    drop(second);
+    other.check(&[("SRANDMEMBER q 1", "*1|$2|m0|")]);
+}
+
 #[test]
 fn a_transaction_is_not_waited_for_long() {
     const TOO_MANY: u64 = 120_000;
