@@ -49,6 +49,17 @@ impl Queues {
         self.backing.outlives_crashes()
     }
 
+    /// Makes the queue `name` where there is none, which nobody sees before it has messages; false:
+    /// it is there. So that a transaction need not make it while all others wait for it.
+    pub fn make(&self, name: &[u8]) -> Result<bool, QueueError> {
+        let made = self.visit(name, true, |slot, state| {
+            let is_missing = state.queue.is_none();
+            self.make_store(slot, state)?;
+            Ok(Some(is_missing))
+        })?;
+        Ok(made.unwrap_or(false))
+    }
+
     /// Begins a transaction that changes these queues, to be called while no other command runs.
     /// Queues that it pushes to are made. After an error nothing has begun: one of them has no
     /// room, or cannot be changed at all.

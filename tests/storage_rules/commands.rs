@@ -316,6 +316,23 @@ fn rule_20_no_command_of_a_transaction_fails_for_want_of_room() {
     }
 }
 
+/// Each new queue waits for the disk, and all others waited for a transaction that made many.
+#[test]
+fn rule_13_a_transaction_makes_its_queues_before_others_have_to_wait() {
+    let mut bench = Bench::new(u64::MAX);
+    let pushes: Vec<String> = (0..8).map(|number| format!("SADD q{number} a b")).collect();
+    // EXEC would take what is made before it for changed.
+    let lines = ["WATCH q7", "MULTI"].into_iter().chain(pushes.iter().map(String::as_str));
+    bench.ask(&lines.collect::<Vec<_>>());
+    let (mut output, mut made) = (Vec::new(), vec![0]);
+    while output.is_empty() {
+        assert!(bench.session.advance(b"EXEC\r\n", &mut output).again);
+        made.push(bench.queues.made());
+    }
+    assert_eq!(output, format!("*8\r\n{}", ":2\r\n".repeat(8)).as_bytes());
+    assert!(made.windows(2).all(|turn| turn[1] - turn[0] <= 2), "{made:?}");
+}
+
 /// Sets a flag when it is dropped, also where an expectation fails.
 struct AtTheEnd<'a>(&'a AtomicBool);
 
