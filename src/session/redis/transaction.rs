@@ -193,9 +193,9 @@ pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
     if is_prepared { Ok(()) } else { Err(Refusal::again(Again::NextTurn)) }
 }
 
-/// Makes the queue that a request pushes to, if there is none: this waits for the disk, some 0.4 ms,
-/// and others need not wait too. One that the client watches is left to EXEC, which would take it
-/// for changed. What fails here fails again there.
+/// Makes the queue that a request pushes to, if there is none: this waits for the disk, some
+/// 0.4 ms, and others need not wait too. One that the client watches is left to EXEC, which would
+/// take it for changed. What fails here fails again there.
 fn make_queue(context: &Context<'_>, args: Args<'_>) -> bool {
     let Store::Queues(queues) = &context.shared.store else { return false };
     let is_move = args.is(0, "smove");
