@@ -4,7 +4,7 @@
 It never writes, and shares no code with the daemon: where the two disagree, the page or the
 daemon is wrong. The rules that it names are the page's. One line for each live message, in the
 order of delivery: queue, number, client flags, time of expiry and body, separated by tabs; bytes
-as %XX.
+as %XX. Queues of a newer format are named at the end, and the exit status is 1 then.
 
 usage: read_log.py DIRECTORY
 """
@@ -336,8 +336,20 @@ def check_settings(folder):
             raise NewerFormat(path)
 
 
-def queues(directory):
-    """Names and segments."""
+def read_queue(path):
+    """The name that the headers say last, and the live messages; None: there is no segment."""
+    files = (file for file in os.listdir(path) if re.fullmatch(r"[0-9]{20}\.seg", file))
+    files = [file for file in files if int(file[:20]) % 8 == 0 and int(file[:20]) <= LIMIT]
+    if not files:
+        return None, None
+    check_settings(path)
+    segments = [Segment(os.path.join(path, file)) for file in sorted(files)]
+    names = [segment.name for segment in segments if segment.name is not None]
+    return (names or [None])[-1], live_messages(segments)
+
+
+def each_queue(directory):
+    """Names and live messages (F4); None: the queue is of a newer format."""
     for folder in sorted(os.listdir(directory)):
         path = os.path.join(directory, folder)
         if not folder.startswith("q-") or not os.path.isdir(path):
@@ -345,15 +357,13 @@ def queues(directory):
         name = unquote_to_bytes(folder[2:])
         if "~" not in folder and encoded(name) != folder[2:]:
             continue
-        files = (file for file in os.listdir(path) if re.fullmatch(r"[0-9]{20}\.seg", file))
-        files = (file for file in files if int(file[:20]) % 8 == 0 and int(file[:20]) <= LIMIT)
-        segments = [Segment(os.path.join(path, file)) for file in sorted(files)]
-        if segments:
-            check_settings(path)
-        if "~" in folder:
-            names = [segment.name for segment in segments if segment.name is not None]
-            name = names[-1] if names else os.fsencode(folder)
-        yield name, segments
+        try:
+            said, live = read_queue(path)
+        except NewerFormat:
+            yield (os.fsencode(folder) if "~" in folder else name), None
+            continue
+        if live is not None:
+            yield ((said or os.fsencode(folder)) if "~" in folder else name), live
 
 
 def encoded(name):
@@ -364,9 +374,15 @@ def encoded(name):
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    for name, segments in queues(sys.argv[1]):
-        for number, (flags, expires, body) in sorted(live_messages(segments).items()):
+    newer = []
+    for name, live in each_queue(sys.argv[1]):
+        if live is None:
+            newer.append(encoded(name))
+            continue
+        for number, (flags, expires, body) in sorted(live.items()):
             print(encoded(name), number, flags, expires, encoded(body), sep="\t")
+    if newer:
+        sys.exit("of a newer format: " + " ".join(newer))
 
 
 if __name__ == "__main__":

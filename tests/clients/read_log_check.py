@@ -2,9 +2,9 @@
 """Compares what read_log.py lists with what mq-dump exports and the daemon delivers.
 
 Each round works on a daemon, with bodies that imitate records among the messages, ends it, perhaps
-damages its files, lists them with read_log.py, exports them with the mq-dump beside mqd, starts the
-daemon on them again and pops everything. All three must agree: bodies and flags, in order. The seed
-is printed; MQ_TEST_SEED repeats a run.
+damages its files or puts a record of a later version into them, lists them with read_log.py,
+exports them with the mq-dump beside mqd, starts the daemon on them again and pops everything. All
+three must agree: bodies and flags, in order. The seed is printed; MQ_TEST_SEED repeats a run.
 
 usage: read_log_check.py path/to/mqd [rounds]
 """
@@ -164,6 +164,33 @@ def read(path):
         return file.read()
 
 
+def write_later(directory, draw):
+    """Puts a record behind the last one of a segment, with the queue's key: of a kind that this
+    version passes over or refuses, or a message that was not pushed at the tail."""
+    path = draw.choice(sorted(glob.glob(glob.escape(directory) + "/q-*/*.seg")))
+    data = bytearray(read(path))
+    size, key, end = struct.unpack_from("<Q", data, 24)[0], data[40:56], 2560
+    while end + 40 <= size and data[end + 12]:
+        length = struct.unpack_from("<I", data, end + 8)[0]
+        end += 8 * data[end + 13] + -(-length // 8) * 8
+    kind = draw.choice([1, 4, 5, 127, 128, 255])
+    more = struct.pack("<Q", 1) if kind == 1 else draw.randbytes(8 * draw.randrange(4))
+    head = struct.pack("<IBBHIIQQ", 8, kind, 5 + len(more) // 8, 0, 0, 0, 1 << 61, 0) + more
+    crc = zlib.crc32(key + struct.pack("<Q", int(os.path.basename(path)[:20]) + end) + head)
+    inner = draw.randbytes(8)
+    record = struct.pack("<II", crc, zlib.crc32(inner, crc)) + head + inner
+    if end + len(record) > size:
+        return "nothing: the segment is full"
+    # A footer would say something else than the records.
+    del data[size:]
+    data[end : end + len(record)] = record
+    if draw.random() < 0.3 and end > 2560:
+        data[end - 1] ^= 1
+    with open(path, "wb") as file:
+        file.write(data)
+    return f"a record of kind {kind} at {end} of {os.path.relpath(path, directory)}"
+
+
 def damage(directory, draw):
     """Changes a few bytes of a file, or blanks them: somewhere, or at the end of what is written."""
     path = draw.choice(sorted(glob.glob(glob.escape(directory) + "/q-*/*.seg")))
@@ -181,7 +208,9 @@ def damage(directory, draw):
 
 def listed(directory):
     """By queue: flags and bodies of what is not expired."""
-    text = subprocess.run([sys.executable, READER, directory], check=True, capture_output=True)
+    text = subprocess.run([sys.executable, READER, directory], capture_output=True)
+    # A queue of a newer format is named.
+    assert text.returncode == 0 or text.stderr.startswith(b"of a newer format: "), text.stderr
     queues = {}
     for line in text.stdout.decode().splitlines():
         name, _number, flags, expires, body = line.split("\t")
@@ -232,7 +261,7 @@ def play(binary, number, draw):
         daemon.end(kill=draw.random() < 0.5)
         if files:
             restore(files)
-        done = damage(directory, draw) if number % 2 else "nothing"
+        done = draw.choice([damage, write_later])(directory, draw) if number % 2 else "nothing"
         time.sleep(1.1)  # What expires has expired.
         expected, dumped = listed(directory), exported(binary, directory)
         daemon = Daemon(binary, directory)
