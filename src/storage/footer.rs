@@ -77,6 +77,25 @@ pub struct Footer {
     origins: Vec<(u64, u64)>,
 }
 
+/// Where a reader of a footer has stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct Bookmark {
+    /// The position of the next record.
+    pub position: u64,
+    entry: usize,
+    run: usize,
+    /// Numbers of the run that have been read.
+    in_run: u64,
+    origin: usize,
+}
+
+impl Bookmark {
+    /// At the first record, which lies at `position`.
+    pub fn at(position: u64) -> Bookmark {
+        Bookmark { position, entry: 0, run: 0, in_run: 0, origin: 0 }
+    }
+}
+
 impl Footer {
     /// A footer for a segment whose first record lies at `position`.
     pub fn new(position: u64) -> Footer {
@@ -123,22 +142,35 @@ impl Footer {
 
     /// The records, from the first at `position` on.
     pub fn summaries(&self, position: u64) -> impl Iterator<Item = Summary> {
-        let mut position = position;
-        let mut origins = self.origins.iter();
-        let mut numbers = self.runs.iter().flat_map(|(first, count)| *first..*first + *count);
-        self.entries.iter().map_while(move |entry| {
-            let kind = Kind::from_byte((entry & KIND_MASK) as u8)?;
-            let (sequence, origin) = match kind {
-                Kind::Message => (numbers.next()?, 0),
-                Kind::Copy | Kind::Removal => *origins.next()?,
-                Kind::Other(_) => return None,
-            };
-            let size = (entry >> SIZE_SHIFT & SIZE_MASK) * ALIGNMENT as u64;
-            let hash = BodyHash::from_bits((entry >> HASH_SHIFT) as u32);
-            let summary = Summary { position, kind, sequence, origin, size, hash };
-            position += size;
-            Some(summary)
-        })
+        let mut bookmark = Bookmark::at(position);
+        std::iter::from_fn(move || self.next(&mut bookmark))
+    }
+
+    /// The record at `bookmark`, which moves behind it.
+    pub fn next(&self, bookmark: &mut Bookmark) -> Option<Summary> {
+        let entry = self.entries.get(bookmark.entry)?;
+        let kind = Kind::from_byte((entry & KIND_MASK) as u8)?;
+        let (sequence, origin) = match kind {
+            Kind::Message => (self.next_number(bookmark)?, 0),
+            Kind::Copy | Kind::Removal => *self.origins.get(bookmark.origin)?,
+            Kind::Other(_) => return None,
+        };
+        let (position, size) = (bookmark.position, entry >> SIZE_SHIFT & SIZE_MASK);
+        let size = size * ALIGNMENT as u64;
+        let hash = BodyHash::from_bits((entry >> HASH_SHIFT) as u32);
+        bookmark.entry += 1;
+        bookmark.origin += usize::from(kind != Kind::Message);
+        bookmark.position += size;
+        Some(Summary { position, kind, sequence, origin, size, hash })
+    }
+
+    fn next_number(&self, bookmark: &mut Bookmark) -> Option<u64> {
+        let Bookmark { run, in_run, .. } = bookmark;
+        while *in_run == self.runs.get(*run)?.1 {
+            (*run, *in_run) = (*run + 1, 0);
+        }
+        *in_run += 1;
+        self.runs.get(*run).map(|(first, _)| first + *in_run - 1)
     }
 
     /// How many records, runs of numbers and origins it tells of.

@@ -2,8 +2,9 @@
 //! index is built. What it takes of memory is in `resources.rs`.
 
 use super::bench::*;
+use super::random::Random;
 use mq::queue::{DiskBacking, Limits, Policy, Queues, Ticket};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -109,4 +110,74 @@ fn pushes_beside_building() -> usize {
 fn rule_14_an_index_is_built_without_stopping_other_queues() {
     let enough = |pushed: usize| pushed > 500;
     assert!((0..100).map(|_| pushes_beside_building()).any(enough), "other queues stand still");
+}
+
+/// Messages of which no two are equal, in several segments, each with a footer where it is sealed.
+fn with_footers(count: u64) -> Bench {
+    let mut bench = Bench::new(4 << 20);
+    for number in 0..count {
+        bench.push(number.to_le_bytes());
+    }
+    bench.sync();
+    while let Some(work) = bench.log.write_footer() {
+        work().unwrap();
+    }
+    assert!(bench.log.segments().count() > 4);
+    bench.reopen()
+}
+
+/// The slices are counted, and nothing is timed. Between two of them messages come, go from the
+/// middle, and go from the head until segments do.
+#[test]
+fn rule_14_an_index_is_built_from_footers_in_slices_and_sees_what_happens_in_between() {
+    const COUNT: u64 = 60_000;
+    let (mut bench, mut random) = (with_footers(COUNT), Random::seeded());
+    let mut live: BTreeMap<u64, u64> = (0..COUNT).map(|body| (body + 1, body)).collect();
+    let (mut slices, mut new) = (1, COUNT);
+    while !bench.log.prepare_find().unwrap() {
+        slices += 1;
+        for _ in 0..100 {
+            bench.push(new.to_le_bytes());
+            live.insert(new + 1, new);
+            new += 1;
+            let wanted = random.below(new) + 1;
+            if live.remove(&wanted).is_some() {
+                let place = bench.log.next(BEFORE_FIRST + wanted).unwrap().unwrap().0;
+                bench.log.remove(place).unwrap();
+            }
+        }
+        for _ in 0..if slices == 4 { 30_000 } else { 300 } {
+            let oldest = live.pop_first().map(|(_, body)| body.to_le_bytes().to_vec());
+            assert_eq!(bench.pop(), oldest);
+        }
+        bench.sync();
+    }
+    assert!(slices > COUNT / 4096, "{slices} slices");
+    let bodies: Vec<u64> = live.into_values().collect();
+    assert!(bodies.len() > 10_000);
+    for body in 0..new {
+        let is_there = bodies.binary_search(&body).is_ok();
+        assert_eq!(is_member(&mut bench, &body.to_le_bytes()), is_there, "message {body}");
+    }
+}
+
+/// Without a footer it is built from the records, and answers the same.
+#[test]
+fn rule_14_an_index_says_the_same_from_footers_and_from_records() {
+    const COUNT: u64 = 60_000;
+    let mut bench = with_footers(COUNT);
+    let mut slices = 1;
+    while !bench.log.prepare_find().unwrap() {
+        slices += 1;
+    }
+    assert!(slices > COUNT / 4096, "{slices} slices");
+    let mut other = Bench::new(1 << 20);
+    for number in 0..COUNT {
+        other.push(number.to_le_bytes());
+    }
+    for number in 0..COUNT + 10 {
+        let body = number.to_le_bytes();
+        let from_records = is_member(&mut other, &body);
+        assert_eq!(is_member(&mut bench, &body), from_records, "message {number}");
+    }
 }

@@ -6,13 +6,14 @@
 //!
 //! - `write` appends, makes room and goes from segment to segment,
 //! - `step` binds what one command does together,
-//! - `read` finds messages by number and by content,
+//! - `read` finds messages by number, and `membership` by content,
 //! - `sync` makes durable and lets dead segments go,
 //! - `copy` moves live messages out of segments that are mostly dead,
 //! - `footers` writes summaries behind sealed segments.
 
 mod copy;
 mod footers;
+mod membership;
 mod read;
 mod step;
 mod sync;
@@ -22,11 +23,12 @@ use super::cursor::Turns;
 use super::directory::second_folder;
 use super::error::StorageError;
 use super::home::Home;
-use super::index::{BodyHash, HashKey, Index};
+use super::index::{BodyHash, HashKey};
 use super::layout::FIRST_SEQUENCE;
 use super::relocated::Relocated;
 use super::segment::Segment;
 use super::settings::LogSettings;
+use membership::Membership;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -131,14 +133,6 @@ struct Promise {
 struct Scan {
     from: u64,
     position: u64,
-}
-
-/// The index and how far it has been built.
-#[derive(Debug, Default)]
-struct Membership {
-    index: Index,
-    /// Messages before this position are in the index; `u64::MAX`: all are, and new ones are added.
-    built_to: u64,
 }
 
 impl Log {

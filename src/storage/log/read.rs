@@ -1,4 +1,4 @@
-//! Reading: by number, by content, and past what is damaged.
+//! Reading by number, and past what is damaged.
 //!
 //! Delivery is in the order of numbers (rule 1): messages that lie where they were pushed are found
 //! in the order of the log, copied ones in `relocated`, and the lower number of the two comes
@@ -8,14 +8,11 @@ use super::super::bus_error::watched_count;
 use super::super::counters::add;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
-use super::super::footer::{Footer, Sealed};
-use super::super::index::{BodyHash, HashKey};
-use super::super::layout::ALIGNMENT;
 use super::super::message::{Message, Place};
 use super::super::record::{Fault, Kind, Record, Verdict};
-use super::super::segment::{FooterState, Segment};
+use super::super::segment::FooterState;
 use super::super::walk::{Step, Walk};
-use super::{Log, Membership, PAGE_SCANS, Scan};
+use super::{Log, PAGE_SCANS, Scan};
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -28,9 +25,6 @@ const MANY_MAPPINGS: usize = 32_768;
 
 /// Who looks so many bytes behind where a look has ended is the one who looked there.
 const SAME_READER: u64 = 64 * 1024;
-
-/// Records that one slice of building the index looks at.
-const INDEX_SLICE: usize = 4096;
 
 impl Log {
     /// The oldest live message whose number is `from` or more.
@@ -180,7 +174,7 @@ impl Log {
     }
 
     /// What stands at `position`, checksums looked at.
-    fn decode(&self, position: u64) -> Result<Verdict<'_>, StorageError> {
+    pub(super) fn decode(&self, position: u64) -> Result<Verdict<'_>, StorageError> {
         self.segments[self.segment_index(position)].decode(position)
     }
 
@@ -248,16 +242,6 @@ impl Log {
         Ok(lost_count)
     }
 
-    /// The hash of a body in this log's index.
-    pub fn hash(&self, body: &[u8]) -> BodyHash {
-        BodyHash::new(&self.hash_key, body)
-    }
-
-    /// A live message with these bytes. Builds the rest of the index first.
-    pub fn find(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, StorageError> {
-        self.find_if(body, &|_| true)
-    }
-
     /// Where a live message lies now that lay at `place`: it may have been copied forward since.
     pub fn current(&self, place: Place) -> Place {
         let position = self.relocated.get(place.sequence).unwrap_or(place.position);
@@ -283,144 +267,12 @@ impl Log {
         })
     }
 
-    /// As `find`, among the messages that are `wanted`.
-    pub fn find_if(
-        &mut self,
-        body: &[u8],
-        wanted: &dyn Fn(&Message<'_>) -> bool,
-    ) -> Result<Option<(Place, Message<'_>)>, StorageError> {
-        while !self.prepare_find()? {}
-        self.bound_mappings();
-        let mut found = None;
-        if let Some(membership) = &self.membership {
-            for ordinal in membership.index.candidates(self.hash(body), ordinal_of(self.end())) {
-                let position = ordinal * ALIGNMENT as u64;
-                let verdict = self.decode(position)?;
-                if !matches!(verdict, Verdict::Whole(_)) {
-                    // "It is not there" would be a promise.
-                    self.check_read_at(position)?;
-                }
-                if let Verdict::Whole(record) = verdict
-                    && record.body == body
-                    && self.is_live(position, record.kind, record.sequence)
-                    && wanted(&record.message())
-                {
-                    found = Some((Place { sequence: record.sequence, position }, record.message()));
-                    break;
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Counts live messages that may have these bytes, as [`Index::count`]. Builds the rest of the
-    /// index first.
-    pub fn count_equal(
-        &mut self,
-        body: &[u8],
-        from: &mut Option<u64>,
-        most: u64,
-    ) -> Result<u64, StorageError> {
-        while !self.prepare_find()? {}
-        let hash = self.hash(body);
-        Ok(self.membership.as_ref().map_or(0, |it| it.index.count(hash, from, most)))
-    }
-
-    /// Builds a slice of the index (rule 14: it is made when it is first asked for); true when it
-    /// is whole.
-    pub fn prepare_find(&mut self) -> Result<bool, StorageError> {
-        if self.membership.as_ref().is_some_and(|membership| membership.built_to == u64::MAX) {
-            return Ok(true);
-        }
-        self.bound_mappings();
-        let mut membership = self.membership.take().unwrap_or_default();
-        let outcome = self.build_index(&mut membership);
-        // What a lack of memory has left of it is half a slice.
-        let is_good = !matches!(outcome, Err(StorageError::NoMemory(_)));
-        self.membership = is_good.then_some(membership);
-        outcome
-    }
-
-    fn build_index(&self, membership: &mut Membership) -> Result<bool, StorageError> {
-        let position = membership.built_to.max(self.segments[0].records_start());
-        let index = self.segment_index(position);
-        let segment = &self.segments[index];
-        let from_footer = position == segment.records_start()
-            && segment.footer == FooterState::Written
-            && self.index_by_footer(membership, index)?;
-        let reached = match from_footer {
-            true => segment.records_end,
-            false => self.index_by_records(membership, position)?,
-        };
-        membership.built_to = reached;
-        if reached >= segment.records_end {
-            let next = self.segments.get(index + 1).filter(|_| index < self.tail);
-            membership.built_to = next.map_or(u64::MAX, Segment::records_start);
-        }
-        Ok(membership.built_to == u64::MAX)
-    }
-
-    /// Adds the live messages of a segment by its footer; false: there is none that can be read.
-    fn index_by_footer(
-        &self,
-        membership: &mut Membership,
-        index: usize,
-    ) -> Result<bool, StorageError> {
-        let segment = &self.segments[index];
-        let Ok(Sealed::With(footer)) = Footer::read(segment) else { return Ok(false) };
-        for summary in footer.summaries(segment.records_start()) {
-            if self.is_live(summary.position, summary.kind, summary.sequence) {
-                membership.index.insert(summary.hash, ordinal_of(summary.position))?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// Adds a slice of a segment's live messages by its records; answers where the next slice
-    /// starts.
-    fn index_by_records(
-        &self,
-        membership: &mut Membership,
-        position: u64,
-    ) -> Result<u64, StorageError> {
-        let mut walk = self.walk(position)?;
-        for step in walk.by_ref().take(INDEX_SLICE) {
-            if let Step::Whole(position, record) = step
-                && self.is_live(position, record.kind, record.sequence)
-            {
-                membership.index.insert(self.hash(record.body), ordinal_of(position))?;
-            }
-        }
-        self.check_read_at(position)?;
-        Ok(walk.position())
-    }
-
     /// An error if bytes of the segment at `position` could not be read. Who only looks goes on,
     /// and takes them for damage.
-    fn check_read_at(&self, position: u64) -> Result<(), StorageError> {
+    pub(super) fn check_read_at(&self, position: u64) -> Result<(), StorageError> {
         match self.settings.is_read_only() {
             true => Ok(()),
             false => self.segments[self.segment_index(position)].check_read(),
-        }
-    }
-
-    /// A live message lies at `position` now; `hash` answers that of its body. Where there is no
-    /// memory for a larger index it is given up, and built again when it is asked for.
-    pub(super) fn index_insert(&mut self, position: u64, hash: impl FnOnce(&HashKey) -> BodyHash) {
-        if let Some(membership) = &mut self.membership
-            && membership.built_to > position
-            && membership.index.insert(hash(&self.hash_key), ordinal_of(position)).is_err()
-        {
-            self.membership = None;
-        }
-    }
-
-    /// No live message with this hash lies at `position` any more.
-    pub(super) fn index_remove(&mut self, hash: BodyHash, position: u64) {
-        if let Some(membership) = &mut self.membership
-            && membership.built_to > position
-        {
-            membership.index.remove(hash, ordinal_of(position));
         }
     }
 
@@ -447,11 +299,6 @@ impl Log {
         self.lowest = None;
         self.copied_to = 0;
     }
-}
-
-/// A position as the index counts: 40 bits of it are 8 TiB of log.
-fn ordinal_of(position: u64) -> u64 {
-    position / ALIGNMENT as u64
 }
 
 /// What a look through one segment came to.
