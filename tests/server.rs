@@ -7,6 +7,7 @@
 mod common;
 
 use common::{Client, Daemon, GUARD, request};
+use rustix::process::Signal;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
@@ -314,4 +315,60 @@ fn a_pipeline_right_after_a_start_lets_go_of_its_queue_where_it_must() {
     let daemon = daemon.restart();
     let commands = "SPOP q\r\nSISMEMBER q a\r\nSADD q b\r\nSMOVE q r c\r\nSPOP q\r\nSCARD q\r\n";
     daemon.redis().ask(commands, "$1\r\na\r\n:0\r\n:0\r\n:1\r\n$1\r\nb\r\n:1\r\n");
+}
+
+/// More than the kernel keeps for both sides of a connection.
+const LONG_COUNT: usize = 300;
+
+/// A daemon with one worker and a queue of messages that make a reply of 24 MB, and that reply.
+fn with_long_queue() -> (Daemon, Vec<u8>) {
+    let daemon = Daemon::start("--fsync always --workers 1");
+    let mut client = daemon.redis();
+    let body = |number: usize| format!("{number:08}").repeat(10_000).into_bytes();
+    let mut reply = format!("*{LONG_COUNT}\r\n").into_bytes();
+    for number in 0..LONG_COUNT {
+        client.ask(request(&[b"SADD", b"q", &body(number)]), ":1\r\n");
+        reply.extend([b"$80000\r\n", &body(number)[..], b"\r\n"].concat());
+    }
+    (daemon, reply)
+}
+
+/// Stops the daemon; when this returns its worker has looked at every client.
+fn stop(daemon: &Daemon) {
+    let mut idle = daemon.redis();
+    idle.ask("PING\r\n", "+PONG\r\n");
+    daemon.signal(Signal::TERM);
+    idle.expect_end();
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_reply_lets_a_reader_have_all_of_it() {
+    for (command, left) in [("SMEMBERS q", LONG_COUNT), ("SPOP q 299", 1)] {
+        let (mut daemon, mut reply) = with_long_queue();
+        if left == 1 {
+            let length = reply.len() - (reply.len() - 6) / LONG_COUNT;
+            reply.truncate(length);
+            reply[..6].copy_from_slice(b"*299\r\n");
+        }
+        let mut client = daemon.redis();
+        client.send(format!("{command}\r\n"));
+        assert_eq!(client.read(6), reply[..6]);
+        stop(&daemon);
+        assert!(client.read_to_end() == reply[6..], "{command}: not the whole reply");
+        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.restart().redis().ask("SCARD q\r\n", format!(":{left}\r\n"));
+    }
+}
+
+#[test]
+fn a_stop_waits_a_while_for_a_client_that_does_not_read_and_loses_nothing() {
+    let (mut daemon, reply) = with_long_queue();
+    let mut client = daemon.redis();
+    client.send("SMEMBERS q\r\n");
+    assert_eq!(client.read(6), reply[..6]);
+    daemon.redis().ask("SADD q last\r\n", ":1\r\n");
+    stop(&daemon);
+    assert_eq!(daemon.wait().code(), Some(0));
+    let expected = format!(":{}\r\n:1\r\n", LONG_COUNT + 1);
+    daemon.restart().redis().ask("SCARD q\r\nSISMEMBER q last\r\n", expected);
 }
