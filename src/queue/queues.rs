@@ -63,12 +63,16 @@ pub(super) struct Slots {
     /// The same ones in the order of `scan`.
     pub(super) by_id: BTreeMap<u64, Arc<Slot>>,
     last_id: u64,
+    /// How many have messages.
+    filled: Arc<AtomicUsize>,
 }
 
 impl Slots {
     fn insert(&mut self, make: impl FnOnce(u64) -> Slot) -> Arc<Slot> {
         self.last_id += 1;
-        let slot = Arc::new(make(self.last_id));
+        let mut slot = make(self.last_id);
+        slot.enter(&self.filled);
+        let slot = Arc::new(slot);
         self.by_name.insert(slot.name.clone(), Arc::clone(&slot));
         self.by_id.insert(slot.id, Arc::clone(&slot));
         slot
@@ -149,6 +153,12 @@ impl Queues {
     /// Bytes that the messages of all queues may take; `None` where they take no memory.
     pub fn memory_limit(&self) -> Option<u64> {
         self.backing.memory_limit()
+    }
+
+    /// Bytes that they take; `None` where they take no memory.
+    pub fn memory_used(&self) -> Option<u64> {
+        let counters = self.backing.statistics();
+        counters.iter().find(|(name, _)| *name == "memory_used_bytes").map(|(_, bytes)| *bytes)
     }
 
     /// Another such limit from now on, where there is one.
@@ -358,7 +368,7 @@ impl Queues {
 
     /// Queues that have messages.
     pub fn len(&self) -> usize {
-        self.slots().by_name.values().filter(|slot| slot.has_messages()).count()
+        self.slots().filled.load(Ordering::Relaxed)
     }
 
     /// True when no queue has messages.

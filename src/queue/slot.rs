@@ -6,7 +6,7 @@ use super::single::Queue;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// One name's place in the map.
 pub(super) struct Slot {
@@ -15,6 +15,8 @@ pub(super) struct Slot {
     pub(super) name: Box<[u8]>,
     /// Messages, as of the last work on the queue; read without the lock.
     pub(super) len: AtomicU64,
+    /// How many slots of the map have messages; this one is counted there.
+    filled: Arc<AtomicUsize>,
     /// Their bytes, likewise.
     pub(super) bytes: AtomicU64,
     /// Counts changes that clients can see, from a start of the slot's own.
@@ -100,6 +102,7 @@ impl Slot {
             id,
             name: name.into(),
             len: AtomicU64::new(len),
+            filled: Arc::default(),
             bytes: AtomicU64::new(bytes),
             stamp: AtomicU64::new(id << 32),
             awaited_by: AtomicUsize::new(0),
@@ -149,14 +152,32 @@ impl Slot {
 
     /// Notes how many messages there are now: some may have died.
     pub(super) fn note_len(&self, queue: &Queue) {
-        self.len.store(queue.len(), Ordering::Relaxed);
+        self.set_len(queue.len());
         self.bytes.store(queue.bytes(), Ordering::Relaxed);
+    }
+
+    /// The slot comes into the map, in which `filled` slots have messages.
+    pub(super) fn enter(&mut self, filled: &Arc<AtomicUsize>) {
+        let len = self.len.swap(0, Ordering::Relaxed);
+        self.filled = Arc::clone(filled);
+        self.set_len(len);
+    }
+
+    /// The caller holds the slot's lock, or is the only one that has the slot.
+    fn set_len(&self, len: u64) {
+        let before = self.len.load(Ordering::Relaxed);
+        self.len.store(len, Ordering::Relaxed);
+        match (before, len) {
+            (0, 1..) => drop(self.filled.fetch_add(1, Ordering::Relaxed)),
+            (1.., 0) => drop(self.filled.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
     }
 
     /// Notes that the queue does not exist for clients any more.
     pub(super) fn note_gone(&self) {
         self.stamp.fetch_add(1, Ordering::Relaxed);
-        self.len.store(0, Ordering::Relaxed);
+        self.set_len(0);
         self.bytes.store(0, Ordering::Relaxed);
     }
 
@@ -260,6 +281,8 @@ impl Slot {
             }
         }
         self.empty(&mut state);
+        // Its last messages may have died unseen.
+        self.set_len(0);
         state.retired = true;
         Retired::Now
     }

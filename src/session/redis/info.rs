@@ -135,11 +135,7 @@ fn clients(shared: &Shared) -> Lines {
 fn memory(shared: &Shared) -> Lines {
     let process = shared.settings.process_memory.map_or(ProcessMemory::default(), |tell| tell());
     let used = match &shared.store {
-        Store::Queues(queues) => {
-            let counters = queues.statistics();
-            let used = counters.iter().find(|(name, _)| *name == "memory_used_bytes");
-            used.map_or(process.own, |(_, bytes)| *bytes)
-        }
+        Store::Queues(queues) => queues.memory_used().unwrap_or(process.own),
         Store::Kv(kv) => kv.bytes(),
     };
     vec![

@@ -1,6 +1,7 @@
 //! Commands about keys, over queues and over values.
 
 use super::{kv_client, queue_client};
+use crate::random::Random;
 
 #[test]
 fn queues_are_keys_of_type_set_while_they_have_messages() {
@@ -84,4 +85,25 @@ fn a_flush_removes_everything() {
         ("DEL", "-ERR wrong number of arguments for 'del' command|"),
         ("KEYS", "-ERR wrong number of arguments for 'keys' command|"),
     ]);
+}
+
+/// They are counted as they come and go, and not when somebody asks.
+#[test]
+fn dbsize_is_the_number_of_keys_whatever_happens_to_queues() {
+    let (mut client, mut random) = (queue_client(), Random::seeded());
+    for _ in 0..20_000 {
+        let (name, other) = (random.below(9), random.below(9));
+        match random.below(40) {
+            0 => client.ask("FLUSHALL"),
+            1 => client.ask(&format!("DEL q{name} q{other}")),
+            2 => client.ask(&format!("DEL q{name}")),
+            3..12 => client.ask(&format!("SMOVE q{name} q{other} m")),
+            12..24 => client.ask(&format!("SPOP q{name} {}", random.below(3))),
+            24..27 => client.ask(&format!("SREM q{name} m")),
+            _ => client.ask(&format!("SADD q{name} m")),
+        };
+        let keys = client.ask("KEYS *");
+        let count = keys[1..].split('|').next().unwrap();
+        assert_eq!(client.ask("DBSIZE"), format!(":{count}|"));
+    }
 }
