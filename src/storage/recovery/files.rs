@@ -144,7 +144,7 @@ fn read_segment(
     base: u64,
     settings: &LogSettings,
 ) -> Result<Found, StorageError> {
-    let mut start = Vec::new();
+    let mut start = Vec::with_capacity(RECORDS);
     let segment = Segment::existing(home, base, 0);
     let read = segment.open(false).and_then(|file| {
         let (length, id) = (file.metadata()?.len(), FileId::of(&file)?);
