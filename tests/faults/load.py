@@ -142,6 +142,9 @@ class Worker(threading.Thread):
         self.refused += 1
         for operation in operations:
             operation.outcome = [] if operation.verb == "pop" else False
+            if operation.verb == "drop":
+                # They are there still, and go with the next drop.
+                self.known[operation.queue] = operation.bodies + self.known[operation.queue]
 
     def texts(self):
         operations, sent = [], []
