@@ -1,6 +1,6 @@
 //! mqd: the daemon. The only file that names concrete stores, sessions and listeners together.
 
-use log::{LevelFilter, info};
+use log::{LevelFilter, info, warn};
 use mq::kv::Kv;
 use mq::options::{Command, DEFAULT_MAX_CLIENTS, Options, StoreKind};
 use mq::queue::{
@@ -105,14 +105,14 @@ fn serve(options: &Options) -> Result<(), String> {
     services.extend(redis.map(|listener| redis_service(listener, &shared)));
     services.extend(memcached.map(|listener| memcached_service(listener, &shared)));
     let addresses = announcement(&services)?;
-    let limits = Limits {
-        workers: options.workers,
-        max_memory: 1 << 30,
-        clients: Arc::clone(&shared.limits),
-    };
+    let memory = limits::memory();
+    let max_memory = limits::memory_of_clients(memory);
+    let limits =
+        Limits { workers: options.workers, max_memory, clients: Arc::clone(&shared.limits) };
     let server = Server::start(services, limits, durability, statistics)
         .map_err(|error| format!("cannot start: {error}"))?;
     say_start(&shared, options, start);
+    say_memory(&shared, memory, max_memory);
     // Who is told that the daemon is there finds what it has said of its queues.
     log::logger().flush();
     say(&addresses);
@@ -140,6 +140,15 @@ fn say_start(shared: &Shared, options: &Options, start: Instant) {
     };
     let took_ms = start.elapsed().as_millis();
     info!("mqd {}: {store} store {what}, ready after {took_ms} ms", env!("CARGO_PKG_VERSION"));
+}
+
+/// What clients may take, and whether there is as much memory as all may take.
+fn say_memory(shared: &Shared, memory: u64, clients: usize) {
+    info!("all clients together may take {clients} bytes, of {memory} bytes of memory");
+    let store = shared.store.max_memory();
+    if store.saturating_add(clients as u64) > memory {
+        warn!("there is less memory than clients and the store (--max-memory {store}) may take");
+    }
 }
 
 fn open_store(options: &Options) -> Result<(Store, Arc<dyn Durability>), String> {

@@ -38,7 +38,17 @@ impl Daemon {
     /// own.
     pub fn start(arguments: &str) -> Daemon {
         let directory = TempDir::new().expect("a temporary directory");
-        Daemon::start_in(directory, arguments.split_whitespace().map(String::from).collect())
+        Daemon::start_in(command(), directory, words(arguments))
+    }
+
+    /// The same, with an address space of so many bytes.
+    pub fn start_within(bytes: u64, arguments: &str) -> Daemon {
+        let mut shell = Command::new("sh");
+        let kib = (bytes >> 10).to_string();
+        shell.args(["-c", "ulimit -v $0; exec \"$@\"", &kib, env!("CARGO_BIN_EXE_mqd")]);
+        shell.env_remove("MQ_LOG").stdin(Stdio::null());
+        let directory = TempDir::new().expect("a temporary directory");
+        Daemon::start_in(shell, directory, words(arguments))
     }
 
     /// Starts it again on the same directory, after `kill` or `terminate`.
@@ -52,11 +62,11 @@ impl Daemon {
         self.kill();
         let empty = TempDir::new().expect("a temporary directory");
         let directory = std::mem::replace(&mut self.directory, empty);
-        Daemon::start_in(directory, arguments)
+        Daemon::start_in(command(), directory, arguments)
     }
 
-    fn start_in(directory: TempDir, arguments: Vec<String>) -> Daemon {
-        let mut child = command()
+    fn start_in(mut command: Command, directory: TempDir, arguments: Vec<String>) -> Daemon {
+        let mut child = command
             .args(["--redis", "127.0.0.1:0", "--memcached", "127.0.0.1:0", "--dir"])
             .arg(directory.path())
             .args(&arguments)
@@ -190,6 +200,10 @@ fn keep(mut pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
             log.lock().expect("no panic under the lock").push_str(&text);
         }
     });
+}
+
+fn words(arguments: &str) -> Vec<String> {
+    arguments.split_whitespace().map(String::from).collect()
 }
 
 /// The daemon's binary, with a clean environment.
