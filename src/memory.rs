@@ -60,14 +60,16 @@ pub fn reserve<T>(vector: &mut Vec<T>, count: usize) -> Result<(), NoMemory> {
 
 #[cold]
 fn grow<T>(vector: &mut Vec<T>, count: usize) -> Result<(), NoMemory> {
+    let before = vector.capacity();
     vector.try_reserve(count)?;
-    leave_spare(vector)
+    leave_spare(vector, before)
 }
 
-/// Takes the room of a large vector back if there is too little left behind it.
-fn leave_spare<T>(vector: &mut Vec<T>) -> Result<(), NoMemory> {
+/// Takes the room of a large vector back if there is too little left behind it. What it had before
+/// stays: somebody may rely on it.
+fn leave_spare<T>(vector: &mut Vec<T>, before: usize) -> Result<(), NoMemory> {
     let size = vector.capacity().saturating_mul(size_of::<T>());
-    check_spare(size).inspect_err(|_| vector.shrink_to_fit())
+    check_spare(size).inspect_err(|_| vector.shrink_to(before))
 }
 
 /// Looks whether there is enough left beside a piece of `size` bytes, which is no vector's.
@@ -89,8 +91,9 @@ pub fn check_spare(size: usize) -> Result<(), NoMemory> {
 /// # Errors
 /// There is no memory; the vector is as it was.
 pub fn reserve_exact<T>(vector: &mut Vec<T>, count: usize) -> Result<(), NoMemory> {
+    let before = vector.capacity();
     vector.try_reserve_exact(count)?;
-    leave_spare(vector)
+    leave_spare(vector, before)
 }
 
 /// Appends `bytes`.

@@ -180,8 +180,9 @@ fn a_list_that_there_is_no_memory_for_loses_no_message() {
     expect_refusal(&mut client);
     client.ask("SCARD q\r\n", format!(":{COUNT}\r\n"));
     client.send(format!("SPOP q {COUNT}\r\n"));
-    let count: usize = client.read_line()[1..].parse().expect("as many as found memory");
-    assert!(count > 0 && count < COUNT, "{count}");
+    let head = client.read_line();
+    let count = head.strip_prefix('*').and_then(|count| count.parse().ok()).unwrap_or(0);
+    assert!(count > 0 && count < COUNT, "{head}");
     for number in 0..count {
         client.expect(format!("$100\r\n{}\r\n", message(number)));
     }
@@ -240,7 +241,9 @@ fn an_index_that_there_is_no_memory_for_refuses_messages() {
             client.send(format!("SADD q {}\r\n", name(count)));
             let answer = client.read_line();
             if answer != ":1" {
-                assert_eq!(answer, format!("-OOM {NO_MEMORY}"));
+                // To build an index again takes a mapping of each file, too.
+                let no_mapping = answer.contains("Cannot allocate memory");
+                assert!(no_mapping || answer == format!("-OOM {NO_MEMORY}"), "{answer}");
                 break;
             }
             count += 1;
