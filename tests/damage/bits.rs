@@ -121,7 +121,7 @@ fn a_flipped_bit_of_a_large_queue_costs_at_most_what_it_is_in() {
     let mut random = Random::seeded();
     let queues = [large_queue(&mut random)];
     let flips = flips(&queues, &mut random);
-    try_flips(&queues, &some_of(flips, 150, 6000, &mut random));
+    try_flips(&queues, &some_of(flips, 150, 2000, &mut random));
 }
 
 fn try_flips(queues: &[(Queue, Vec<Segment>)], flips: &[Flip]) {
