@@ -68,9 +68,12 @@ class Account:
             last[source] = place
 
     def may_have_been_popped(self, body, found):
-        """A pop on its way takes the oldest: whether `body` was put here before what is there."""
+        """A pop on its way takes the oldest: whether `body` was put here before what is there. A
+        message on its way to another queue is seen by no pop, and may be back after the kill."""
         source, place = self.origin[body]
         for other in found:
+            if other in self.doubtful:
+                continue
             other_source, other_place = self.origin[other]
             if other_source == source and other_place < place or other_source == 0 < source:
                 return False
