@@ -174,6 +174,9 @@ impl Queues {
             self.chores.ring();
             state.awaited = self.ledger.mark_directory();
             self.ledger.await_queue(ticket, state.awaited);
+            if !state.listed {
+                self.list(slot, state);
+            }
         }
         state.doomed = false;
         Ok(())

@@ -297,6 +297,23 @@ fn a_refusal_of_another_queue_looks_at_each_empty_one_once() {
     client.check(&[("SPOP q500", "$1|m|"), ("SADD new m", ":1|"), ("SADD q500 m", refused)]);
 }
 
+/// Also where a refusal has looked at them before, and found messages in them.
+#[test]
+fn queues_that_are_dropped_make_place_at_once() {
+    for drop in ["DEL q7", "UNLINK q7", "FLUSHALL", "MULTI;DEL q7;EXEC"] {
+        let daemon = with_queues(10);
+        let mut client = daemon.client();
+        let refused = "-ERR too many queues, the limit is 10 (--max-queues)|";
+        assert_eq!(client.ask("SADD new m"), refused);
+        drop.split(';').for_each(|command| drop_reply(client.ask(command)));
+        assert_eq!(client.ask("SADD new m"), ":1|", "after {drop}");
+    }
+}
+
+fn drop_reply(reply: String) {
+    assert!(!reply.starts_with('-'), "{reply}");
+}
+
 #[test]
 fn keys_are_matched_in_several_turns() {
     let daemon = Daemon::with_queues(1 << 30, u64::MAX);
