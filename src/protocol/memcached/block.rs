@@ -33,15 +33,29 @@ const BLOCKLESS: [&[u8]; 13] = [
 /// Numbers behind the key of a storage command.
 const NUMBERS: usize = 3;
 
-/// Whether `line` is a storage command of memcached, written as its clients write it. No command of
-/// Redis has this form.
+/// Whether `line` is a storage command of memcached with a data block behind it. No command of Redis
+/// has this form.
 pub fn is_storage(line: &[u8]) -> bool {
     let mut words = Words(line);
     let verb = words.next().unwrap_or_default();
-    let has_key = words.next().is_some();
-    let numbers = words.by_ref().take_while(|word| is_number(word)).count();
-    let enough = if verb == META_SET { 1 } else { NUMBERS };
-    has_key && numbers >= enough && (verb == META_SET || STORAGE.contains(&verb))
+    let Some(mut behind_key) = behind_key(words) else { return false };
+    if verb == META_SET {
+        return behind_key.any(is_number);
+    }
+    let mut row = 0;
+    let mut ends_row = |word| {
+        row = if is_number(word) { row + 1 } else { 0 };
+        row == NUMBERS
+    };
+    STORAGE.contains(&verb) && behind_key.any(&mut ends_row)
+}
+
+/// What follows the first word of `rest`, its key. A key of no bytes leaves two spaces.
+fn behind_key(mut rest: Words<'_>) -> Option<Words<'_>> {
+    if !rest.0.starts_with(b"  ") {
+        rest.next()?;
+    }
+    Some(rest)
 }
 
 /// Bytes of the data block that a refused line announces, `rest` being its words behind `verb`.
@@ -50,8 +64,7 @@ pub(super) fn announced(verb: &[u8], rest: Words<'_>) -> Option<u64> {
     if BLOCKLESS.contains(&verb) {
         return None;
     }
-    let mut behind_key = rest;
-    behind_key.next()?;
+    let mut behind_key = behind_key(rest)?;
     let length = if verb == META_SET {
         behind_key.find_map(parse_u64)
     } else {
@@ -108,6 +121,11 @@ mod tests {
             ("set a b c d e f g h 0 0 9 noreply", Some(9)),
             ("set k 0 0 9 x y", Some(9)),
             ("set k 0 0", None),
+            ("set  0 0 9", Some(9)),
+            ("add  0 0 9 noreply", Some(9)),
+            ("ms  9", Some(9)),
+            ("set  0 9", None),
+            ("set  k 0 0 9", Some(9)),
             ("foo k 0 0 9 q", Some(9)),
             ("set k", None),
             ("set", None),
@@ -139,7 +157,10 @@ mod tests {
         {
             assert!(is_storage(line.as_bytes()), "{line}");
         }
-        let lines = ["set k 5 ex 10", "SET k 0 0 5", "append k 5", "sadd q 1 2 3", "set k 0 0"];
+        for line in ["set a b 0 0 5", "set  0 0 5", "set k 0 0 -1", "ms k T0 5", "ms  5"] {
+            assert!(is_storage(line.as_bytes()), "{line}");
+        }
+        let lines = ["set 1 2 ex 10", "SET k 0 0 5", "append k 5", "sadd q 1 2 3", "set k 0 0"];
         for line in [lines, ["smismember q 1 2 3", "ms k", "get k", "", "set"]].concat() {
             assert!(!is_storage(line.as_bytes()), "{line}");
         }
