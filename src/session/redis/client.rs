@@ -211,11 +211,11 @@ fn info(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Ou
 
 /// CLIENT REPLY ON|OFF|SKIP: only ON is answered.
 fn reply_mode(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    context.client.replies = match args.option(2).as_slice() {
-        b"on" => Replies::On,
-        b"off" => Replies::Off,
+    context.client.replies = match (args.option(2).as_slice(), context.client.replies) {
+        (b"on", _) => Replies::On,
+        (b"off", _) | (b"skip", Replies::Off) => Replies::Off,
         // This command and the next one.
-        b"skip" => Replies::Skip(2),
+        (b"skip", _) => Replies::Skip(2),
         _ => return Err(SYNTAX_ERROR.into()),
     };
     reply.simple("OK");

@@ -5,12 +5,12 @@ use super::request::{Args, Outcome};
 use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::protocol::resp::Reply;
 
-const LATENCY: &[Subcommand] = &[
+pub(super) const LATENCY: &[Subcommand] = &[
     subcommand("latest", 2, nothing, ": Show nothing; no latency is measured."),
     subcommand("reset", -2, none, ": Forget nothing."),
 ];
 
-const SLOWLOG: &[Subcommand] = &[
+pub(super) const SLOWLOG: &[Subcommand] = &[
     subcommand("get", -2, nothing, "[<count>]: Show nothing; no time of a command is measured."),
     subcommand("len", 2, none, ": Answer 0."),
     subcommand("reset", 2, done, ": Forget nothing."),

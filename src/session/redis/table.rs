@@ -183,6 +183,8 @@ pub(super) fn check_subcommand(command: &Command, args: Args<'_>) -> Outcome {
         "client" => client::SUBCOMMANDS,
         "command" if args.len() > 1 => docs::SUBCOMMANDS,
         "config" => config::SUBCOMMANDS,
+        "latency" => measures::LATENCY,
+        "slowlog" => measures::SLOWLOG,
         _ => return Ok(()),
     };
     if is_help(args) {

@@ -123,16 +123,21 @@ fn client_reply_turns_replies_off_and_skips_one() {
     let lines = ["CLIENT REPLY skip", "SADD q c", "SADD q d", "SCARD q"];
     assert_eq!(pipeline(&mut client, &lines), ":1|:4|", "also in a row on one queue");
     client.check(&[("CLIENT REPLY off", ""), ("RESET", "+RESET|"), ("PING", "+PONG|")]);
+    let lines = ["CLIENT REPLY off", "CLIENT REPLY skip", "PING", "PING", "CLIENT REPLY on"];
+    assert_eq!(pipeline(&mut client, &lines), "+OK|", "skipping ends no silence");
 }
 
 #[test]
 fn help_is_there_where_errors_promise_it() {
     let mut client = queue_client();
-    for name in ["CLIENT", "COMMAND", "CONFIG"] {
+    for name in ["CLIENT", "COMMAND", "CONFIG", "LATENCY", "SLOWLOG"] {
         let error = format!("-ERR unknown subcommand 'x'. Try {name} HELP.|");
         client.check(&[(&format!("{name} x"), &error)]);
         let help = client.ask(&format!("{name} help"));
         let start = format!("+{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:|");
         assert!(help.contains(&start) && help.ends_with("|+HELP: Print this help.|"), "{help}");
+        // What nobody can run is not queued either.
+        let abort = "-EXECABORT Transaction discarded because of previous errors.|";
+        client.check(&[("MULTI", "+OK|"), (&format!("{name} x"), &error), ("EXEC", abort)]);
     }
 }
