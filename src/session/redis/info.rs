@@ -33,10 +33,11 @@ const SECTIONS: [(&str, Section); 7] = [
 ];
 
 /// INFO [section ...]: without a name, or with `default`, all sections above, and with `all` or
-/// `everything` also `commandstats`. `INFO queues [name ...]` is for itself.
+/// `everything` also `commandstats`. `INFO queues [name ...]` is for itself; behind another section
+/// `queues` has no names.
 pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.is(1, "queues") {
-        return show(vec![("Queues", queue_lines(context.shared, args))], context, reply);
+        return show(vec![("Queues", queue_lines(context.shared, args.from(2)))], context, reply);
     }
     let names = |word: &str| args.from(1).any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
     let wants_more = names("all") || names("everything");
@@ -49,6 +50,9 @@ pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
     }
     if wants_more || names("commandstats") {
         sections.push(("Commandstats", command_lines(context.shared)));
+    }
+    if names("queues") {
+        sections.push(("Queues", queue_lines(context.shared, std::iter::empty())));
     }
     show(sections, context, reply)
 }
@@ -80,8 +84,8 @@ fn command_lines(shared: &Shared) -> Vec<String> {
     shared.statistics.redis.list().map(line).collect()
 }
 
-/// A line for each of the queues that are named from word 2 on, or for the oldest ones.
-fn queue_lines(shared: &Shared, args: Args<'_>) -> Vec<String> {
+/// A line for each of the queues with these names, or for the oldest ones if there are no names.
+fn queue_lines<'a>(shared: &Shared, names: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let Store::Queues(queues) = &shared.store else { return Vec::new() };
     let line = |(name, figures)| match figures {
         Ok(Figures { length, bytes, disk_bytes, oldest_age_ms, totals }) => {
@@ -93,7 +97,7 @@ fn queue_lines(shared: &Shared, args: Args<'_>) -> Vec<String> {
         }
         Err(_) => format!("queue_{name}:closed=1\r\n"),
     };
-    queue_list::list(queues, args.from(2)).into_iter().map(line).collect()
+    queue_list::list(queues, names).into_iter().map(line).collect()
 }
 
 fn line(name: &'static str, value: impl Display) -> (&'static str, String) {

@@ -47,6 +47,8 @@ fn info_shows_each_queue_that_is_asked_for() {
     };
     assert_eq!(client.ask("INFO queues"), shown(&format!("{jobs}|{other}|")));
     assert_eq!(client.ask("info QUEUES none a:b,c"), shown(&format!("{other}|")));
+    let both = client.ask("INFO commandstats queues");
+    assert!(both.contains("# Commandstats|") && both.contains("# Queues|queue_jobs:"), "{both}");
     // A clock that is set back makes no negative age.
     time_ms.fetch_sub(5000, Relaxed);
     assert!(client.ask("INFO queues jobs").contains("oldest_age_ms=0,"));
