@@ -107,6 +107,11 @@ const WORKER_COUNTS: RangeInclusive<u64> = 1..=1024;
 
 /// Parses the arguments after the program's name. An error is one line for standard error.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // The parser would call it an option.
+    if let Some(other) = arguments.iter().find(|argument| argument.to_str().is_none()) {
+        return Err(one_line(&format!("not UTF-8: {}", other.display())));
+    }
     let given = declare().parse(arguments).map_err(|mistake| one_line(&mistake.to_string()))?;
     if given.opt_present("help") {
         return Ok(Command::Help(usage()));

@@ -67,8 +67,10 @@ impl Change {
             Change::Number(range, apply) => (parse_u64(value), range(shared), *apply),
             Change::Size(range, apply) => (parse_size(value), range.clone(), *apply),
         };
+        let unit = if let Change::Size(..) = self { ", bytes or as 16m" } else { "" };
         let number = number.filter(|number| range.contains(number)).ok_or_else(|| {
-            format!("argument must be between {} and {} inclusive", range.start(), range.end())
+            let (start, end) = (range.start(), range.end());
+            format!("argument must be between {start} and {end} inclusive{unit}")
         })?;
         Ok(Box::new(move |shared| apply(shared, number)))
     }

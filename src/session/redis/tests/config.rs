@@ -18,7 +18,7 @@ fn what_config_set_changes_holds_at_once_and_one_wrong_value_changes_nothing() {
         (
             "CONFIG SET max-queues 9 proto-max-bulk-len 1",
             "-ERR CONFIG SET failed (possibly related to argument 'proto-max-bulk-len') - \
-             argument must be between 1024 and 536870912 inclusive|",
+             argument must be between 1024 and 536870912 inclusive, bytes or as 16m|",
         ),
         ("SADD r a", "-ERR too many queues, the limit is 1 (--max-queues)|"),
         ("CONFIG SET maxclients 200 timeout 60", "+OK|"),
