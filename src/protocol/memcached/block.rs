@@ -33,8 +33,8 @@ const BLOCKLESS: [&[u8]; 13] = [
 /// Numbers behind the key of a storage command.
 const NUMBERS: usize = 3;
 
-/// Whether `line` is a storage command of memcached with a data block behind it. No command of Redis
-/// has this form.
+/// Whether `line` is a storage command of memcached, with a data block behind it. No command of
+/// Redis has this form.
 pub fn is_storage(line: &[u8]) -> bool {
     let mut words = Words(line);
     let verb = words.next().unwrap_or_default();
