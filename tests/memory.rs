@@ -190,6 +190,26 @@ fn a_list_that_there_is_no_memory_for_loses_no_message() {
     client.ask("SPOP q\r\n", format!("$100\r\n{}\r\n", message(count)));
 }
 
+/// The memory ends when the command has claimed its queue for several slices.
+#[test]
+fn a_long_reply_that_there_is_no_memory_for_leaves_its_queue_to_others() {
+    const COUNT: usize = 7000;
+    for store in ["memory", "disk --fsync never"] {
+        let daemon = daemon(store);
+        let (mut client, mut other) = (daemon.redis(), daemon.redis());
+        for start in (0..COUNT).step_by(100) {
+            let messages: Vec<_> = (start..start + 100).map(|it| format!("{it:04000}")).collect();
+            let words = ["SADD", "q"].into_iter().chain(messages.iter().map(String::as_str));
+            client.ask(request(&words.map(str::as_bytes).collect::<Vec<_>>()), ":100\r\n");
+        }
+        limit(&daemon, Some(14 << 20));
+        client.send("SMEMBERS q\r\n");
+        expect_refusal(&mut client);
+        expect_unharmed(&daemon, &mut other, "SCARD q\r\n", &format!(":{COUNT}\r\n"));
+        client.ask("SADD q more\r\n", ":1\r\n");
+    }
+}
+
 /// All messages of a command are pushed, or none.
 #[test]
 fn a_message_that_there_is_no_memory_for_is_refused_over_redis() {
@@ -253,6 +273,41 @@ fn an_index_that_there_is_no_memory_for_refuses_messages() {
         client.ask(format!("SADD q {}\r\nSADD q {}\r\n", name(count), name(7)), ":1\r\n:0\r\n");
         client.ask(format!("SREM q {}\r\n", name(count - 1)), ":1\r\n");
         client.ask("SCARD q\r\n", format!(":{count}\r\n"));
+    }
+}
+
+/// What the refused command had done before is nothing of the next one. Which word meets the end of
+/// the memory is by chance, so it is tried more than once.
+#[test]
+fn a_command_after_one_whose_index_found_no_memory_begins_anew() {
+    const BEFORE: usize = 112_000;
+    // They fit into a small piece of memory, and take several slices.
+    const WORDS: usize = 1900;
+    let names = |numbers: std::ops::Range<usize>| -> String {
+        numbers.map(|number| format!(" {number:08}")).collect()
+    };
+    let disk = "disk --fsync never";
+    for store in ["memory", disk, disk, disk, disk] {
+        let daemon = daemon(store);
+        let mut client = daemon.redis();
+        for start in (0..BEFORE).step_by(4000) {
+            client.ask(format!("SADD q{}\r\n", names(start..start + 4000)), ":4000\r\n");
+        }
+        client.ask("SISMEMBER q x\r\n", ":0\r\n");
+        limit(&daemon, Some(600 << 10));
+        let mut next = BEFORE;
+        loop {
+            assert!(next < BEFORE + 4 * WORDS, "no table has grown");
+            client.send(format!("SADD q{}\r\n", names(next..next + WORDS)));
+            let answer = client.read_line();
+            if answer.starts_with('-') {
+                break;
+            }
+            next += WORDS;
+        }
+        limit(&daemon, None);
+        client.ask("SADD other a b c\r\nSCARD other\r\n", ":3\r\n:3\r\n");
+        client.ask("SPOP other 2\r\n", "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
     }
 }
 

@@ -110,6 +110,11 @@ impl Client {
         self.progress.is_some() || self.claim.is_some()
     }
 
+    /// The next request is done, and nothing of it goes on.
+    pub fn forget_request(&mut self) {
+        (self.progress, self.claim) = (None, None);
+    }
+
     /// Bytes of memory that are kept between two turns.
     pub fn memory(&self) -> usize {
         let transaction = self.transaction.as_ref().map_or(0, Transaction::memory);

@@ -64,7 +64,7 @@ pub(super) fn handle(
     let outcome = context.begin(reply).and_then(|()| execute(context, args, reply));
     if end(context, start, outcome, reply) {
         context.budget.spend(1 + args.len() as u64);
-        context.client.claim = None;
+        context.client.forget_request();
         pipeline.done();
     }
 }
@@ -166,6 +166,10 @@ fn run_row(
         count(context.shared, row.count);
         drop(locked);
         context.client.last_queue = handle.filter(|_| is_of_use);
+        if context.client.progress.is_none() {
+            // The end of a claim takes the queue's lock.
+            context.client.claim = None;
+        }
         waiting
     };
     // The index is built without the gate.
@@ -175,7 +179,7 @@ fn run_row(
     {
         reply.error_bytes(&refusal.text);
         count(context.shared, 1);
-        (context.client.progress, context.client.claim) = (None, None);
+        context.client.forget_request();
         pipeline.done();
     }
 }
@@ -222,15 +226,18 @@ impl Row<'_> {
                 let total = &context.shared.statistics.redis;
                 context.client.tally.note(command, outcome.is_err(), total);
             }
+            let is_claimed = claim.is_some();
+            context.client.claim = claim;
             if !end(context, start, outcome, reply) {
-                context.client.claim = claim;
                 return Some(command).filter(|_| wants_index);
             }
+            context.client.progress = None;
             self.count += 1;
             self.words += if command.has(FAST) { args.len() } else { ROW_WORDS };
             context.budget.spend(budget::LOOK);
             pipeline.done();
-            if self.words >= ROW_WORDS || reply.out.len() >= OUTPUT_PIECE || !context.goes_on() {
+            let is_long = self.words >= ROW_WORDS || reply.out.len() >= OUTPUT_PIECE;
+            if is_claimed || is_long || !context.goes_on() {
                 break;
             }
             command = self.following(context.client, pipeline)?;
