@@ -9,8 +9,8 @@ mod random;
 
 use mq::clock::Clock;
 use mq::queue::{
-    Backing, DiskBacking, Limits, MemoryBacking, Message, NewMessage, Policy, Queue, QueueError,
-    Queues, Ticket,
+    Backing, DiskBacking, Durability, Limits, MemoryBacking, Message, NewMessage, Policy, Queue,
+    QueueError, Queues, Ticket,
 };
 use mq::storage::DataDirectory;
 use random::Random;
@@ -156,6 +156,24 @@ fn dead_messages_take_no_memory_from_a_push_nor_from_another_queue_for_long() {
     run.pass(1);
     run.tidy();
     (0..88).for_each(|_| run.push(b"r", &[7; 1000], 0).unwrap());
+}
+
+/// What is dead in it cannot leave: whoever asks for another queue is refused, and does not wait.
+#[test]
+fn a_queue_that_is_closed_makes_no_place_when_its_messages_have_died() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(disk(directory.path()), Limits { max_queues: 2, ..LIMITS });
+    run.push(b"closed", b"a", START_MS + 1).unwrap();
+    run.push(b"other", b"a", 0).unwrap();
+    let folder = directory.path().join("q-closed");
+    std::fs::remove_dir_all(folder).unwrap();
+    run.queues.commit();
+    run.push(b"closed", b"b", START_MS + 1).unwrap_err();
+    run.pass(1);
+    assert_eq!(run.len(b"closed"), None);
+    for _ in 0..3 {
+        assert_eq!(run.push(b"third", b"a", 0), Err(QueueError::TooManyQueues { limit: 2 }));
+    }
 }
 
 /// Nobody pops, and housekeeping does not come.

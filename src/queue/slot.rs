@@ -271,6 +271,11 @@ impl Slot {
                 state.listed = false;
                 return dies_at.map_or(Retired::Not, Retired::NotBefore);
             }
+            if queue.store().check_writable().is_err() {
+                // What is dead in it stays there until the next start.
+                state.listed = false;
+                return Retired::Not;
+            }
             if !queue.is_vacant() {
                 return Retired::NotYet;
             }
