@@ -324,6 +324,20 @@ fn a_transaction_that_there_is_no_memory_for_is_not_executed() {
     expect_unharmed(&daemon, &mut other, "SMEMBERS q\r\n", "*1\r\n$1\r\nm\r\n");
 }
 
+/// No queue has a name of this length, so nothing of it is kept.
+#[test]
+fn a_transaction_does_not_copy_names_that_no_queue_has() {
+    let daemon = daemon("disk --fsync never");
+    let mut client = daemon.redis();
+    client.ask("MULTI\r\n", "+OK\r\n");
+    for byte in [b"a", b"b"] {
+        client.ask(request(&[b"SPOP", &byte.repeat(12 << 20)]), "+QUEUED\r\n");
+    }
+    limit(&daemon, Some(3 << 20));
+    client.ask("EXEC\r\n", "*2\r\n$-1\r\n$-1\r\n");
+    client.ask("PING\r\n", "+PONG\r\n");
+}
+
 #[test]
 fn names_that_there_is_no_memory_for_are_refused() {
     let name = vec![b'n'; 15 << 20];

@@ -12,6 +12,7 @@ use super::queues::Queues;
 use super::single::Queue;
 use super::slot::{Slot, State};
 use super::{QueueError, Ticket};
+use crate::memory::NoMemory;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,8 +89,12 @@ impl Queues {
         ticket: &mut Ticket,
         waiting: &mut Waiting,
     ) -> Result<(u64, Drops), QueueError> {
-        let slots = names.filter_map(|name| self.slot(name));
-        self.doom_slots(slots.collect(), ticket, waiting)
+        let mut slots = VecDeque::new();
+        for slot in names.filter_map(|name| self.slot(name)) {
+            slots.try_reserve(1).map_err(NoMemory::from)?;
+            slots.push_back(slot);
+        }
+        self.doom_slots(slots, ticket, waiting)
     }
 
     /// Dooms every queue, as [`doom`](Queues::doom).
@@ -122,6 +127,7 @@ impl Queues {
         slots.iter().try_for_each(|slot| slot.lock().map(drop))?;
         let remains = Arc::clone(&self.remains);
         let (mut drops, mut count) = (Drops { slots: VecDeque::new(), remains }, 0);
+        drops.slots.try_reserve(slots.len()).map_err(NoMemory::from)?;
         for slot in slots {
             let Ok(mut state) = slot.lock() else { continue };
             self.ledger.await_queue(ticket, state.awaited);

@@ -12,6 +12,7 @@ use super::layout::*;
 use super::record::{Kind, Record};
 use super::segment::Segment;
 use super::walk::{Step, Walk};
+use crate::memory;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -106,6 +107,9 @@ impl Footer {
     /// damaged or of kinds that a footer has no place for.
     pub fn of(segment: &Segment, key: &HashKey) -> Result<Option<Footer>, StorageError> {
         let start = segment.records_start();
+        // A record is seven times its entry at least; the footer's bytes are made of the entries.
+        let most = usize::try_from(segment.record_bytes() / 7).unwrap_or(usize::MAX);
+        check_memory(most).map_err(|error| StorageError::io("seal", &segment.path, error))?;
         let mut footer = Footer::new(start);
         for step in Walk::through(segment, start)? {
             let Step::Whole(_, record) = step else { return Ok(None) };
@@ -254,7 +258,9 @@ impl Footer {
         if length > segment.size {
             return Ok(Sealed::Badly { length });
         }
-        let mut bytes = vec![0; length as usize];
+        let size = usize::try_from(length).map_err(io::Error::other)?;
+        check_memory(size)?;
+        let mut bytes = vec![0; size];
         file.read_exact_at(&mut bytes, segment.size)?;
         let footer = Footer::decode(segment.base, &bytes).filter(|footer| {
             let start = segment.records_start();
@@ -263,6 +269,13 @@ impl Footer {
         });
         Ok(footer.map_or(Sealed::Badly { length }, Sealed::With))
     }
+}
+
+/// An error unless there is memory for the `length` bytes of a footer and for what they say: those
+/// of a large segment are several MiB.
+fn check_memory(length: usize) -> io::Result<()> {
+    let room = memory::reserve_exact(&mut Vec::<u8>::new(), length.saturating_mul(2));
+    room.map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 #[cfg(test)]

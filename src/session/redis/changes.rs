@@ -7,7 +7,7 @@ use super::progress::{Measured, measure_removals};
 use super::request::Args;
 use super::table::Command;
 use crate::protocol::number::parse_u64;
-use crate::queue::{Changes, Queues, Ticket};
+use crate::queue::{Changes, NAME_MAX, Queues, Ticket};
 use crate::session::budget::{Budget, LOOK};
 use std::collections::BTreeMap;
 
@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 pub(super) struct Plan {
     queues: BTreeMap<Box<[u8]>, Changes>,
     drops_all: bool,
+    /// Of names that are too long for a queue: such requests are refused when they run.
+    refused: Changes,
 }
 
 impl Plan {
@@ -53,6 +55,9 @@ impl Plan {
     }
 
     fn of(&mut self, name: &[u8]) -> &mut Changes {
+        if name.len() > NAME_MAX {
+            return &mut self.refused;
+        }
         self.queues.entry(name.into()).or_default()
     }
 
