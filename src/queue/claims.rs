@@ -84,8 +84,10 @@ impl Claims {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        // Held to the end: who claims the queue next must not be taken off the list for this one.
+        let mut locked = self.slot.lock();
         // A queue that a panic has closed stays closed, whoever claims it.
-        if let Ok(mut state) = self.slot.lock() {
+        if let Ok(state) = &mut locked {
             state.claimed = false;
             // The client has gone in the middle of a command. What fails here fails again for
             // the next one.

@@ -49,12 +49,12 @@ impl Clients {
         Some(Place { clients: Arc::clone(self) })
     }
 
-    /// Whether nobody is admitted any more.
     /// Where the bytes of a client count.
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.statistics.traffic)
     }
 
+    /// Whether nobody is admitted any more.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

@@ -169,7 +169,6 @@ def storm(program, data, policy, ledger, choose):
         if stormer.failure:
             raise stormer.failure
     wait_until(lambda: is_calm(daemon, files + 1), "the storm is over")
-    # Finishers, the threads that wait for slow clients, go when their clients do.
     wait_until(lambda: daemon.status("Threads") <= threads + SYNCERS, "no thread stays behind")
     ledger.settle(contents(daemon, ledger.contents))
     daemon.kill()
