@@ -83,6 +83,8 @@ pub struct Segment {
     pub live_bytes: u64,
     /// Whether its footer is written, or will not be.
     pub footer: FooterState,
+    /// Its file has been unlinked, with all that it said: there is nothing of it to write or sync.
+    pub is_unlinked: bool,
     /// The folder of its queue; `None` if it is only looked at, wherever it lies.
     home: Option<Arc<Home>>,
     /// Which file it is; `None` until that is known.
@@ -118,6 +120,7 @@ impl Segment {
             live_count: 0,
             live_bytes: 0,
             footer: FooterState::Absent,
+            is_unlinked: false,
             home: None,
             id: None,
             is_read_only: false,

@@ -15,6 +15,7 @@ mod copy;
 mod footers;
 mod membership;
 mod read;
+mod reclaim;
 mod step;
 mod sync;
 mod write;

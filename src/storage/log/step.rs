@@ -54,7 +54,7 @@ impl Log {
         self.check_number(self.next_sequence.saturating_add(size.pushes))?;
         self.check_number(self.generation)?;
         let only_pops = size.pushes == 0 && size.removals == 0 && size.moves == 0;
-        let must_log = !only_pops || self.has_unsettled_step();
+        let mut must_log = !only_pops || self.has_unsettled_step();
         if must_log {
             let removals = size.removals.saturating_add(size.pops);
             let bytes = removals.saturating_add(size.moves).saturating_mul(REMOVAL_HEAD as u64);
@@ -64,7 +64,13 @@ impl Log {
             let bytes = bytes.saturating_add(size.pushes.saturating_mul(overhead));
             // What is removed needs no second removal.
             let left = (self.live_count + size.pushes).saturating_sub(removals);
-            self.make_room_or_reclaim(bytes, left, Version::Two)?;
+            match self.make_room_or_reclaim(bytes, left, Version::Two) {
+                Err(StorageError::Full { .. }) if only_pops => {
+                    self.settle_steps()?;
+                    must_log = false;
+                }
+                made => made?,
+            }
         }
         // Nothing may fail between the first change in memory and the last one in the log.
         self.segments[self.tail].prepare_writing()?;
@@ -106,6 +112,40 @@ impl Log {
     pub(super) fn has_unsettled_step(&self) -> bool {
         let logs = |step: &OpenStep| !step.only_pops;
         self.step_end > self.durable || self.step.as_ref().is_some_and(logs)
+    }
+
+    /// On a full disk: makes the steps so far durable, so that the cursor may tell of what is
+    /// popped behind them. This blocks for a sync.
+    fn settle_steps(&mut self) -> Result<(), StorageError> {
+        self.sync_now()?;
+        self.durable = self.end();
+        Ok(())
+    }
+
+    /// Makes room for a removal record, and returns true; or false where the disk is full and the
+    /// cursor can say it now.
+    pub(super) fn make_room_to_remove(&mut self, is_oldest: bool) -> Result<bool, StorageError> {
+        let size = REMOVAL_HEAD as u64;
+        let is_alone = self.step.is_none();
+        // Where the log goes on in another segment, what is left here is lost to the others.
+        let others = if is_alone { self.live_count.saturating_sub(1) } else { 0 };
+        // Also one of version 1 will do: on a full disk the room was reserved there.
+        match self.make_room(size, others, Version::One) {
+            Err(StorageError::Full { .. }) if is_alone && is_oldest => {
+                self.settle_steps().map(|()| false)
+            }
+            Err(full @ StorageError::Full { .. }) if is_alone => {
+                // Its own room lies beside that of what is promised, which finds some behind it.
+                while self.free_in(self.tail) < size {
+                    if self.tail + 1 == self.segments.len() {
+                        return Err(full);
+                    }
+                    self.advance_tail()?;
+                }
+                Ok(true)
+            }
+            made => made.map(|()| true),
+        }
     }
 
     /// Where a sync that begins now may say that the log is durable up to.

@@ -134,6 +134,9 @@ impl Log {
     /// Makes everything up to now durable before it answers; also while a sync is under way.
     pub fn sync_now(&mut self) -> Result<(), StorageError> {
         self.check_writable()?;
+        if self.segments[self.tail].is_unlinked {
+            return Ok(());
+        }
         let length = (self.end() - self.segments[self.tail].base) as usize;
         let place = self.segments[self.tail].place();
         let synced = self.segments[self.tail].mapping()?.sync(length).and_then(|()| place.check());

@@ -20,7 +20,6 @@ use super::super::record::{Kind, Record};
 use super::super::segment::Segment;
 use super::super::settings::LogSettings;
 use super::super::version::Version;
-use super::sync::Doomed;
 use super::{BLOCK, FIRST_SEGMENT_SIZE, Log, Promise};
 use crate::clock::{milliseconds, system_time};
 use crate::memory::NoMemory;
@@ -142,7 +141,9 @@ impl Log {
             Some(promise) => (promise, self.lowest().unwrap_or_default()),
             None => (self.measure(position)?, self.lowest()?),
         };
-        if lowest == Some(sequence) && !self.has_unsettled_step() {
+        let is_oldest = lowest == Some(sequence);
+        let is_said = !is_oldest || self.has_unsettled_step();
+        if !(is_said && self.make_room_to_remove(is_oldest)?) {
             self.advance_head(sequence);
             self.lowest = None;
             match &mut self.step {
@@ -151,8 +152,6 @@ impl Log {
                 None => self.write_cursor()?,
             }
         } else {
-            // Also where the disk is full, and the room was reserved in a segment of version 1.
-            self.make_room(REMOVAL_HEAD as u64, 0, Version::One)?;
             self.append(&Record {
                 kind: Kind::Removal,
                 sequence,
@@ -276,6 +275,9 @@ impl Log {
 
     /// The same, where the log is durable up to a position that is no record's.
     fn write_cursor_saying(&mut self, durable: u64) -> Result<(), StorageError> {
+        if self.segments[self.tail].is_unlinked {
+            return Ok(());
+        }
         self.sync_slot()?;
         self.check_number(self.generation)?;
         let cursor = Cursor {
@@ -296,7 +298,7 @@ impl Log {
         Ok(())
     }
 
-    fn free_in(&self, index: usize) -> u64 {
+    pub(super) fn free_in(&self, index: usize) -> u64 {
         self.segments[index].room()
     }
 
@@ -324,6 +326,9 @@ impl Log {
         removals: u64,
         version: Version,
     ) -> Result<(), StorageError> {
+        if self.segments[self.tail].is_unlinked {
+            self.begin_anew(self.segments[self.tail].end().max(self.least_base))?;
+        }
         // What has been promised fits behind it, beside the removals.
         let size = size + self.promised.len() as u64 * REMOVAL_HEAD as u64;
         let free = self.free_in(self.tail);
@@ -391,7 +396,7 @@ impl Log {
     /// Syncs the tail, which blocks, and goes on with the segment after it. Before that has
     /// anything to lose, the tail's last cursor says that it is in use: else nobody would miss its
     /// file.
-    fn advance_tail(&mut self) -> Result<(), StorageError> {
+    pub(super) fn advance_tail(&mut self) -> Result<(), StorageError> {
         // Mapped before anything changes: the cursor must find its place there.
         self.segments[self.tail + 1].prepare_writing()?;
         self.sync_now()?;
@@ -427,7 +432,7 @@ impl Log {
 
     /// Makes a segment file of this log. A sync that fails in it is one of this log's (rule 9):
     /// what the next one would say of the folder would tell nothing.
-    fn create_segment(&mut self, base: u64, size: u64) -> Result<Segment, StorageError> {
+    pub(super) fn create_segment(&mut self, base: u64, size: u64) -> Result<Segment, StorageError> {
         let header = SegmentHeader {
             version: Version::Two,
             created_ms: milliseconds(system_time()),
@@ -440,57 +445,5 @@ impl Log {
             self.poison(error);
         }
         created
-    }
-
-    /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. This
-    /// blocks for a sync. True when that gave something back.
-    fn reclaim(&mut self) -> Result<bool, StorageError> {
-        if self.step.is_some() {
-            // Nothing is durable of half a step.
-            return Ok(false);
-        }
-        if self.has_dead_segments() && self.copies_end.max(self.step_end) > self.durable {
-            self.sync_now()?;
-            self.durable = self.end();
-        }
-        let doomed = self.doom()?;
-        let was_dead = doomed.is_some();
-        if let Some(doomed) = doomed {
-            self.write_cursor()?;
-            self.sync_now()?;
-            self.unlink(&doomed)?;
-        }
-        // While older ones are still on their way out, the newest has what says that they are dead.
-        let is_last = !self.is_unlinking;
-        let has_room = self.segments.len() > 1 || self.segments[0].record_bytes() > 0;
-        if self.live_count == 0 && is_last && has_room {
-            self.start_over()?;
-            return Ok(true);
-        }
-        Ok(was_dead)
-    }
-
-    fn unlink(&mut self, doomed: &Doomed) -> Result<(), StorageError> {
-        doomed.unlink().inspect_err(|error| self.poison(error))
-    }
-
-    /// Removes the only segment in use of an empty queue, and begins with a small one behind it. A
-    /// crash in between leaves a queue without segments, which is an empty queue too.
-    fn start_over(&mut self) -> Result<(), StorageError> {
-        let base = self.segments[self.segments.len() - 1].end().max(self.least_base);
-        let bases = self.segments.iter().map(|segment| segment.base).collect();
-        self.unlink(&Doomed { folder: self.open_folder()?, bases })?;
-        // Until there is a new one nothing fits into what is unlinked now.
-        self.segments.truncate(1);
-        self.segments[0].records_end = self.segments[0].end();
-        self.count_spare();
-        let segment = self.create_segment(base, FIRST_SEGMENT_SIZE)?;
-        self.segments = VecDeque::from([segment]);
-        self.segments[0].first_sequence = self.next_sequence;
-        self.record_bytes = 0;
-        self.live_bytes = 0;
-        self.turns = Default::default();
-        self.reset_scans();
-        self.write_cursor()
     }
 }
