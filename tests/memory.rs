@@ -9,7 +9,7 @@ mod common;
 use common::{Client, Daemon, GUARD, request};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes of a piece that is there when there is memory, and not within [`LEFT`].
 const LARGE: usize = 24 << 20;
@@ -38,7 +38,7 @@ fn send_short_of_memory(daemon: &Daemon, client: &mut Client, request: &[u8]) {
     let begin = Instant::now();
     while daemon.memory("VmRSS") < before + start.len() as u64 {
         assert!(begin.elapsed() < GUARD, "the request does not arrive");
-        thread::sleep(Duration::from_millis(5));
+        thread::yield_now();
     }
     limit(daemon, Some(request.len() as u64 / 2 + LEFT));
     client.send(last);

@@ -37,7 +37,8 @@ pub struct Queue {
     pub(super) max_len: Arc<AtomicU64>,
     /// The changes before the step that has begun: what is done is part of it.
     pub(super) step: Option<u64>,
-    /// A transaction is under way, and so many dead messages may still go that are in its way.
+    /// While a transaction is under way: how many of the dead messages that it meets it may still
+    /// remove.
     pub(super) transaction: Option<u64>,
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::path::Path;
 
-/// All clients together may take one part of so many of the memory.
+/// All clients together may take the memory divided by this.
 const CLIENT_PARTS: u64 = 4;
 
 /// Bytes of memory where the system says nothing.

@@ -49,7 +49,7 @@ impl Budget {
         self.copy(length);
     }
 
-    /// Takes what it costs to copy so many bytes.
+    /// Spends what it costs to copy `length` bytes.
     pub fn copy(&mut self, length: usize) {
         self.spend((length / STEP_BYTES) as u64);
     }

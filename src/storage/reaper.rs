@@ -82,7 +82,7 @@ pub fn remove(root: &Folder, name: &OsStr) -> io::Result<()> {
     root.remove_folder(name)
 }
 
-/// Unlinks the segments and the settings in `folder`; answers how much else is there.
+/// Unlinks the segments and the settings in `folder`, and returns how much else is there.
 fn remove_files(folder: &Folder) -> io::Result<usize> {
     let mut others = 0;
     for entry in folder.entries()? {

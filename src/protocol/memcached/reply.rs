@@ -6,7 +6,7 @@
 use crate::memory::{self, NoMemory};
 use crate::protocol::number::append_u64;
 
-/// Bytes of the lines before and behind a value, at the most.
+/// The most bytes that the lines before and behind a value take.
 const LINES: usize = 512;
 
 /// Appends `text` as a line.

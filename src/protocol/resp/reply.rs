@@ -8,10 +8,10 @@
 use crate::memory::{self, NoMemory};
 use crate::protocol::number::{append_i64, append_u64};
 
-/// Bytes of a small reply, or of an error, at the most.
+/// The most bytes of a small reply or of an error.
 const SMALL: usize = 512;
 
-/// Bytes of a number, with what stands before and behind it, at the most.
+/// The most bytes of a number with its type byte and CRLF.
 const NUMBER: usize = 32;
 
 /// The dialect that a client has asked for: RESP3 comes after `HELLO 3`.

@@ -9,7 +9,7 @@ use crate::protocol::resp::Arguments;
 use crate::queue::QueueError;
 use std::borrow::Cow;
 
-/// Bytes of an option's name, at the most.
+/// The most bytes of an option's name.
 const LONGEST_OPTION: usize = 32;
 
 /// The words of a request; word 0 is the command's name. Word `index` beyond the last is empty.

@@ -141,7 +141,7 @@ impl Log {
         Ok(Some(bookmark.position))
     }
 
-    /// Adds a slice of a segment's live messages by its records; answers where the next slice
+    /// Adds a slice of a segment's live messages by its records; returns where the next slice
     /// starts.
     fn index_by_records(
         &self,
