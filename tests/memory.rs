@@ -287,7 +287,7 @@ fn a_command_after_one_whose_index_found_no_memory_begins_anew() {
         numbers.map(|number| format!(" {number:08}")).collect()
     };
     let disk = "disk --fsync never";
-    for store in ["memory", disk, disk, disk, disk] {
+    for store in ["memory", disk, disk] {
         let daemon = daemon(store);
         let mut client = daemon.redis();
         for start in (0..BEFORE).step_by(4000) {

@@ -89,7 +89,7 @@ fn a_cut_file_costs_what_was_behind_the_cut() {
 fn a_cut_file_of_a_large_queue_costs_what_was_behind_the_cut() {
     let mut random = Random::seeded();
     let queues = [large_queue(&mut random)];
-    try_cuts(&queues, &some_of(cuts(&queues), 60, 1000, &mut random));
+    try_cuts(&queues, &some_of(cuts(&queues), 20, 1000, &mut random));
 }
 
 fn try_cuts(queues: &[(Queue, Vec<Segment>)], cuts: &[Cut]) {
