@@ -11,6 +11,7 @@ use crate::logging;
 use std::collections::TryReserveError;
 use std::fmt;
 use std::hint::black_box;
+use std::io;
 
 /// Bytes of a piece that is allocated without a question.
 const SMALL: usize = 64 * 1024;
@@ -34,6 +35,12 @@ impl NoMemory {
     fn said() -> NoMemory {
         logging::refused("the system has no memory", "for what clients send and ask for");
         NoMemory
+    }
+}
+
+impl From<NoMemory> for io::Error {
+    fn from(_: NoMemory) -> io::Error {
+        io::ErrorKind::OutOfMemory.into()
     }
 }
 

@@ -44,7 +44,7 @@ impl File {
     fn record(mut self, kind: Kind, sequence: u64, origin: u64, body: &[u8]) -> File {
         let record = Record { kind, sequence, origin, body, ..Record::default() };
         codec().encode(&record, self.base + self.end as u64, &mut self.bytes[self.end..]);
-        self.footer.add(&record, BodyHash::new(&KEY, body));
+        self.footer.add(&record, BodyHash::new(&KEY, body)).expect("memory");
         self.end += record.size();
         self
     }
@@ -72,7 +72,7 @@ impl File {
     }
 
     fn sealed(mut self) -> File {
-        self.bytes.extend(self.footer.encode(self.base));
+        self.bytes.extend(self.footer.encode(self.base).expect("memory"));
         self
     }
 }
@@ -250,10 +250,10 @@ fn a_footer_that_tells_of_less_than_there_is_counts_nothing_below_zero() {
             file.record(Kind::Message, number, 0, &vec![7; 400 / number as usize])
         })
     };
-    let length = whole().footer.encode(0).len();
+    let length = whole().footer.encode(0).expect("memory").len();
     for (at, change) in (0..length - 8).flat_map(|at| [1, 3, 0x80, 0xff].map(|byte| (at, byte))) {
         let mut file = whole();
-        let mut footer = file.footer.encode(0);
+        let mut footer = file.footer.encode(0).expect("memory");
         footer[at] ^= change;
         let (rest, sum) = footer.split_last_chunk_mut::<8>().unwrap();
         *sum = u64::from(crc32fast::hash(rest)).to_le_bytes();

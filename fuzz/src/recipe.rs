@@ -223,7 +223,7 @@ impl Recipe<'_, '_> {
             draft.has_others = true;
             return;
         }
-        draft.footer.add(&record, BodyHash::new(&HASH_KEY, kept));
+        draft.footer.add(&record, BodyHash::new(&HASH_KEY, kept)).expect("memory");
         self.live.retain(|(live, ..)| *live != sequence);
         if kind != Kind::Removal {
             self.live.push((sequence, position, body));
@@ -288,15 +288,15 @@ impl Recipe<'_, '_> {
         match self.choices.below(16) {
             8..=11 if draft.has_others => {}
             8 | 9 => {
-                let footer = draft.footer.encode(draft.base);
+                let footer = draft.footer.encode(draft.base).expect("memory");
                 draft.bytes.extend(footer);
             }
             10 => {
-                let footer = draft.footer.encode(draft.base);
+                let footer = draft.footer.encode(draft.base).expect("memory");
                 draft.bytes.extend(&footer[..self.choices.below(256).min(footer.len())]);
             }
             11 if self.is_wild => {
-                let mut footer = draft.footer.encode(draft.base);
+                let mut footer = draft.footer.encode(draft.base).expect("memory");
                 let at = self.choices.below(256) % footer.len();
                 footer[at] ^= 1 + self.choices.byte() % 255;
                 let (rest, crc) = footer.split_last_chunk_mut::<8>().expect("a footer is longer");

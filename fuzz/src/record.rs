@@ -104,9 +104,9 @@ fn check_footer(base: u64, mut bytes: Vec<u8>) {
         put_u64(rest, FOOTER_BASE, base);
         *crc = u64::from(crc32fast::hash(rest)).to_le_bytes();
     }
-    let Some(footer) = Footer::decode(base, &bytes) else { return };
-    let written = footer.encode(base);
-    let read = Footer::decode(base, &written).expect("what is written is read");
+    let Ok(Some(footer)) = Footer::decode(base, &bytes) else { return };
+    let written = footer.encode(base).expect("memory");
+    let read = Footer::decode(base, &written).expect("memory").expect("what is written is read");
     assert_eq!(read, footer);
     let start = base % POSITION_MAX;
     assert!(read.summaries(start).eq(footer.summaries(start)));

@@ -12,7 +12,7 @@ use super::layout::*;
 use super::record::{Kind, Record};
 use super::segment::Segment;
 use super::walk::{Step, Walk};
-use crate::memory;
+use crate::memory::{self, NoMemory};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -107,22 +107,26 @@ impl Footer {
     /// damaged or of kinds that a footer has no place for.
     pub fn of(segment: &Segment, key: &HashKey) -> Result<Option<Footer>, StorageError> {
         let start = segment.records_start();
-        // A record is seven times its entry at least; the footer's bytes are made of the entries.
-        let most = usize::try_from(segment.record_bytes() / 7).unwrap_or(usize::MAX);
-        check_memory(most).map_err(|error| StorageError::io("seal", &segment.path, error))?;
         let mut footer = Footer::new(start);
         for step in Walk::through(segment, start)? {
             let Step::Whole(_, record) = step else { return Ok(None) };
             if matches!(record.kind, Kind::Other(_)) {
                 return Ok(None);
             }
-            footer.add(&record, BodyHash::new(key, record.body));
+            let added = footer.add(&record, BodyHash::new(key, record.body));
+            added.map_err(|none| StorageError::io("seal", &segment.path, none.into()))?;
         }
         Ok(Some(footer))
     }
 
     /// Adds the record that lies at the end of those so far.
-    pub fn add(&mut self, record: &Record<'_>, hash: BodyHash) {
+    ///
+    /// # Errors
+    /// There is no memory; nothing is added.
+    pub fn add(&mut self, record: &Record<'_>, hash: BodyHash) -> Result<(), NoMemory> {
+        memory::reserve(&mut self.entries, 1)?;
+        memory::reserve(&mut self.runs, 1)?;
+        memory::reserve(&mut self.origins, 1)?;
         if self.entries.is_empty() {
             self.durable.0 = record.durable;
         }
@@ -134,7 +138,7 @@ impl Footer {
         self.entries.push(hash | units << SIZE_SHIFT | u64::from(record.kind.byte()));
         if record.kind != Kind::Message {
             self.origins.push((record.sequence, record.origin));
-            return;
+            return Ok(());
         }
         match self.runs.last_mut() {
             Some((first, count)) if first.checked_add(*count) == Some(record.sequence) => {
@@ -142,6 +146,7 @@ impl Footer {
             }
             _ => self.runs.push((record.sequence, 1)),
         }
+        Ok(())
     }
 
     /// The records, from the first at `position` on.
@@ -183,10 +188,16 @@ impl Footer {
     }
 
     /// The footer's bytes, for the segment that starts at `base`.
-    pub fn encode(&self, base: u64) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn encode(&self, base: u64) -> Result<Vec<u8>, NoMemory> {
         let pairs = self.runs.iter().chain(&self.origins).flat_map(|(one, other)| [*one, *other]);
-        let words: Vec<u64> = self.entries.iter().copied().chain(pairs).collect();
-        let mut bytes = vec![0; FOOTER_ENTRIES];
+        let words = self.entries.iter().copied().chain(pairs);
+        let count = self.entries.len() + 2 * (self.runs.len() + self.origins.len());
+        let mut bytes = Vec::new();
+        memory::reserve_exact(&mut bytes, FOOTER_ENTRIES + 8 * count + 8)?;
+        bytes.resize(FOOTER_ENTRIES, 0);
         bytes[FOOTER_MAGIC..FOOTER_BASE].copy_from_slice(&FOOTER_MAGIC_BYTES);
         put_u64(&mut bytes, FOOTER_BASE, base);
         put_u64(&mut bytes, FOOTER_RECORDS_END, self.records_end);
@@ -195,46 +206,36 @@ impl Footer {
         put_u64(&mut bytes, FOOTER_ENTRY_COUNT, self.entries.len() as u64);
         put_u64(&mut bytes, FOOTER_RUN_COUNT, self.runs.len() as u64);
         put_u64(&mut bytes, FOOTER_ORIGIN_COUNT, self.origins.len() as u64);
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        words.for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         let crc = crc32fast::hash(&bytes);
-        bytes.extend(u64::from(crc).to_le_bytes());
-        bytes
+        bytes.extend_from_slice(&u64::from(crc).to_le_bytes());
+        Ok(bytes)
     }
 
-    /// Reads the footer of the segment that starts at `base`; None: this is none.
-    pub fn decode(base: u64, bytes: &[u8]) -> Option<Footer> {
-        let (rest, crc) = bytes.split_last_chunk::<8>()?;
-        let is_valid = rest.len() >= FOOTER_ENTRIES
-            && rest[FOOTER_MAGIC..FOOTER_BASE] == FOOTER_MAGIC_BYTES
-            && get_u64(rest, FOOTER_BASE) == base
-            && u64::from_le_bytes(*crc) == u64::from(crc32fast::hash(rest));
-        let (words, odd) = rest.get(FOOTER_ENTRIES..)?.as_chunks::<8>();
-        if !is_valid || !odd.is_empty() {
-            return None;
-        }
-        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
-        let count = |offset| usize::try_from(get_u64(rest, offset)).ok();
-        let entries = words.by_ref().take(count(FOOTER_ENTRY_COUNT)?).collect();
-        let mut pairs = |count: usize| -> Vec<(u64, u64)> {
-            std::iter::from_fn(|| Some((words.next()?, words.next()?))).take(count).collect()
-        };
-        let runs = pairs(count(FOOTER_RUN_COUNT)?);
-        let origins = pairs(count(FOOTER_ORIGIN_COUNT)?);
+    /// Reads the footer of the segment that starts at `base`, or nothing if this is none.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn decode(base: u64, bytes: &[u8]) -> Result<Option<Footer>, NoMemory> {
+        let Some((entries, runs, origins)) = lists(base, bytes) else { return Ok(None) };
+        let entries = decode_list(entries, |word: &[u8; 8]| u64::from_le_bytes(*word))?;
+        let pair = |words: &[u8; 16]| (get_u64(words, 0), get_u64(words, 8));
+        let (runs, origins) = (decode_list(runs, pair)?, decode_list(origins, pair)?);
         let is_run = |(first, count): &(u64, u64)| {
             first.checked_add(*count).is_some_and(|end| end <= SEQUENCE_END)
         };
         if !runs.iter().all(is_run) || origins.iter().any(|(number, _)| *number >= SEQUENCE_END) {
-            return None;
+            return Ok(None);
         }
-        let durable = (get_u64(rest, FOOTER_FIRST_DURABLE), get_u64(rest, FOOTER_LAST_DURABLE));
-        let records_end = get_u64(rest, FOOTER_RECORDS_END);
-        Some(Footer { records_end, durable, entries, runs, origins })
+        let durable = (get_u64(bytes, FOOTER_FIRST_DURABLE), get_u64(bytes, FOOTER_LAST_DURABLE));
+        let records_end = get_u64(bytes, FOOTER_RECORDS_END);
+        Ok(Some(Footer { records_end, durable, entries, runs, origins }))
     }
 
     /// Appends the footer to `file`, that of the segment of `size` bytes at `base`, durably. The
     /// blocks are allocated first: on a full disk nothing is written.
     pub fn write(&self, file: &File, base: u64, size: u64) -> io::Result<()> {
-        let bytes = self.encode(base);
+        let bytes = self.encode(base)?;
         // What is there already is no footer, and may be longer than one.
         file.set_len(size)?;
         let written = allocate(file, size + bytes.len() as u64)
@@ -259,10 +260,11 @@ impl Footer {
             return Ok(Sealed::Badly { length });
         }
         let size = usize::try_from(length).map_err(io::Error::other)?;
-        check_memory(size)?;
-        let mut bytes = vec![0; size];
+        let mut bytes = Vec::new();
+        memory::reserve_exact(&mut bytes, size)?;
+        bytes.resize(size, 0);
         file.read_exact_at(&mut bytes, segment.size)?;
-        let footer = Footer::decode(segment.base, &bytes).filter(|footer| {
+        let footer = Footer::decode(segment.base, &bytes)?.filter(|footer| {
             let start = segment.records_start();
             let end = footer.summaries(start).fold(start, |_, last| last.position + last.size);
             end == footer.records_end && end <= segment.end()
@@ -271,11 +273,34 @@ impl Footer {
     }
 }
 
-/// An error unless there is memory for the `length` bytes of a footer and for what they say: those
-/// of a large segment are several MiB.
-fn check_memory(length: usize) -> io::Result<()> {
-    let room = memory::reserve_exact(&mut Vec::<u8>::new(), length.saturating_mul(2));
-    room.map_err(|_| io::ErrorKind::OutOfMemory.into())
+/// The bytes of the entries, the runs and the origins of a footer of the segment at `base`, or
+/// `None` if these are not the bytes of one.
+fn lists(base: u64, bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (rest, crc) = bytes.split_last_chunk::<8>()?;
+    let is_valid = rest.len() >= FOOTER_ENTRIES
+        && rest.len().is_multiple_of(8)
+        && rest[FOOTER_MAGIC..FOOTER_BASE] == FOOTER_MAGIC_BYTES
+        && get_u64(rest, FOOTER_BASE) == base
+        && u64::from_le_bytes(*crc) == u64::from(crc32fast::hash(rest));
+    if !is_valid {
+        return None;
+    }
+    let size = |count, each| usize::try_from(get_u64(rest, count)).ok()?.checked_mul(each);
+    let (entries, pairs) = rest[FOOTER_ENTRIES..].split_at_checked(size(FOOTER_ENTRY_COUNT, 8)?)?;
+    let (runs, origins) = pairs.split_at_checked(size(FOOTER_RUN_COUNT, 16)?)?;
+    Some((entries, runs, origins.get(..size(FOOTER_ORIGIN_COUNT, 16)?)?))
+}
+
+/// What `bytes` holds, `N` bytes each.
+fn decode_list<T, const N: usize>(
+    bytes: &[u8],
+    decode: impl Fn(&[u8; N]) -> T,
+) -> Result<Vec<T>, NoMemory> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    let mut list = Vec::new();
+    memory::reserve_exact(&mut list, elements.len())?;
+    list.extend(elements.iter().map(decode));
+    Ok(list)
 }
 
 #[cfg(test)]
@@ -297,7 +322,7 @@ mod tests {
         ];
         let mut footer = Footer::new(2560);
         for record in &records {
-            footer.add(record, BodyHash::new(&[1; 16], record.body));
+            footer.add(record, BodyHash::new(&[1; 16], record.body)).unwrap();
         }
         (footer, records)
     }
@@ -305,7 +330,7 @@ mod tests {
     #[test]
     fn what_is_added_is_read_back() {
         let (footer, records) = sample();
-        let read = Footer::decode(4096, &footer.encode(4096));
+        let read = Footer::decode(4096, &footer.encode(4096).unwrap()).unwrap();
         assert_eq!(read.as_ref(), Some(&footer));
         let mut position = 2560;
         for (summary, record) in footer.summaries(2560).zip(&records) {
@@ -322,14 +347,14 @@ mod tests {
     #[test]
     fn no_flipped_bit_and_no_cut_passes() {
         let (footer, _) = sample();
-        let mut bytes = footer.encode(4096);
-        assert_eq!(Footer::decode(0, &bytes), None, "misplaced");
+        let mut bytes = footer.encode(4096).unwrap();
+        assert_eq!(Footer::decode(0, &bytes), Ok(None), "misplaced");
         for length in 0..bytes.len() {
-            assert_eq!(Footer::decode(4096, &bytes[..length]), None, "{length} bytes");
+            assert_eq!(Footer::decode(4096, &bytes[..length]), Ok(None), "{length} bytes");
         }
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Footer::decode(4096, &bytes), None, "bit {bit}");
+            assert_eq!(Footer::decode(4096, &bytes), Ok(None), "bit {bit}");
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }

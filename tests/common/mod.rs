@@ -37,8 +37,13 @@ impl Daemon {
     /// Starts the daemon with `arguments` (separated by spaces) beside ports and a directory of its
     /// own.
     pub fn start(arguments: &str) -> Daemon {
+        Daemon::start_from(command(), arguments)
+    }
+
+    /// The same, started by `command`, which is the daemon's without arguments.
+    pub fn start_from(command: Command, arguments: &str) -> Daemon {
         let directory = TempDir::new().expect("a temporary directory");
-        Daemon::start_in(command(), directory, words(arguments))
+        Daemon::start_in(command, directory, words(arguments))
     }
 
     /// The same, with an address space of so many bytes.
@@ -47,8 +52,7 @@ impl Daemon {
         let kib = (bytes >> 10).to_string();
         shell.args(["-c", "ulimit -v $0; exec \"$@\"", &kib, env!("CARGO_BIN_EXE_mqd")]);
         shell.env_remove("MQ_LOG").stdin(Stdio::null());
-        let directory = TempDir::new().expect("a temporary directory");
-        Daemon::start_in(shell, directory, words(arguments))
+        Daemon::start_from(shell, arguments)
     }
 
     /// Starts it again on the same directory, after `kill` or `terminate`.

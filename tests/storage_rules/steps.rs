@@ -327,7 +327,7 @@ fn word_at(bytes: &[u8], offset: usize) -> u32 {
 #[test]
 fn rule_21_a_body_that_imitates_a_footer_is_none() {
     let mut bench = Bench::new(SEGMENT_SIZE);
-    let footer = Footer::new(RECORDS as u64).encode(0);
+    let footer = Footer::new(RECORDS as u64).encode(0).unwrap();
     (0..40).for_each(|_| bench.push([&[0; 300][..], &footer].concat()));
     bench.sync();
     assert_eq!(bench.reopen().bodies().len(), 40);
