@@ -10,7 +10,7 @@ pub mod memcached;
 pub mod number;
 pub mod resp;
 
-pub use foreign::{Foreign, is_http};
+pub use foreign::Foreign;
 
 /// What a parser found at the start of a byte string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

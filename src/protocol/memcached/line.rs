@@ -8,6 +8,7 @@
 use super::block;
 use super::parse::Limits;
 use super::request::{Command, Keys, Refusal, Retrieval, StoreMode};
+use crate::protocol::Foreign;
 use crate::protocol::number::{parse_i64, parse_u64};
 
 /// The longest key, in bytes.
@@ -96,11 +97,11 @@ pub fn set_key(line: &[u8]) -> Option<&[u8]> {
     if words.next()? == b"set" { words.next() } else { None }
 }
 
-/// True for the lines that browsers can be made to send to any port.
-pub(super) fn is_http(line: &[u8]) -> bool {
+/// The protocol that a line is of, if it is another's. No command here has a capital letter.
+pub(super) fn foreign(line: &[u8]) -> Option<Foreign> {
     let mut words = Words(line);
     let first = words.next().unwrap_or_default();
-    crate::protocol::is_http(first, words.last().unwrap_or_default())
+    Foreign::of_line(first, words.last().unwrap_or_default(), || false)
 }
 
 fn retrieve(rest: Words<'_>, retrieval: Retrieval) -> Result<Line<'_>, BadLine> {

@@ -6,7 +6,8 @@
 
 use super::line::{self, BadLine, Line};
 use super::request::{Refusal, Request};
-use crate::protocol::Foreign;
+use crate::protocol::foreign::is_binary;
+use crate::protocol::{Foreign, resp};
 
 /// The longest line, in bytes before its line feed.
 const MAX_LINE: usize = 2048;
@@ -83,14 +84,14 @@ pub fn parse<'a>(
     if let Some(bytes) = progress.skip {
         return Ok(progress.skip(input, bytes));
     }
-    if let Some(foreign) = foreign(input) {
+    if let Some(foreign) = input.first().and_then(|byte| foreign(*byte)) {
         return Err(Fatal::Foreign(foreign));
     }
     let Some(line) = progress.line(input)? else {
         return Ok(Found::Partial { need: input.len() + 1 });
     };
-    if line::is_http(line) {
-        return Err(Fatal::Foreign(Foreign::Http));
+    if let Some(foreign) = line::foreign(line) {
+        return Err(Fatal::Foreign(foreign));
     }
     Ok(match line::read(line, limits) {
         Ok(Line { command, noreply, block }) => {
@@ -104,13 +105,11 @@ pub fn parse<'a>(
     })
 }
 
-/// Judges by the first two bytes of a line.
-fn foreign(input: &[u8]) -> Option<Foreign> {
-    match input {
-        [b'*', b'0'..=b'9', ..] => Some(Foreign::Redis),
-        [first, ..] => Foreign::of_first_byte(*first),
-        [] => None,
-    }
+/// Judges by the first byte of a line.
+fn foreign(first: u8) -> Option<Foreign> {
+    Foreign::of_first_byte(first)
+        .or_else(|| resp::is_type(first).then_some(Foreign::Redis))
+        .or_else(|| is_binary(first).then_some(Foreign::Binary))
 }
 
 impl Progress {

@@ -7,5 +7,5 @@ mod inline;
 mod parse;
 mod reply;
 
-pub use parse::{Arguments, Cause, FramingError, Limits, parse};
+pub use parse::{Arguments, Cause, FramingError, Limits, is_type, parse};
 pub use reply::{Reply, Version};

@@ -4,12 +4,14 @@
 //! element. Promises: no byte before the element that is being read is looked at again, whatever
 //! the pieces in which a request arrives, but for that one pass; memory grows with what has
 //! arrived, never with what was declared; the answer does not depend on where the input was cut.
-//! Stricter than Redis in two things: a line of an array must end in CRLF, and so must each bulk
-//! string (Redis skips these bytes unseen).
+//! Stricter than Redis in three things: a line of an array must end in CRLF, and so must each bulk
+//! string (Redis skips these bytes unseen); and no inline command begins with the type of a RESP
+//! value or a byte that is no text: Redis runs each line of such a value as a command.
 
 use super::inline;
 use crate::memory::{self, NoMemory};
 use crate::protocol::Parsed;
+use crate::protocol::foreign::is_binary;
 use crate::protocol::number::parse_i64_canonical;
 
 /// What one request may ask for.
@@ -225,6 +227,9 @@ impl Arguments {
     fn start(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, FramingError> {
         match input.first() {
             Some(b'*') => self.array_length(input, limits),
+            Some(&byte) if is_type(byte) || is_binary(byte) => {
+                Err(FramingError::from(&unexpected("'*' or a command", byte)[..]))
+            }
             _ => self.inline(input, limits),
         }
     }
@@ -258,7 +263,7 @@ impl Arguments {
         }
         match input.get(self.position) {
             None | Some(b'$') => {}
-            Some(&byte) => return Err(FramingError::from(&unexpected(byte)[..])),
+            Some(&byte) => return Err(FramingError::from(&unexpected("'$'", byte)[..])),
         }
         let Some(line) = self.line(input, limits, "too big bulk count string")? else {
             return Ok(Some(input.len() + 1));
@@ -376,10 +381,15 @@ fn parse_count(line: &[u8]) -> Option<i64> {
     parse_i64_canonical(line.get(1..)?.strip_suffix(b"\r")?)
 }
 
-fn unexpected(byte: u8) -> String {
+/// Whether values of RESP2 or RESP3 begin with `byte`.
+pub fn is_type(byte: u8) -> bool {
+    b"*$+-:_#,(!=%|~>;.".contains(&byte)
+}
+
+fn unexpected(expected: &str, byte: u8) -> String {
     match byte {
-        b' '..=b'~' => format!("expected '$', got '{}'", char::from(byte)),
-        _ => format!("expected '$', got '{}'", byte.escape_ascii()),
+        b' '..=b'~' => format!("expected {expected}, got '{}'", char::from(byte)),
+        _ => format!("expected {expected}, got '{}'", byte.escape_ascii()),
     }
 }
 

@@ -8,9 +8,10 @@ use super::context::Context;
 use super::dispatch;
 use super::pipeline::Pipeline;
 use super::request::Args;
+use super::table;
 use crate::protocol::memcached::is_storage;
 use crate::protocol::resp::{Arguments, Cause, FramingError, Limits, Reply};
-use crate::protocol::{Foreign, Parsed, is_http};
+use crate::protocol::{Foreign, Parsed};
 use crate::queue::Ticket;
 use crate::session::budget::{self, Budget};
 use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
@@ -144,10 +145,11 @@ fn foreign(args: Args<'_>) -> Option<Foreign> {
     if !args.is_inline() {
         return None;
     }
-    if is_http(args.get(0), args.get(args.len() - 1)) {
-        return Some(Foreign::Http);
-    }
-    is_storage(args.request()).then_some(Foreign::MemcachedText)
+    // GET has one key.
+    let is_command =
+        || table::find(args.get(0)).is_some() && !(args.is(0, "get") && args.len() > 2);
+    Foreign::of_line(args.get(0), args.get(args.len() - 1), is_command)
+        .or_else(|| is_storage(args.request()).then_some(Foreign::MemcachedText))
 }
 
 /// What a request may ask for; the requests of a transaction are parsed under the same limits.

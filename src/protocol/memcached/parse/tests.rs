@@ -207,13 +207,21 @@ fn a_line_is_too_long_at_2048_bytes_but_for_get() {
 
 #[test]
 fn another_protocol_is_told_by_its_first_bytes() {
-    let cases: [(&[u8], Foreign); 6] = [
+    let cases: [(&[u8], Foreign); 14] = [
+        (b"\x81\x01\0\0\0\0\0\0\r\nflush_all\r\n", Foreign::MemcachedBinary),
+        (b"\x15\x03\x01\0\x02\x01\0\r\nflush_all\r\n", Foreign::Tls),
+        (b"*-1\r\nflush_all\r\n", Foreign::Redis),
+        (b"*0\r\nflush_all\r\n", Foreign::Redis),
+        (b"%1\r\n+a\r\nflush_all\r\n", Foreign::Redis),
+        (b"~1\r\nflush_all\r\n", Foreign::Redis),
+        (b">1\r\nflush_all\r\n", Foreign::Redis),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f\nflush_all\r\n", Foreign::Binary),
+        (b"\xff\xfe\r\nflush_all\r\n", Foreign::Binary),
         (b"\x80\x01\0\x01\x08\0\0\0\r\nflush_all\r\n", Foreign::MemcachedBinary),
         (b"\x16\x03\x01\x02\0\x01", Foreign::Tls),
         (b"*3\r\n$4\r\nSADD\r\n$4\r\njobs\r\n$9\r\nflush_all\r\n", Foreign::Redis),
-        (b"*0", Foreign::Redis),
+        (b"*", Foreign::Redis),
         (b"\x80", Foreign::MemcachedBinary),
-        (b"\x16", Foreign::Tls),
     ];
     for (input, foreign) in cases {
         let found = check_cuts(input);
@@ -221,7 +229,7 @@ fn another_protocol_is_told_by_its_first_bytes() {
         let found = converse([b"version\r\n", input]);
         assert_eq!(found.fatal, Some(Fatal::Foreign(foreign)), "behind another request");
     }
-    for input in [&b"*\r\n"[..], b"*x\r\n", b"x\x80\r\n", b"\xff\r\n", b" *1\r\n"] {
+    for input in [&b"x\x80\r\n"[..], b"\tget k\r\n", b" *1\r\n"] {
         assert_eq!(event(input), "Unknown");
     }
     let data = b"set k 0 0 2\r\n\x80\x16\r\n";
@@ -230,15 +238,25 @@ fn another_protocol_is_told_by_its_first_bytes() {
 
 #[test]
 fn browsers_are_recognised() {
-    for line in ["GET / HTTP/1.1", "POST / HTTP/1.0", "POST x", "Host: a", "OPTIONS * HTTP/1.1"] {
-        let input = format!("{line}\r\nX: y\r\n\r\n");
-        assert_eq!(
-            check_cuts(input.as_bytes()).fatal,
-            Some(Fatal::Foreign(Foreign::Http)),
-            "{line}"
-        );
+    let methods =
+        ["GET /", "OPTIONS *", "CONNECT a:443", "PROPFIND /", "VERSION-CONTROL /", "PRI *"];
+    let requests = methods.map(|method| format!("{method} HTTP/1.1"));
+    let others = ["POST x", "Host: a", "HTTP/1.1 200 OK"].map(str::to_owned);
+    for line in requests.iter().chain(&others) {
+        let found = check_cuts(format!("{line}\r\nflush_all\r\n\r\n").as_bytes());
+        let expected = (0, Some(Fatal::Foreign(Foreign::Http)));
+        assert_eq!((found.events.len(), found.fatal), expected, "{line}");
     }
     assert_eq!(event(b"get / HTTP/1.1\r\n"), "get /,HTTP/1.1 None");
+}
+
+#[test]
+fn mail_is_recognised() {
+    for line in ["EHLO a", "helo a", "LHLO a"] {
+        let found = check_cuts(format!("{line}\r\nDATA\r\nflush_all\r\n").as_bytes());
+        let expected = (0, Some(Fatal::Foreign(Foreign::Smtp)));
+        assert_eq!((found.events.len(), found.fatal), expected, "{line}");
+    }
 }
 
 #[test]

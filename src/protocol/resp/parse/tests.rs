@@ -159,13 +159,28 @@ fn a_request_that_is_there_as_a_whole_is_judged_as_one_that_comes_in_pieces() {
         ("*1\r\n$1\ra\r\n", "invalid bulk length"),
         ("*1\r\n*1\r\na\r\n", "expected '$', got '*'"),
         ("*1\r\n$1\r\nabc", "expected CRLF after bulk string"),
-        ("$1\r\n$1\r\na\r\n", ""),
+        ("$1\r\n$1\r\na\r\n", "expected '*' or a command, got '$'"),
     ] {
         let bytes = bytes.as_bytes();
         let whole = converse([bytes], &limits);
         assert_eq!(converse(bytes.chunks(1), &limits), whole, "{}", bytes.escape_ascii());
         let error = whole.error.map(|error| error.text).unwrap_or_default();
         assert_eq!(error, expected, "{}", bytes.escape_ascii());
+    }
+}
+
+/// Redis runs the lines of such a value, one by one.
+#[test]
+fn a_request_is_no_other_value_than_an_array() {
+    for first in b"$+-:_#,(!=%|~>;.\0\x7f\xff" {
+        let input = [&[*first], &b"1\r\nFLUSHALL\r\n"[..]].concat();
+        let found = converse([&input[..]], &LIMITS);
+        assert_eq!(found.requests.len(), 0, "{}", first.escape_ascii());
+        let text = found.error.map(|error| error.text).unwrap_or_default();
+        assert!(text.starts_with("expected '*' or a command, got '"), "{text}");
+    }
+    for line in ["\tPING", " $1", "\"PING\"", "a$"] {
+        assert_eq!(requests(format!("{line}\r\n").as_bytes()).len(), 1, "{line}");
     }
 }
 

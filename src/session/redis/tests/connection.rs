@@ -253,6 +253,10 @@ fn http_is_not_answered_and_nothing_of_it_is_executed() {
         "Host: localhost:4000",
         "post sadd",
         "PATCH / HTTP/2",
+        "PROPFIND / HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "CONNECT a:443 HTTP/1.1",
+        "HTTP/1.1 200 OK",
     ];
     for line in lines {
         let mut client = kv_client();
@@ -262,7 +266,8 @@ fn http_is_not_answered_and_nothing_of_it_is_executed() {
         assert_eq!(client.ask("GET k"), "$-1|", "{line}");
     }
     let mut client = kv_client();
-    assert_eq!(client.raw(b"GET HTTPS\r\n"), b"$-1\r\n", "an inline GET is no HTTP");
+    assert_eq!(client.raw(b"GET HTTP/1\r\n"), b"$-1\r\n", "an inline GET is no HTTP");
+    assert_eq!(client.raw(b"UNLINK a HTTP/1\r\n"), b":0\r\n", "a command is no method");
 }
 
 #[test]
@@ -290,7 +295,10 @@ fn uptime_and_age_are_of_the_clock_that_the_store_has() {
 
 #[test]
 fn another_protocol_is_not_answered_and_nothing_of_it_is_executed() {
-    let cases: [(&[u8], Foreign); 8] = [
+    let cases: [(&[u8], Foreign); 11] = [
+        (b"\x15\x03\x01\0\x02\x01\0\r\nFLUSHALL\r\n", Foreign::Tls),
+        (b"\x81\x01\0\0\0\0\0\0\r\nFLUSHALL\r\n", Foreign::MemcachedBinary),
+        (b"EHLO a\r\nDATA\r\nFLUSHALL\r\n", Foreign::Smtp),
         (b"\x16\x03\x01\x02\0\x01\0\r\nFLUSHALL\r\n", Foreign::Tls),
         (b"\x80\x01\0\x01\x08\0\0\0\r\nFLUSHALL\r\n", Foreign::MemcachedBinary),
         (b"\x80", Foreign::MemcachedBinary),
