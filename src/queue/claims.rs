@@ -48,7 +48,8 @@ impl Drop for Waiting {
     }
 }
 
-/// A queue that is claimed until this is dropped: at the end of the command, or with its client.
+/// A queue that is claimed until this is dropped: at the end of the command, or with the session of
+/// a client that has gone before it changed anything.
 pub struct Claim {
     pub(super) slot: Arc<Slot>,
     claims: Arc<Claims>,
@@ -89,8 +90,8 @@ impl Drop for Claim {
         // A queue that a panic has closed stays closed, whoever claims it.
         if let Ok(state) = &mut locked {
             state.claimed = false;
-            // The client has gone in the middle of a command. What fails here fails again for
-            // the next one.
+            // Only a panic of its session leaves a command half done: that much of it stays. What
+            // fails here fails again for the next one.
             if let Some(queue) = &mut state.queue {
                 let _closed = queue.end_step();
             }

@@ -1,9 +1,9 @@
 //! Steps of one queue: a command that names several messages does all or nothing, also over a
 //! crash, on a full disk and at a limit (rule 20).
 //!
-//! A step begins before a command's first change and ends with the command, or with the claim of a
-//! client that has gone. It begins only if there is room for all that it may do, so nothing in it
-//! fails for want of room.
+//! A step begins before a command's first change and ends with the command, which is executed to
+//! its end also if its client goes meanwhile. It begins only if there is room for all that it may
+//! do, so nothing in it fails for want of room.
 
 use super::held::Sliced;
 use super::single::Queue;

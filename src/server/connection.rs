@@ -115,6 +115,8 @@ pub(super) struct Connection {
     midway: bool,
     /// The session is in the middle of a request.
     is_unfinished: bool,
+    /// Bytes of that request if it has changed something and is to change more; else 0.
+    half_done: usize,
     /// The daemon stops: nothing begins any more.
     is_stopping: bool,
     /// When the client last sent or took something.
@@ -142,6 +144,7 @@ impl Connection {
             begun: None,
             midway: false,
             is_unfinished: false,
+            half_done: 0,
             is_stopping: false,
             active: now,
             linger_until: None,
@@ -153,7 +156,7 @@ impl Connection {
         let received = match self.phase {
             Phase::Open => self.receive_input(wire, bench),
             Phase::Lingering => return self.discard(wire, bench),
-            Phase::Draining | Phase::Over => return,
+            Phase::Draining | Phase::Finishing | Phase::Over => return,
         };
         match received {
             Ok(count) => {
@@ -170,7 +173,7 @@ impl Connection {
     fn receive_input(&mut self, wire: &mut impl Wire, bench: &mut Bench) -> Result<usize, Ending> {
         let pending = self.input.len();
         let is_large = pending > UNEARNED / 2 || self.need > UNEARNED;
-        if is_large || self.wait.is_some() || self.is_full(bench) {
+        if is_large || self.half_done > 0 || self.wait.is_some() || self.is_full(bench) {
             let receive = |room: &mut [u8]| wire.receive(room).map_err(Ending::Failed);
             let count = self.input.receive(self.need, receive)?;
             self.go_on(bench);
@@ -187,6 +190,10 @@ impl Connection {
             if self.phase == Phase::Open {
                 kept = self.input.append(&arrived[consumed..]);
             }
+            while kept.is_err() && self.half_done > 0 {
+                // What cannot be kept is finished at once.
+                self.finish_some(&arrived[consumed..], bench);
+            }
         }
         bench.scratch = scratch;
         kept?;
@@ -195,15 +202,30 @@ impl Connection {
 
     /// Executes what has arrived before, if there is enough of it.
     pub(super) fn go_on(&mut self, bench: &mut Bench) {
-        if self.is_runnable(bench) {
+        if self.phase == Phase::Finishing {
+            let input = std::mem::take(&mut self.input);
+            self.finish_some(input.pending(), bench);
+            match self.half_done {
+                0 => self.phase = Phase::Over,
+                _ => self.input = input,
+            }
+        } else if self.is_runnable(bench) {
             let mut input = std::mem::take(&mut self.input);
             let consumed = self.execute(input.pending(), bench);
-            if self.phase == Phase::Open {
+            if matches!(self.phase, Phase::Open | Phase::Finishing) {
                 input.consume(consumed);
                 self.input = input;
                 self.settle_half_closed();
             }
         }
+    }
+
+    /// Goes on with the change that is half done, at the start of `input`; nobody is answered.
+    fn finish_some(&mut self, input: &[u8], bench: &mut Bench) {
+        let request = input.get(..self.half_done).unwrap_or(input);
+        let mut reply = bench.spares.pop().unwrap_or_default();
+        self.half_done = self.session.advance(request, &mut reply).half_done;
+        bench.recycle(reply);
     }
 
     /// What the session waited for has come, or its time is up.
@@ -243,6 +265,7 @@ impl Connection {
         self.need = advance.need;
         self.wait = advance.wait;
         self.is_unfinished = advance.unfinished;
+        self.half_done = advance.half_done;
         if let Some(close) = advance.close {
             return self.end(Ending::Session(close));
         }
@@ -264,10 +287,15 @@ impl Connection {
 
     /// Whether there is something to execute and room for the reply.
     pub(super) fn is_runnable(&self, bench: &Bench) -> bool {
-        self.phase == Phase::Open
-            && self.wait.is_none()
-            && self.input.len() >= self.need
-            && (self.is_unfinished || !self.is_full(bench))
+        match self.phase {
+            Phase::Open => {
+                self.wait.is_none()
+                    && self.input.len() >= self.need
+                    && (self.is_unfinished || !self.is_full(bench))
+            }
+            Phase::Finishing => true,
+            Phase::Draining | Phase::Lingering | Phase::Over => false,
+        }
     }
 
     /// Whether the client is to take replies before there are more.
@@ -316,7 +344,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection at once, with what has not been sent.
+    /// Ends the connection at once, with what has not been sent. A change that is half done is
+    /// finished without the client: a command is one step. After a panic nothing more is executed.
     pub(super) fn abort(&mut self, ending: Ending) {
         self.ending = match self.ending.take() {
             Some(first) if !matches!(ending, Ending::Broken(_) | Ending::Panicked) => Some(first),
@@ -324,13 +353,17 @@ impl Connection {
         };
         self.phase = Phase::Over;
         self.output.clear();
+        if self.half_done > 0 && !matches!(self.ending, Some(Ending::Panicked)) {
+            self.phase = Phase::Finishing;
+            self.input.truncate(self.half_done);
+        }
     }
 
     /// Executes no further request; the replies that are left are sent if the client reads.
     pub(super) fn kill(&mut self) {
-        self.end(Ending::Killed);
-        if self.output.is_blocked() || self.is_unfinished {
-            self.abort(Ending::Killed);
+        match self.output.is_blocked() || self.is_unfinished {
+            true => self.abort(Ending::Killed),
+            false => self.end(Ending::Killed),
         }
     }
 
@@ -357,6 +390,10 @@ impl Connection {
         bench: &mut Bench,
         durability: &dyn Durability,
     ) -> bool {
+        if self.phase == Phase::Finishing {
+            wire.shutdown(Shutdown::Both);
+            return false;
+        }
         let taken = self.output.taken();
         let flushed = self.output.flush(wire, durability, |buffer| bench.recycle(buffer));
         if self.output.taken() > taken {

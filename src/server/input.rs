@@ -40,6 +40,12 @@ impl Input {
         memory::append(&mut self.bytes, bytes)
     }
 
+    /// Keeps the first `count` bytes.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(self.start.saturating_add(count));
+        self.consume(0);
+    }
+
     /// Drops `count` bytes, at most all, from the front. Memory goes when little is left in it.
     pub(super) fn consume(&mut self, count: usize) {
         self.start = self.bytes.len().min(self.start.saturating_add(count));

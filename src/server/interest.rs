@@ -12,6 +12,8 @@ pub(super) enum Phase {
     /// Everything has been sent. What the client still sends is thrown away, so that closing the
     /// socket does not take the last reply from it.
     Lingering,
+    /// The client has gone, and a change that it asked for is half done: that is finished.
+    Finishing,
     /// The socket is to be closed.
     Over,
 }
@@ -41,7 +43,7 @@ pub(super) fn interest(state: State) -> Interest {
     let wants_input = match state.phase {
         Phase::Open => !state.is_runnable && !state.is_input_full,
         Phase::Lingering => true,
-        Phase::Draining | Phase::Over => false,
+        Phase::Draining | Phase::Finishing | Phase::Over => false,
     };
     Interest { read: wants_input && !state.is_half_closed, write: state.is_blocked }
 }
@@ -51,7 +53,8 @@ mod tests {
     use super::*;
 
     fn all_states() -> impl Iterator<Item = State> {
-        let phases = [Phase::Open, Phase::Draining, Phase::Lingering, Phase::Over];
+        use Phase::{Draining, Finishing, Lingering, Open, Over};
+        let phases = [Open, Draining, Lingering, Finishing, Over];
         phases.into_iter().flat_map(|phase| {
             (0..16_u8).map(move |bits| State {
                 phase,

@@ -68,6 +68,9 @@ pub struct Advance {
     /// although the client takes no replies, for others may wait for what it holds, and although
     /// the daemon stops.
     pub unfinished: bool,
+    /// Bytes of the next request if it has changed something and is to change more, else 0: it is
+    /// finished although its client has gone, and nothing behind it is executed then.
+    pub half_done: usize,
     /// The session is not to be called until this is over, even if input arrives.
     pub wait: Option<Wait>,
     /// The connection ends after these replies.

@@ -9,6 +9,7 @@
 // Every test binary uses a part of this.
 #![allow(dead_code)]
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -331,6 +332,11 @@ impl Client {
     pub fn half_close(&mut self) {
         self.note("->", b"(end)");
         self.stream.shutdown(Shutdown::Write).expect("the socket is open");
+    }
+
+    /// Ends the connection as a process that is killed does: what the daemon has not read is lost.
+    pub fn reset(self) {
+        set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a socket has options");
     }
 
     /// A second handle of the same socket, for a thread that sends while this one reads.

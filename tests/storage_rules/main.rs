@@ -15,6 +15,7 @@ mod commands;
 mod common;
 mod cursor;
 mod damage;
+mod departures;
 mod isolation;
 mod membership;
 mod newer;

@@ -188,6 +188,41 @@ fn a_request_that_has_begun_is_finished_although_nobody_reads() {
     assert!(served.wire.text().ends_with("xslow\n"));
 }
 
+/// Half of it stayed, whichever way the client went.
+#[test]
+fn a_change_is_finished_although_its_client_goes_and_nothing_behind_it_begins() {
+    let leave: [fn(&mut Connection); 5] = [
+        Connection::kill,
+        Connection::shed,
+        |connection| connection.abort(Ending::Closed),
+        |connection| connection.abort(Ending::Stopping),
+        |connection| connection.abort(Ending::Broken(Broken::NotDurable)),
+    ];
+    for (way, leave) in leave.iter().enumerate() {
+        // In the second one the client has sent more behind a large request.
+        for more in ["", &"say x\n".repeat(30_000)] {
+            let mut served = Served::new(ScriptedWire::arriving(&["change 9\nwrite a\n", more]));
+            (0..3).for_each(|_| served.turn());
+            leave(&mut served.connection);
+            assert!(served.over().is_none(), "way {way}");
+            assert!(served.connection.memory() < 100, "way {way}: only the request is kept");
+            served.turn();
+            assert!(served.wire.is_cut, "way {way}: the socket of a client that has gone");
+            // The poller reports that again and again.
+            served.connection.abort(Ending::Closed);
+            served.serve();
+            assert_eq!(served.disk.changes.load(Ordering::SeqCst), 10, "way {way}");
+            assert_eq!(served.disk.last.load(Ordering::SeqCst), 0, "way {way}: what is behind it");
+            assert!(served.over().is_some() && served.wire.sent.is_empty(), "way {way}");
+        }
+    }
+    let mut panicked = served(&["say a\n"]);
+    panicked.wire.arriving.push_back(b"change 9\n".to_vec());
+    panicked.turn();
+    panicked.connection.abort(Ending::Panicked);
+    assert!(panicked.over().is_some(), "nobody calls its session again");
+}
+
 #[test]
 fn a_client_that_never_reads_takes_bounded_memory() {
     let mut wire = ScriptedWire { room: Some(0), ..ScriptedWire::default() };

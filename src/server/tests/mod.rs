@@ -85,6 +85,8 @@ struct Disk {
     last: AtomicU64,
     durable: AtomicU64,
     commits: AtomicU64,
+    /// Parts of changes that have been done.
+    changes: AtomicU64,
     /// Epochs whose syncs fail.
     failing: Mutex<Vec<u64>>,
 }
@@ -121,8 +123,9 @@ impl Durability for Disk {
 }
 
 /// A session of lines: `say x` answers x, `write x` answers x once it is on disk, `big n` answers n
-/// bytes, `slow n` takes n + 1 calls to answer, `wait` answers once it is woken, `wait n` does so
-/// after n seconds at the latest, and `quit`, `framing`, `panic` and `stuck` do what they say.
+/// bytes, `slow n` takes n + 1 calls to answer, and so does `change n`, which changes something in
+/// each, `wait` answers once it is woken, `wait n` does so after n seconds at the latest, and
+/// `quit`, `framing`, `panic` and `stuck` do what they say.
 struct Lines {
     disk: Arc<Disk>,
     start: Instant,
@@ -150,6 +153,17 @@ impl Lines {
                 self.calls += 1;
                 (advance.again, advance.unfinished) = (true, true);
                 return false;
+            }
+            "change" => {
+                self.disk.changes.fetch_add(1, Ordering::SeqCst);
+                if self.calls < text.parse().unwrap() {
+                    self.calls += 1;
+                    (advance.again, advance.unfinished) = (true, true);
+                    advance.half_done = line.len() + 1;
+                    return false;
+                }
+                self.calls = 0;
+                output.extend_from_slice(b"changed\n");
             }
             "slow" => {
                 self.calls = 0;

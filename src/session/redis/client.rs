@@ -7,7 +7,7 @@ use super::context::Context;
 use super::counts::Tally;
 use super::progress::{Outgoing, Progress};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use super::table::{Command, Subcommand, run_subcommand, subcommand};
+use super::table::{Command, Subcommand, WRITE, run_subcommand, subcommand};
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::{Reply, Version};
 use crate::queue::{Claim, Handle, Waiting};
@@ -108,6 +108,14 @@ impl Client {
     /// True when the next request has taken a turn and goes on.
     pub fn is_under_way(&self) -> bool {
         self.progress.is_some() || self.claim.is_some()
+    }
+
+    /// True when the next request has changed something and goes on.
+    pub fn is_half_done(&self) -> bool {
+        // Queues that are dropped are gone already, for all others in one step.
+        let has_changed = |progress: &Progress| progress.count > 0 && progress.drops.is_none();
+        self.last_command.is_some_and(|command| command.has(WRITE))
+            && self.progress.as_deref().is_some_and(has_changed)
     }
 
     /// The next request is done, and nothing of it goes on.

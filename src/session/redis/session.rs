@@ -106,6 +106,7 @@ impl Session for RedisSession {
             ..Advance::default()
         };
         self.parked = pipeline.parked().filter(|_| advance.close.is_none());
+        advance.half_done = self.parked.filter(|_| self.client.is_half_done()).unwrap_or(0);
         if !self.client.outgoing.is_empty() {
             self.ticket = advance.ticket.clone();
         }

@@ -43,7 +43,7 @@ pub(super) struct Command {
 const DESCRIPTION: u64 = 1000;
 
 /// It changes data.
-const WRITE: u8 = 1;
+pub(super) const WRITE: u8 = 1;
 /// It reads data.
 const READ: u8 = 2;
 /// Its time does not grow with the data.

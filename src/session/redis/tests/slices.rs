@@ -11,11 +11,12 @@ pub struct Turns {
     request: Vec<u8>,
     replies: Vec<u8>,
     count: usize,
+    half_done: usize,
 }
 
 impl Turns {
     pub fn new(daemon: &Daemon, request: Vec<u8>) -> Turns {
-        Turns { client: daemon.client(), request, replies: Vec::new(), count: 0 }
+        Turns { client: daemon.client(), request, replies: Vec::new(), count: 0, half_done: 0 }
     }
 
     /// One turn; false: everything has been answered.
@@ -24,6 +25,7 @@ impl Turns {
         let advance = self.client.session.advance(&self.request, &mut output);
         self.request.drain(..advance.consumed);
         self.count += 1;
+        self.half_done = advance.half_done;
         assert!(output.len() < 2 * OUTPUT_PIECE, "{} bytes in one turn", output.len());
         self.replies.append(&mut output);
         advance.again || advance.need == 0
@@ -112,8 +114,38 @@ fn a_long_command_takes_several_turns_and_its_reply_is_whole() {
     }
 }
 
+/// Only what has changed something is: a reader who has gone needs no reply.
 #[test]
-fn a_queue_is_free_again_when_the_client_of_a_long_command_goes() {
+fn a_long_command_says_once_it_is_half_done() {
+    let bodies = || (0..MANY).map(|number| format!("m{number}"));
+    let names = || (0..MANY).map(|number| format!("q{number}"));
+    let one = |line: &[&str]| words(line, [].into_iter());
+    let empty = Daemon::with_queues(1 << 30, u64::MAX);
+    let cases = [
+        (&empty, words(&["SADD", "q"], bodies()), true),
+        (&filled(MANY, false), words(&["SADD", "q"], bodies()), false),
+        (&filled(MANY, false), words(&["SREM", "q"], bodies()), true),
+        (&filled(MANY, false), one(&["SPOP", "q", "99999"]), true),
+        (&filled(MANY, false), one(&["SMEMBERS", "q"]), false),
+        (&filled(MANY, false), words(&["SMISMEMBER", "q"], bodies()), false),
+        (&filled(MANY, false), words(&["EXISTS", "q"], names()), false),
+    ];
+    for (daemon, request, changes) in cases {
+        let name = String::from_utf8_lossy(&request[..25]).into_owned();
+        let length = request.len();
+        let mut turns = Turns::new(daemon, [request, one(&["PING"])].concat());
+        let mut half_done = Vec::new();
+        while turns.turn() {
+            half_done.push(turns.half_done);
+        }
+        half_done.retain(|bytes| *bytes > 0);
+        assert_eq!(!half_done.is_empty(), changes, "{name}");
+        assert!(half_done.iter().all(|bytes| *bytes == length), "{name}: {half_done:?}");
+    }
+}
+
+#[test]
+fn a_queue_is_free_again_when_the_session_of_a_long_command_is_lost() {
     let daemon = filled(MANY, false);
     let mut turns = Turns::new(&daemon, words(&["SPOP", "q", "99999"], [].into_iter()));
     assert!(turns.turn());
