@@ -57,6 +57,12 @@ class Daemon:
         """Memory of its own: heap and stacks, without files and their mappings."""
         return self.status("RssAnon") / 1024
 
+    def cpu_ticks(self):
+        """CPU time that it has used, in ticks of the system's clock (100 a second)."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as stat:
+            user, system = stat.read().rpartition(")")[2].split()[11:13]
+        return int(user) + int(system)
+
     def open_files(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 

@@ -16,9 +16,12 @@ from load import CLIENTS, QUEUES, Load, settle
 IDLE = 10_000
 # Each worker of the load has a connection of each protocol; some are for questions.
 OTHERS = 2 * CLIENTS + 10
-# Memory of its own that a client may cost the daemon, at most: the touched part of its thread's
-# stack, a buffer of 4 KiB, and bookkeeping.
-CLIENT_KIB = 64
+# What the daemon may take with all of them, its program included.
+MAX_RESIDENT_MIB = 60
+# Its workers, and its threads beside them: listeners, signals, log lines, syncs and upkeep.
+WORKERS, MAX_OTHER_THREADS = 2, 8
+# What the daemon may have run while nobody said a word, in clock ticks: its upkeep looks around.
+IDLE_SECONDS, MAX_TICKS = 3, 2
 # As many connections come from one address as a range of ports has with room to spare.
 PER_ADDRESS = 10_000
 SECONDS_LONG, SECONDS_SHORT = 60, 3
@@ -68,24 +71,25 @@ def drill(program, directory):
     if not raise_open_files(wanted):
         skip(f"the system does not allow {wanted} open files")
     daemon = Daemon(program, os.path.join(directory, "data"),
-                    ["--max-clients", str(IDLE + OTHERS), "--idle-timeout", "0"])
-    memory_mib = [daemon.memory_mib()]
-    alone = work(daemon, ledger, choose)
-    memory_mib.append(daemon.memory_mib())
+                    ["--max-clients", str(IDLE + OTHERS), "--idle-timeout", "0",
+                     "--workers", str(WORKERS)])
+    before_mib = daemon.memory_mib()
     start = time.monotonic()
     clients = [connect(daemon, number) for number in range(IDLE)]
     wait_until(lambda: daemon.info()["connected_clients"] > IDLE, "all are admitted")
     say(f"{IDLE} clients connected in {time.monotonic() - start:.1f} s")
-    memory_mib.append(daemon.memory_mib())
     for number, client in enumerate(clients):
         speak(client, number)
-    memory_mib.append(daemon.memory_mib())
+    each_kib = (daemon.memory_mib() - before_mib) * 1024 / IDLE
     resident_mib, threads = daemon.status("VmRSS") / 1024, daemon.status("Threads")
+    assert resident_mib <= MAX_RESIDENT_MIB, f"{resident_mib:.0f} MiB resident"
+    most = WORKERS + MAX_OTHER_THREADS
+    assert threads <= most, f"{threads} threads, {most} at most"
+    ticks = daemon.cpu_ticks()
+    time.sleep(IDLE_SECONDS)
+    ticks = daemon.cpu_ticks() - ticks
+    assert ticks <= MAX_TICKS, f"{ticks} ticks in {IDLE_SECONDS} s that nobody asked for"
     beside = work(daemon, ledger, choose)
-    say("MiB of its own: %.1f at the start, %.1f after some work, %.1f with all clients, "
-        "%.1f when each has spoken" % tuple(memory_mib))
-    each_kib = memory_mib[3] * 1024 / IDLE
-    assert each_kib < CLIENT_KIB, f"an idle client takes {each_kib:.1f} KiB"
     # There is room for the others and for nobody else.
     others = [daemon.redis() for _ in range(OTHERS)]
     refused = daemon.redis()
@@ -102,9 +106,9 @@ def drill(program, directory):
     settle(daemon, ledger)
     daemon.check_undamaged()
     assert daemon.stop() == 0
-    summarize(f"{IDLE} clients: {each_kib:.1f} KiB each ({memory_mib[3]:.0f} MiB of its own, "
-              f"{resident_mib:.0f} MiB resident, {threads} threads); {beside} operations/s beside "
-              f"them, {alone} without; {ledger}; all there")
+    summarize(f"{IDLE} clients: {each_kib:.1f} KiB each, {resident_mib:.0f} MiB resident, "
+              f"{threads} threads, {ticks} ticks in {IDLE_SECONDS} s; {beside} operations/s "
+              f"beside them; {ledger}; all there")
 
 
 run(drill)
