@@ -213,14 +213,16 @@ impl Queue {
         if self.hidden.is_empty() {
             return self.store.next(from);
         }
-        let mut from = self.hidden.skip(from);
-        while let Some((place, _)) = self.store.next(from)? {
-            if !self.hidden.contains(place.sequence) {
-                return self.store.next(place.sequence);
-            }
-            from = self.hidden.skip(place.sequence);
+        let mut visible = self.hidden.skip(from);
+        while let Some((place, _)) = self.store.next(visible)?
+            && self.hidden.contains(place.sequence)
+        {
+            visible = self.hidden.skip(place.sequence);
         }
-        Ok(None)
+        if visible > from {
+            self.hidden.join(from, visible);
+        }
+        self.store.next(visible)
     }
 
     pub(super) fn take_out(&mut self, place: Place, expires_ms: u64) -> Result<(), QueueError> {
@@ -376,7 +378,7 @@ impl Queue {
 
     /// Shows a hidden message again, at its place in the order; false: there is none.
     pub fn unhide(&mut self, number: u64) -> bool {
-        let Some((place, expires_ms)) = self.hidden.remove(number) else { return false };
+        let Some((place, expires_ms)) = self.hidden.show(number) else { return false };
         self.store.withdraw_promise(number);
         self.expiring.insert(place, expires_ms);
         (self.changed, self.differs) = (true, true);
