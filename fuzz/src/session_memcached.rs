@@ -30,6 +30,7 @@ fn requests(mut input: &[u8]) -> usize {
             Ok(Found::Skipped { consumed }) => (false, consumed),
             Ok(Found::Partial { .. }) | Err(Fatal::Foreign(_)) => break count,
             Err(Fatal::LineTooLong) => break count + 1,
+            Err(Fatal::Unmeasured { noreply, .. }) => break count + usize::from(!noreply),
         };
         count += usize::from(answers);
         input = &input[done..];

@@ -1,10 +1,12 @@
 //! The data block of a line that is refused: what its client takes for one is never a command.
 //!
 //! A client that sends a storage command which is not known here, or one with a word too many,
-//! sends its data behind it all the same. This file knows how such lines are built and no command.
+//! sends its data behind it all the same. Where the line does not tell how long that is, nothing
+//! behind it can be read: the connection ends. memcached goes on and runs the data as commands.
+//! This file knows how such lines are built and no command.
 
 use super::line::{MAX_BLOCK, Words};
-use crate::protocol::number::{parse_i64, parse_u64};
+use crate::protocol::number::parse_u64;
 
 /// The storage commands: `verb key flags exptime bytes`, and behind that a cas for `cas`.
 const STORAGE: [&[u8]; 7] =
@@ -33,6 +35,29 @@ const BLOCKLESS: [&[u8]; 13] = [
 /// Numbers behind the key of a storage command.
 const NUMBERS: usize = 3;
 
+/// What stands behind a refused line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// The next command. So it is too where the length is a number that memcached does not take: no
+    /// client has such a block.
+    Nothing,
+    /// A data block of this many bytes.
+    Block(u64),
+    /// A data block of a length that cannot be told.
+    Unmeasured,
+}
+
+impl Announced {
+    /// What the `length` of a storage command announces.
+    pub(super) fn by(length: Option<&[u8]>) -> Announced {
+        let Some(number) = length.filter(|word| is_number(word)) else {
+            return Announced::Unmeasured;
+        };
+        let length = parse_u64(number).filter(|length| *length <= MAX_BLOCK);
+        length.map_or(Announced::Nothing, Announced::Block)
+    }
+}
+
 /// Whether `line` is a storage command of memcached, with a data block behind it. No command of
 /// Redis has this form.
 pub fn is_storage(line: &[u8]) -> bool {
@@ -58,24 +83,26 @@ fn behind_key(mut rest: Words<'_>) -> Option<Words<'_>> {
     Some(rest)
 }
 
-/// Bytes of the data block that a refused line announces, `rest` being its words behind `verb`.
-/// Returns `None` if it announces none, or more than memcached takes.
-pub(super) fn announced(verb: &[u8], rest: Words<'_>) -> Option<u64> {
+/// What a refused line announces, `rest` being its words behind `verb`.
+pub(super) fn announced(verb: &[u8], rest: Words<'_>) -> Announced {
     if BLOCKLESS.contains(&verb) {
-        return None;
+        return Announced::Nothing;
     }
-    let mut behind_key = behind_key(rest)?;
-    let length = if verb == META_SET {
-        behind_key.find_map(parse_u64)
-    } else {
-        length_of(behind_key, verb == b"cas")
-    };
-    length.filter(|length| *length <= MAX_BLOCK)
+    let is_storage = verb == META_SET || STORAGE.contains(&verb);
+    let length = behind_key(rest).and_then(|mut behind_key| match verb {
+        META_SET => behind_key.find(|word| is_number(word)),
+        _ => length_of(behind_key, verb == b"cas"),
+    });
+    match Announced::by(length) {
+        // A line that only may be a storage command.
+        Announced::Unmeasured if !is_storage => Announced::Nothing,
+        announced => announced,
+    }
 }
 
 /// The length among `words`: the end of the last numbers that are enough for a storage command, or
 /// what stands before the cas. A key with spaces in it moves them to the right.
-fn length_of(words: Words<'_>, has_cas: bool) -> Option<u64> {
+fn length_of(words: Words<'_>, has_cas: bool) -> Option<&[u8]> {
     let (mut length, mut row, mut before) = (None, 0, None);
     for word in words {
         if !is_number(word) {
@@ -90,18 +117,19 @@ fn length_of(words: Words<'_>, has_cas: bool) -> Option<u64> {
         }
         before = Some(word);
     }
-    parse_u64(length?)
+    length
 }
 
 fn is_number(word: &[u8]) -> bool {
-    parse_i64(word).is_some() || parse_u64(word).is_some()
+    let digits = word.strip_prefix(b"-").unwrap_or(word);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(line: &str) -> Option<u64> {
+    fn of(line: &str) -> Announced {
         let mut words = Words(line.as_bytes());
         let verb = words.next().unwrap_or_default();
         announced(verb, words)
@@ -109,40 +137,52 @@ mod tests {
 
     #[test]
     fn a_refused_line_announces_the_block_that_its_client_sends() {
+        use Announced::{Block, Nothing, Unmeasured};
         let cases = [
-            ("ms k 9", Some(9)),
-            ("ms k 9 T0 F5 q\r\n", Some(9)),
-            ("ms a b 9 T0", Some(9)),
-            ("ms k S9", None),
-            ("SET k 0 0 9", Some(9)),
-            ("setq k 0 -1 9 noreply\r\n", Some(9)),
-            ("set a b 0 0 9", Some(9)),
-            ("set a 1 0 0 9", Some(9)),
-            ("set a b c d e f g h 0 0 9 noreply", Some(9)),
-            ("set k 0 0 9 x y", Some(9)),
-            ("set k 0 0", None),
-            ("set  0 0 9", Some(9)),
-            ("add  0 0 9 noreply", Some(9)),
-            ("ms  9", Some(9)),
-            ("set  0 9", None),
-            ("set  k 0 0 9", Some(9)),
-            ("foo k 0 0 9 q", Some(9)),
-            ("set k", None),
-            ("set", None),
-            ("set k 0 0 -1", None),
-            ("set k 0 0 2147483648", None),
-            ("cas a b 0 0 9 12", Some(9)),
-            ("cas k 0 0 9", Some(9)),
-            ("cas k 0 0 9 noreply", Some(9)),
-            ("sismember a b 0 0 9", Some(9)),
-            ("touch k 1 2 3", None),
-            ("gat 1 2 3 4 5", None),
-            ("incr k 1 2 3 4 5 6 7 8", None),
-            ("bogus k 1 2", None),
-            ("bogus 1 2 3", None),
-            ("bogus k 1 2 x 3", None),
-            ("INCR k 9", None),
-            ("", None),
+            ("ms k 9", Block(9)),
+            ("ms k 9 T0 F5 q\r\n", Block(9)),
+            ("ms a b 9 T0", Block(9)),
+            ("ms k S9", Unmeasured),
+            ("SET k 0 0 9", Block(9)),
+            ("setq k 0 -1 9 noreply\r\n", Block(9)),
+            ("set a b 0 0 9", Block(9)),
+            ("set a 1 0 0 9", Block(9)),
+            ("set a b c d e f g h 0 0 9 noreply", Block(9)),
+            ("set k 0 0 9 x y", Block(9)),
+            ("set k 0 0", Unmeasured),
+            ("set  0 0 9", Block(9)),
+            ("add  0 0 9 noreply", Block(9)),
+            ("ms  9", Block(9)),
+            ("set  0 9", Unmeasured),
+            ("set  k 0 0 9", Block(9)),
+            ("foo k 0 0 9 q", Block(9)),
+            ("set k", Unmeasured),
+            ("set", Unmeasured),
+            ("set k 0 0 -1", Nothing),
+            ("set k 0 0 2147483648", Nothing),
+            ("cas a b 0 0 9 12", Block(9)),
+            ("cas k 0 0 9", Block(9)),
+            ("cas k 0 0 9 noreply", Block(9)),
+            ("sismember a b 0 0 9", Block(9)),
+            ("touch k 1 2 3", Nothing),
+            ("gat 1 2 3 4 5", Nothing),
+            ("incr k 1 2 3 4 5 6 7 8", Nothing),
+            ("bogus k 1 2", Nothing),
+            ("bogus 1 2 3", Nothing),
+            ("bogus k 1 2 x 3", Nothing),
+            ("INCR k 9", Nothing),
+            ("", Nothing),
+            ("set k 0 0 9x", Unmeasured),
+            ("set k 0  9 noreply", Unmeasured),
+            ("append k 0 0 +9", Unmeasured),
+            ("cas k 0 0 9x 1", Unmeasured),
+            ("sismember q 0 0", Unmeasured),
+            ("ms k", Unmeasured),
+            ("ms k -9", Nothing),
+            ("ms k 9x", Unmeasured),
+            ("ms k 99999999999999999999", Nothing),
+            ("set a b 0 0 99999999999999999999", Nothing),
+            ("foo k 0 0 9x", Nothing),
         ];
         for (line, expected) in cases {
             assert_eq!(of(line), expected, "{line}");

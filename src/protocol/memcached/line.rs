@@ -5,7 +5,7 @@
 //! bits, a key has no control characters (memcached takes some), `gat` needs a key, and `quit`
 //! stands alone.
 
-use super::block;
+use super::block::{self, Announced};
 use super::parse::Limits;
 use super::request::{Command, Keys, Refusal, Retrieval, StoreMode};
 use crate::protocol::Foreign;
@@ -34,13 +34,13 @@ pub(super) struct Line<'a> {
 pub(super) struct BadLine {
     pub(super) refusal: Refusal,
     pub(super) noreply: bool,
-    /// Bytes of the data block that the line announced all the same: they are no commands.
-    pub(super) block: Option<u64>,
+    /// The data block that the line announced all the same: it is no commands.
+    pub(super) announced: Announced,
 }
 
 impl BadLine {
     fn new(refusal: Refusal, noreply: bool) -> BadLine {
-        BadLine { refusal, noreply, block: None }
+        BadLine { refusal, noreply, announced: Announced::Nothing }
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn read<'a>(line: &'a [u8], limits: &Limits) -> Result<Line<'a>, BadL
     let verb = rest.next().unwrap_or_default();
     command(verb, rest, limits).map_err(|bad| match bad.refusal {
         // With any number of words it may be a storage command to the client.
-        Refusal::Unknown => BadLine { block: block::announced(verb, rest), ..bad },
+        Refusal::Unknown => BadLine { announced: block::announced(verb, rest), ..bad },
         _ => bad,
     })
 }
@@ -211,9 +211,9 @@ impl<'w, 'a> Arguments<'w, 'a> {
         limits: &Limits,
         command: impl FnOnce(&'a [u8], u32, i64) -> Option<Command<'a>>,
     ) -> Result<Line<'a>, BadLine> {
-        let bytes = parse_u64(bytes).filter(|bytes| *bytes <= MAX_BLOCK);
-        let bytes = bytes.ok_or(self.refuse(Refusal::BadFormat))?;
-        let refuse = |refusal| BadLine { refusal, noreply: self.noreply, block: Some(bytes) };
+        let announced = Announced::by(Some(bytes));
+        let refuse = |refusal| BadLine { refusal, noreply: self.noreply, announced };
+        let Announced::Block(bytes) = announced else { return Err(refuse(Refusal::BadFormat)) };
         check_key(key, self.noreply).map_err(|bad| refuse(bad.refusal))?;
         let flags = parse_u64(flags).and_then(|flags| u32::try_from(flags).ok());
         let numbers = flags.zip(parse_i64(exptime));

@@ -4,6 +4,7 @@
 //! block that is too large, or that follows a bad line, is skipped as it comes and never kept; the
 //! answer does not depend on where the input was cut. Nothing is allocated.
 
+use super::block::Announced;
 use super::line::{self, BadLine, Line};
 use super::request::{Refusal, Request};
 use crate::protocol::foreign::is_binary;
@@ -69,6 +70,13 @@ pub enum Fatal {
     LineTooLong,
     /// It speaks another protocol; it gets no answer.
     Foreign(Foreign),
+    /// A line is refused, and how long the data behind it is cannot be told.
+    Unmeasured {
+        /// What to answer.
+        refusal: Refusal,
+        /// Do not answer it.
+        noreply: bool,
+    },
 }
 
 /// Looks for one request at the start of `input`. `progress` carries on from the last `Partial` of
@@ -101,7 +109,7 @@ pub fn parse<'a>(
                 Some(length) => progress.block(input, line.len(), length, request),
             }
         }
-        Err(bad) => progress.refuse(bad, line.len()),
+        Err(bad) => progress.refuse(bad, line.len())?,
     })
 }
 
@@ -156,10 +164,15 @@ impl Progress {
     }
 
     /// Refuses what takes `consumed` bytes; the block that belongs to it is skipped from there on.
-    fn refuse<'a>(&mut self, bad: BadLine, consumed: usize) -> Found<'a> {
+    fn refuse<'a>(&mut self, bad: BadLine, consumed: usize) -> Result<Found<'a>, Fatal> {
+        let BadLine { refusal, noreply, announced } = bad;
         self.scanned = 0;
-        self.skip = bad.block;
-        Found::Refused { refusal: bad.refusal, noreply: bad.noreply, consumed }
+        self.skip = match announced {
+            Announced::Nothing => None,
+            Announced::Block(bytes) => Some(bytes),
+            Announced::Unmeasured => return Err(Fatal::Unmeasured { refusal, noreply }),
+        };
+        Ok(Found::Refused { refusal, noreply, consumed })
     }
 
     /// Looks for a data block of `length` bytes behind a line of `line_length` bytes.
@@ -177,9 +190,9 @@ impl Progress {
             return Found::Partial { need };
         };
         if end != b"\r\n" {
-            let noreply = request.noreply;
-            let bad = BadLine { refusal: Refusal::BadDataChunk, noreply, block: Some(0) };
-            return self.refuse(bad, data_end);
+            let (refusal, noreply) = (Refusal::BadDataChunk, request.noreply);
+            (self.scanned, self.skip) = (0, Some(0));
+            return Found::Refused { refusal, noreply, consumed: data_end };
         }
         self.complete(Request { data, ..request }, need)
     }

@@ -111,6 +111,13 @@ impl MemcachedSession {
                 reply::line(output, "CLIENT_ERROR line too long");
                 advance.close = Some(Close::Framing);
             }
+            Err(Fatal::Unmeasured { refusal, noreply }) => {
+                self.count();
+                if !noreply {
+                    reply::line(output, refusal.text());
+                }
+                advance.close = Some(Close::Framing);
+            }
             Err(Fatal::Foreign(protocol)) => advance.close = Some(Close::Foreign(protocol)),
         }
     }

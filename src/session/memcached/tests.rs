@@ -225,6 +225,13 @@ fn quit_long_lines_and_browsers_end_the_connection() {
         (&long, "CLIENT_ERROR line too long\r\n", Close::Framing),
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "", Close::Foreign(Foreign::Http)),
         ("POST /x HTTP/1.1\r\n", "", Close::Foreign(Foreign::Http)),
+        (
+            "set k 0 0 9x\r\nflush_all\r\n",
+            "CLIENT_ERROR bad command line format\r\n",
+            Close::Framing,
+        ),
+        ("set k 0 0 9x noreply\r\nflush_all\r\n", "", Close::Framing),
+        ("set k 0 0\r\nflush_all\r\n", "ERROR\r\n", Close::Framing),
     ];
     for (sent, expected, close) in cases {
         let mut client = Client::new(&kv());

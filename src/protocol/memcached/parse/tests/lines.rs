@@ -1,6 +1,13 @@
 //! Tests of what lines mean: every verb, every number of words, every refusal.
 
-use super::event;
+use super::{Fatal, Refusal, check_cuts, event};
+
+/// Why the connection ends at `line`; what follows is not looked at.
+fn fatal(line: &str) -> Option<Fatal> {
+    let found = check_cuts(format!("{line}\r\nflush_all\r\n").as_bytes());
+    assert_eq!(found.events, [""; 0], "{line}");
+    found.fatal
+}
 
 #[test]
 fn commands_with_a_data_block_carry_key_flags_time_and_data() {
@@ -79,7 +86,6 @@ fn unknown_verbs_and_wrong_numbers_of_words_are_unknown() {
         "gets ",
         "gat",
         "gat 10",
-        "set k 0 0",
         "delete",
         "delete k 0 noreply x",
         "incr k",
@@ -91,9 +97,25 @@ fn unknown_verbs_and_wrong_numbers_of_words_are_unknown() {
         "quit x",
         "scard",
         "scard q x y",
-        "sismember q 0 0",
     ] {
         assert_eq!(event(format!("{line}\r\n").as_bytes()), "Unknown", "{line}");
+    }
+}
+
+/// What follows such a line may be data that holds any line.
+#[test]
+fn the_connection_ends_where_the_length_of_a_block_cannot_be_told() {
+    let verbs = ["set", "add", "replace", "append", "prepend", "sismember"];
+    let lines = verbs.map(|verb| format!("{verb} k 0 0 9x"));
+    let others = ["cas k 0 0 9x 1", "set k 0 0 x noreply", "set k 0 0 0x9"].map(str::to_owned);
+    for line in lines.iter().chain(&others) {
+        let noreply = line.ends_with("noreply");
+        let expected = Fatal::Unmeasured { refusal: Refusal::BadFormat, noreply };
+        assert_eq!(fatal(line), Some(expected), "{line}");
+    }
+    for line in ["set k 0 0", "set", "ms k", "ms k 9x"] {
+        let fatal = fatal(line);
+        assert!(matches!(fatal, Some(Fatal::Unmeasured { noreply: false, .. })), "{line}");
     }
 }
 
@@ -123,7 +145,6 @@ fn bad_keys_and_numbers_are_refused_each_with_its_text() {
         ("delete k 0 x".to_owned(), "DeleteUsage"),
         ("verbosity x".to_owned(), "BadFormat"),
         ("verbosity noreply".to_owned(), "BadFormat (silent)"),
-        ("set k 0 0 x".to_owned(), "BadFormat"),
         ("set k 0 0 -1".to_owned(), "BadFormat"),
         ("set k 0 0 18446744073709551616".to_owned(), "BadFormat"),
     ];
