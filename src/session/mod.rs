@@ -30,7 +30,8 @@ pub trait Session: Send {
     /// first; and after about a millisecond of work, also in the middle of a request, so that
     /// others have their turn. It never sleeps. It waits for a sync only where a log has to make or
     /// unlink a file: for the first message of a queue, for a push or a removal that needs another
-    /// segment, and on a full disk; the log says so there.
+    /// segment, and on a full disk; and where a command is the first to meet damage, for a copy of
+    /// the segment and a look through it, once for all damage that is there. The log says so there.
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance;
 
     /// Bytes of memory that the session keeps between two calls.

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// The most log lines about damage that is found in one file at once.
+const LINES_MAX: u64 = 5;
+
 /// What all logs share.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
@@ -92,23 +95,55 @@ impl LogSettings {
 
     /// Takes what was found where it is too late to refuse it.
     pub fn note(&self, finding: Finding) {
+        self.count(&finding);
+        match &self.access {
+            Access::Look { .. } => self.keep(finding),
+            Access::Own { .. } => {
+                log::log!(finding.level(), "{finding}");
+                if finding.is_damage() {
+                    self.set_aside(&finding.file);
+                }
+            }
+        }
+    }
+
+    /// The same of all damage in the file at `path`, which a command has met.
+    pub fn note_all(&self, path: &Path, findings: impl Iterator<Item = Finding>) {
+        let mut unsaid_count = 0_u64;
+        for (finding, count) in findings.zip(1..) {
+            self.count(&finding);
+            match &self.access {
+                Access::Look { .. } => self.keep(finding),
+                Access::Own { .. } if count <= LINES_MAX => log::log!(finding.level(), "{finding}"),
+                Access::Own { .. } => unsaid_count += 1,
+            }
+        }
+        if unsaid_count > 0 {
+            log::error!("{}: and {unsaid_count} more damaged records", path.display());
+        }
+        self.set_aside(path);
+    }
+
+    fn count(&self, finding: &Finding) {
         if finding.is_damage() {
             add(&self.counters.damaged, 1);
         }
         if finding.label == Label::TornTail {
             add(&self.counters.torn_tails, 1);
         }
-        match &self.access {
-            Access::Look { findings, .. } => {
-                // A push leaves nothing half done.
-                findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
-            }
-            Access::Own { root, .. } => {
-                log::log!(finding.level(), "{finding}");
-                if finding.is_damage() {
-                    set_aside(root, &finding.file);
-                }
-            }
+    }
+
+    fn keep(&self, finding: Finding) {
+        if let Access::Look { findings, .. } = &self.access {
+            // A push leaves nothing half done.
+            findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+        }
+    }
+
+    /// Sets a copy of a damaged segment aside, if the files are this process's.
+    fn set_aside(&self, path: &Path) {
+        if let Access::Own { root, .. } = &self.access {
+            set_aside(root, path);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::bench::*;
 use super::random::Random;
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 /// Ten messages, the first five of them known to be durable by the records after them.
 fn half_durable() -> (Bench, Vec<(String, usize)>) {
@@ -116,7 +117,6 @@ fn rule_05_a_record_that_rots_under_a_running_daemon_is_passed_over() {
     let (mut bench, offsets) = half_durable();
     let (name, offset) = &offsets[1];
     let path = bench.folder().join(name);
-    use std::os::unix::fs::FileExt;
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&[0xff; 4], *offset as u64 + 60).unwrap();
     let mut popped = Vec::new();
@@ -126,6 +126,49 @@ fn rule_05_a_record_that_rots_under_a_running_daemon_is_passed_over() {
     assert_eq!(popped, [0, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!((bench.count("damaged_records"), bench.count("lost_messages")), (1, 1));
     assert_eq!(bench.log.len(), 0);
+}
+
+/// Each place cost a look for a copy, a walk through the segment and a line of its own.
+#[test]
+fn rule_05_all_damage_of_a_segment_is_found_with_the_first_place_that_is_met() {
+    let (mut bench, offsets) = sealed_segment();
+    let name = &offsets[0].0;
+    let file = fs::OpenOptions::new().write(true).open(bench.folder().join(name)).unwrap();
+    let rotten: Vec<usize> = (1..offsets.len()).step_by(2).collect();
+    for place in &rotten {
+        file.write_all_at(&[0xff; 4], offsets[*place].1 as u64 + 60).unwrap();
+    }
+    let lost = rotten.len() as u64;
+    assert!(lost > 20, "{lost}");
+    assert_eq!(bench.pop().as_deref(), Some(&b"message 000"[..]));
+    assert_eq!((bench.count("damaged_records"), bench.count("lost_messages")), (0, 0));
+    let len = bench.log.len();
+    let (popped, lines) = captured(|| bench.pop());
+    assert_eq!(popped.as_deref(), Some(&b"message 002"[..]));
+    assert_eq!((bench.count("damaged_records"), bench.count("lost_messages")), (lost, lost));
+    assert_eq!(bench.log.len(), len - 1 - lost);
+    let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    let more = format!("{name}: and {} more damaged records", lost - 5);
+    assert_eq!([with("[rotten-record]"), with(&more), with("copy of")], [5, 1, 1], "{lines:?}");
+    let (rest, lines) = captured(|| bench.bodies().len() as u64);
+    assert_eq!((rest, lines), (bench.log.len(), vec![]));
+}
+
+/// Messages up to the second segment, and where those of the first one lie.
+fn sealed_segment() -> (Bench, Vec<(String, usize)>) {
+    let mut bench = Bench::new(8 * 1024);
+    let mut number = 0;
+    while bench.log.segments().count() == 1 || number % 10 != 0 {
+        bench.push(format!("message {number:03}"));
+        number += 1;
+    }
+    bench.sync();
+    let places = bench.places();
+    let mut offsets: Vec<_> =
+        places.iter().map(|(_, position, _)| bench.file_of(*position)).collect();
+    let first = offsets[0].0.clone();
+    offsets.retain(|(name, _)| *name == first);
+    (bench, offsets)
 }
 
 /// What rots again and again does not fill the disk with copies.

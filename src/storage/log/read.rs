@@ -13,6 +13,7 @@ use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::FooterState;
 use super::super::walk::{Step, Walk};
 use super::{Log, PAGE_SCANS, Scan};
+use crate::memory::NoMemory;
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -191,25 +192,38 @@ impl Log {
     }
 
     /// Says once that a record which had been written is damaged, sets a copy of its segment aside,
-    /// and counts again what lives there (rule 5).
+    /// and counts again what lives there (rule 5). All other damage in the segment is reported with
+    /// it: whoever meets that later finds it known. This blocks for the sync of the copy, and for a
+    /// walk through the segment.
     pub(super) fn report_damage(
         &mut self,
         position: u64,
         fault: Fault,
     ) -> Result<(), StorageError> {
         self.check_read_at(position)?;
-        if !self.reported.insert(position) {
+        if self.reported.contains(&position) {
             return Ok(());
         }
         let index = self.segment_index(position);
+        let mut damage = vec![(position, fault)];
+        for step in self.walk(self.segments[index].records_start())? {
+            if let Step::Damage { position, fault, .. } = step {
+                damage.try_reserve(1).map_err(NoMemory::from)?;
+                damage.push((position, fault));
+            }
+        }
+        // What could not be read there is no damage.
+        self.check_read_at(position)?;
         let segment = &self.segments[index];
-        self.settings.note(Finding {
+        damage.retain(|(position, _)| self.reported.insert(*position));
+        let finding = |(position, fault): (u64, Fault)| Finding {
             file: segment.path.clone(),
             offset: position - segment.base,
             label: Label::RottenRecord,
             expected: fault.expected(),
             found: fault.found(),
-        });
+        };
+        self.settings.note_all(&segment.path, damage.into_iter().map(finding));
         let lost_count = self.recount(index)?;
         add(&self.settings.counters.lost_messages, lost_count);
         if lost_count > 0 {

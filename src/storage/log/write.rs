@@ -1,7 +1,7 @@
 //! Writing: records at the end of the log, pops into the cursor.
 //!
-//! Nobody who pushes, pops or removes waits for a sync, but in `begin`, `sync_slot`, `advance_tail`
-//! and `reclaim`, which say so.
+//! Nobody who pushes, pops or removes waits for a sync, but in `begin`, `sync_slot`, `reclaim`,
+//! `advance_tail` and `settle_steps`, and on the way to a message in `report_damage`: they say so.
 //!
 //! 1. After a push there is room in allocated segments for the removal of every live message:
 //!    removing works on a full disk (rule 6).
