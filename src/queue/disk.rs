@@ -126,8 +126,8 @@ impl MessageStore for DiskStore {
         Ok(self.log.promise_removal(place)?)
     }
 
-    fn withdraw_promise(&mut self, number: u64) {
-        self.log.withdraw_promise(number);
+    fn withdraw_promise(&mut self, place: Place) {
+        self.log.withdraw_promise(place);
     }
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {

@@ -131,6 +131,10 @@ impl MemoryStore {
     fn hash(&self, body: &[u8]) -> BodyHash {
         BodyHash::new(&self.hash_key, body)
     }
+
+    fn hash_of(&self, place: Place) -> Option<BodyHash> {
+        self.messages.get(&place.sequence).map(|entry| self.hash(&entry.body))
+    }
 }
 
 fn placed<'a>((&sequence, entry): (&'a u64, &'a Entry)) -> (Place, Message<'a>) {
@@ -190,6 +194,19 @@ impl MessageStore for MemoryStore {
 
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         Ok(self.messages.range(from..).next().map(placed))
+    }
+
+    fn promise_removal(&mut self, place: Place) -> Result<(), QueueError> {
+        if let Some(hash) = self.hash_of(place) {
+            self.index.remove(hash, place.sequence);
+        }
+        Ok(())
+    }
+
+    fn withdraw_promise(&mut self, place: Place) {
+        if let Some(hash) = self.hash_of(place) {
+            self.index.put_back(hash, place.sequence);
+        }
     }
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {

@@ -320,10 +320,8 @@ impl Queue {
 
     /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed).
     fn look_up(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
-        let Queue { store, hidden, now_ms, .. } = self;
-        store.find(body, &|message| {
-            !has_passed(message.expires_ms, *now_ms) && !hidden.contains(message.sequence)
-        })
+        let now_ms = self.now_ms;
+        self.store.find(body, &|message| !has_passed(message.expires_ms, now_ms))
     }
 
     /// Whether a message with these bytes is in the queue.
@@ -379,7 +377,7 @@ impl Queue {
     /// Shows a hidden message again, at its place in the order; false: there is none.
     pub fn unhide(&mut self, number: u64) -> bool {
         let Some((place, expires_ms)) = self.hidden.show(number) else { return false };
-        self.store.withdraw_promise(number);
+        self.store.withdraw_promise(place);
         self.expiring.insert(place, expires_ms);
         (self.changed, self.differs) = (true, true);
         true

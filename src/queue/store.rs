@@ -68,13 +68,12 @@ pub trait MessageStore: Send {
     }
 
     /// Promises that the message at `place`, which `next` or `find` has just answered, can be
-    /// removed later, whatever the system has no more of by then.
-    fn promise_removal(&mut self, _place: Place) -> Result<(), QueueError> {
-        Ok(())
-    }
+    /// removed later, whatever the system has no more of by then. Until it is, or the promise is
+    /// taken back, looks by content pass over it.
+    fn promise_removal(&mut self, place: Place) -> Result<(), QueueError>;
 
-    /// Takes the promise for the message of this number back.
-    fn withdraw_promise(&mut self, _number: u64) {}
+    /// Takes the promise for the message that lay at `place` back.
+    fn withdraw_promise(&mut self, place: Place);
 
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;

@@ -91,6 +91,8 @@ struct Shard {
     first: HashTable<u64>,
     /// All others.
     more: BTreeSet<u64>,
+    /// Of some hash only further ones may be there.
+    has_strays: bool,
 }
 
 impl Shard {
@@ -105,6 +107,11 @@ impl Shard {
         }
         self.shrink();
         Ok(())
+    }
+
+    fn insert_stray(&mut self, entry: u64) {
+        self.more.insert(entry);
+        self.has_strays = true;
     }
 
     fn remove(&mut self, entry: u64) -> bool {
@@ -149,9 +156,10 @@ impl Shard {
 
     fn with_hash(&self, wanted: u64) -> impl Iterator<Item = u64> {
         let mut first = self.first(wanted);
-        // Further ones are only where there is a first one. To look for them in vain costs more
-        // than all the rest, and so does an iterator that chains the two.
-        let mut more = first.map(|_| self.more.range(wanted..=wanted | ORDINAL_MASK));
+        // But for strays, further ones are only where there is a first one. To look for them in
+        // vain costs more than all the rest, and so does an iterator that chains the two.
+        let has_more = first.is_some() || self.has_strays;
+        let mut more = has_more.then(|| self.more.range(wanted..=wanted | ORDINAL_MASK));
         std::iter::from_fn(move || first.take().or_else(|| more.as_mut()?.next().copied()))
     }
 }
@@ -169,6 +177,14 @@ impl Index {
     /// There is no memory for it.
     pub fn insert(&mut self, hash: BodyHash, ordinal: u64) -> Result<(), NoMemory> {
         self.shards[hash.shard()].insert(hash.entry(ordinal))
+    }
+
+    /// Adds a message that has been removed. Where there is no memory for a larger table, a look
+    /// for any message takes a little longer from now on.
+    pub fn put_back(&mut self, hash: BodyHash, ordinal: u64) {
+        if self.insert(hash, ordinal).is_err() {
+            self.shards[hash.shard()].insert_stray(hash.entry(ordinal));
+        }
     }
 
     /// Removes the message at `ordinal`; false: it is not here.
@@ -265,6 +281,20 @@ mod tests {
         assert_eq!(index.candidates(hash, end).collect::<Vec<_>>(), [ORDINAL_SPAN]);
         assert!(index.remove(hash, ORDINAL_SPAN));
         assert!(ordinals.iter().all(|ordinal| !index.remove(hash, *ordinal)));
+    }
+
+    /// So it is added where there is no memory for a larger table.
+    #[test]
+    fn a_message_that_is_put_back_beside_the_table_is_found() {
+        let (hash, end) = (BodyHash::from_bits(7 << 8), 10);
+        let mut index = Index::default();
+        index.shards[hash.shard()].insert_stray(hash.entry(5));
+        let found = |index: &Index| index.candidates(hash, end).collect::<Vec<_>>();
+        assert_eq!((found(&index), index.count(hash, &mut None, 9)), (vec![5], 1));
+        index.insert(hash, 6).unwrap();
+        assert_eq!((found(&index), index.count(hash, &mut None, 9)), (vec![6, 5], 2));
+        assert!(index.remove(hash, 6) && index.remove(hash, 5) && !index.remove(hash, 5));
+        assert_eq!(found(&index), []);
     }
 
     #[test]

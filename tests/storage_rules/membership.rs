@@ -181,3 +181,32 @@ fn rule_14_an_index_says_the_same_from_footers_and_from_records() {
         assert_eq!(is_member(&mut bench, &body), from_records, "message {number}");
     }
 }
+
+/// What a move has hidden is in the way of no look by content, whether its removal was promised
+/// before the index was there, while it was built or after.
+#[test]
+fn rule_14_the_index_is_without_messages_whose_removal_is_promised() {
+    const COUNT: u64 = 60_000;
+    let mut bench = with_footers(COUNT);
+    let mut promised = Vec::new();
+    let mut is_built = false;
+    for body in (0..COUNT).step_by(1000) {
+        let (place, _) = bench.log.next(BEFORE_FIRST + body + 1).unwrap().unwrap();
+        bench.log.promise_removal(place).unwrap();
+        promised.push((place, body.to_le_bytes()));
+        is_built = bench.log.prepare_find().unwrap();
+    }
+    assert!(is_built);
+    for (place, body) in &promised {
+        assert!(!is_member(&mut bench, body));
+        assert_eq!(bench.log.count_equal(body, &mut None, 9).unwrap(), 0);
+        bench.log.withdraw_promise(*place);
+        assert!(is_member(&mut bench, body));
+    }
+    for (place, body) in &promised {
+        bench.log.promise_removal(*place).unwrap();
+        bench.log.remove(*place).unwrap();
+        assert!(!is_member(&mut bench, body));
+    }
+    assert!(is_member(&mut bench, &1_u64.to_le_bytes()));
+}

@@ -72,7 +72,7 @@ fn rule_06_a_promised_removal_needs_nothing_from_the_system() {
         promised.push((place, body));
     }
     let (withdrawn, _) = promised.pop().unwrap();
-    bench.log.withdraw_promise(withdrawn.sequence);
+    bench.log.withdraw_promise(withdrawn);
     // What lies in front is copied forward, and the tail is filled.
     for body in bodies.iter().skip(1).filter(|body| promised.iter().all(|(_, it)| it != body)) {
         assert!(bench.remove(body));

@@ -66,6 +66,14 @@ impl MessageStore for MeetingLog {
         Ok(self.log.next(from)?)
     }
 
+    fn promise_removal(&mut self, place: Place) -> Result<(), QueueError> {
+        Ok(self.log.promise_removal(place)?)
+    }
+
+    fn withdraw_promise(&mut self, place: Place) {
+        self.log.withdraw_promise(place);
+    }
+
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
         Ok(self.log.remove(place)?)
     }

@@ -177,8 +177,8 @@ impl MessageStore for Counted {
         self.store.promise_removal(place)
     }
 
-    fn withdraw_promise(&mut self, number: u64) {
-        self.store.withdraw_promise(number);
+    fn withdraw_promise(&mut self, place: Place) {
+        self.store.withdraw_promise(place);
     }
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
@@ -289,4 +289,27 @@ fn what_is_hidden_is_passed_at_once() {
             assert!(asked <= 4 * HALF, "asked {asked} times by readers at {HALF} places");
         });
     }
+}
+
+/// Each SMOVE of one of many equal messages looked at all that were hidden before it.
+#[test]
+fn hidden_equal_messages_are_in_the_way_of_no_look() {
+    const COUNT: u64 = 500;
+    with_each_store(|backing| {
+        let (mut queue, [_, shown]) = counted(backing, COUNT, |_| "equal".into());
+        let mut numbers = Vec::new();
+        while let Some((number, ())) = queue.hide(b"equal", |_| ()).unwrap() {
+            numbers.push(number);
+            assert!(take(&shown) <= 1);
+            assert_eq!(queue.contains(b"equal").unwrap(), numbers.len() < COUNT as usize);
+            assert!(take(&shown) <= 1);
+        }
+        assert_eq!(numbers.len(), COUNT as usize);
+        assert_eq!(queue.count_equal(b"equal", &mut None, COUNT).unwrap(), 0);
+        for number in numbers.drain(..) {
+            assert!(queue.unhide(number) && queue.contains(b"equal").unwrap());
+            assert!(take(&shown) <= 1);
+        }
+        assert_eq!(queue.remove(b"equal").unwrap(), COUNT);
+    });
 }

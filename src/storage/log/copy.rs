@@ -134,14 +134,16 @@ impl Log {
         let new = self.append(&Record { durable: self.durable, ..copy })?;
         self.copies_end = self.end();
         self.relocated.set(sequence, new);
-        if let Some(promise) = self.promised.get_mut(&sequence) {
-            promise.size = size;
-        }
         self.count_dead(position, old_size);
         self.count_live(new, size);
-        let hash = self.hash(&body);
-        self.index_remove(hash, position);
-        self.index_insert(new, |_| hash);
+        match self.promised.get_mut(&sequence) {
+            Some(promise) => promise.size = size,
+            None => {
+                let hash = self.hash(&body);
+                self.index_remove(hash, position);
+                self.index_insert(new, |_| hash);
+            }
+        }
         add(&self.settings.counters.copied_messages, 1);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::super::footer::{Bookmark, Footer, Sealed};
 use super::super::index::{BodyHash, HashKey, Index};
 use super::super::layout::ALIGNMENT;
 use super::super::message::{Message, Place};
-use super::super::record::Verdict;
+use super::super::record::{Kind, Verdict};
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::Step;
 use super::Log;
@@ -38,7 +38,7 @@ impl Log {
         self.find_if(body, &|_| true)
     }
 
-    /// As `find`, among the messages that are `wanted`.
+    /// As `find`, among the messages that are `wanted` and whose removal is not promised.
     pub fn find_if(
         &mut self,
         body: &[u8],
@@ -68,7 +68,7 @@ impl Log {
         Ok(found)
     }
 
-    /// Counts live messages that may have these bytes, as [`Index::count`]. Builds the rest of the
+    /// Counts such messages that may have these bytes, as [`Index::count`]. Builds the rest of the
     /// index first.
     pub fn count_equal(
         &mut self,
@@ -133,7 +133,7 @@ impl Log {
             let Some(summary) = footer.next(&mut bookmark) else {
                 return Ok(Some(segment.records_end));
             };
-            if self.is_live(summary.position, summary.kind, summary.sequence) {
+            if self.is_indexed(summary.position, summary.kind, summary.sequence) {
                 membership.index.insert(summary.hash, ordinal_of(summary.position))?;
             }
         }
@@ -151,13 +151,18 @@ impl Log {
         let mut walk = self.walk(position)?;
         for step in walk.by_ref().take(INDEX_SLICE) {
             if let Step::Whole(position, record) = step
-                && self.is_live(position, record.kind, record.sequence)
+                && self.is_indexed(position, record.kind, record.sequence)
             {
                 membership.index.insert(self.hash(record.body), ordinal_of(position))?;
             }
         }
         self.check_read_at(position)?;
         Ok(walk.position())
+    }
+
+    /// Whether the record at `position` is a live message that belongs into the index.
+    fn is_indexed(&self, position: u64, kind: Kind, sequence: u64) -> bool {
+        self.is_live(position, kind, sequence) && !self.promised.contains_key(&sequence)
     }
 
     /// A live message lies at `position` now; `hash` answers that of its body. Where there is no

@@ -111,6 +111,8 @@ impl Log {
 
     /// Promises that the message at `place` can be removed, although there may be no descriptor and
     /// no room by then: the tail stays mapped and keeps room for it, and nothing has to be read.
+    /// Until then the index is without it: many equal messages whose removal is promised would all
+    /// be in the way of a look for one that stays.
     pub fn promise_removal(&mut self, place: Place) -> Result<(), StorageError> {
         self.check_writable()?;
         let promise = self.measure(place.position)?;
@@ -119,12 +121,20 @@ impl Log {
         self.promised.try_reserve(1).map_err(NoMemory::from)?;
         self.sync_slot()?;
         self.promised.insert(place.sequence, promise);
+        if let Some(hash) = promise.hash {
+            self.index_remove(hash, place.position);
+        }
         Ok(())
     }
 
-    /// Takes that back.
-    pub fn withdraw_promise(&mut self, sequence: u64) {
-        self.promised.remove(&sequence);
+    /// Takes that back for the message that lay at `place`.
+    pub fn withdraw_promise(&mut self, place: Place) {
+        let Some(promise) = self.promised.remove(&place.sequence) else { return };
+        match promise.hash {
+            Some(hash) => self.index_insert(self.current(place).position, |_| hash),
+            // One that has been built since is without it.
+            None => self.membership = None,
+        }
     }
 
     /// Removes the message at `place`, which was found there and has not changed since. At the head
@@ -138,7 +148,7 @@ impl Log {
         self.sync_slot()?;
         let (Promise { size, hash }, lowest) = match self.promised.remove(&sequence) {
             // To find the oldest one may take a descriptor: a record says as much as the cursor.
-            Some(promise) => (promise, self.lowest().unwrap_or_default()),
+            Some(promise) => (Promise { hash: None, ..promise }, self.lowest().unwrap_or_default()),
             None => (self.measure(position)?, self.lowest()?),
         };
         let is_oldest = lowest == Some(sequence);

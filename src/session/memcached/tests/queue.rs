@@ -213,6 +213,14 @@ impl MessageStore for Stuck {
         self.0.next(from)
     }
 
+    fn promise_removal(&mut self, place: Place) -> Result<(), QueueError> {
+        self.0.promise_removal(place)
+    }
+
+    fn withdraw_promise(&mut self, place: Place) {
+        self.0.withdraw_promise(place);
+    }
+
     fn remove(&mut self, _place: Place) -> Result<(), QueueError> {
         Err(QueueError::Storage("stuck\r\nEND".to_owned()))
     }
