@@ -3,7 +3,8 @@
 //!
 //! A step begins before a command's first change and ends with the command, which is executed to
 //! its end also if its client goes meanwhile. It begins only if there is room for all that it may
-//! do, so nothing in it fails for want of room.
+//! do, so nothing in it fails for want of room. But a full disk refuses no removal: where several
+//! find no room in one segment they go one by one, and a crash in the middle leaves some of them.
 
 use super::held::Sliced;
 use super::single::Queue;
@@ -88,6 +89,9 @@ impl Queue {
                     self.bury_some()?;
                     self.store.begin_step(size)?;
                 }
+                Err(QueueError::DiskFull(_)) if size.pushes == 0 && size.moves == 0 => {
+                    return Ok(());
+                }
                 begun => begun?,
             }
         }
@@ -150,4 +154,37 @@ fn pushing<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> StepSize {
         pushed_bytes: size.pushed_bytes + body.len() as u64,
         ..size
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::queue::{Backing, DiskBacking, NewMessage, Queue};
+    use crate::storage::{DataDirectory, set_disk_full};
+    use std::sync::Arc;
+
+    /// They all want their records in one segment, and no segment has so much room. They were
+    /// refused, and a client can make no smaller step of equal messages.
+    #[test]
+    fn on_a_full_disk_many_equal_messages_are_removed_although_no_step_has_room_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(folder.path(), 16 * 1024, true).unwrap();
+        let store = DiskBacking::new(directory).create(b"q").unwrap();
+        let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
+        for number in 0..3000 {
+            let body = if number % 3 == 0 { "other" } else { "same" };
+            let message = NewMessage { body: body.as_bytes(), flags: 0, expires_ms: 0 };
+            queue.push(&message).unwrap();
+        }
+        while !queue.store().prepare_find().unwrap() {}
+        set_disk_full(true);
+        queue.begin_removing(2000).unwrap();
+        assert!(!queue.is_in_step(), "there was room for it");
+        assert_eq!(queue.remove(b"same"), Ok(2000));
+        set_disk_full(false);
+        queue.begin_removing(1000).unwrap();
+        assert!(queue.is_in_step());
+        assert_eq!(queue.remove(b"other"), Ok(1000));
+        queue.end_step().unwrap();
+        assert!(queue.is_empty());
+    }
 }

@@ -37,8 +37,23 @@ pub const AHEAD_SYNC_MAX: u64 = 16 * 1024;
 /// folios are cheaper to have, and each is written whole.
 pub const PAGED_SYNC_MAX: u64 = 256 * 1024;
 
+#[cfg(test)]
+thread_local! {
+    static IS_FULL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// For tests: there are no blocks any more for files of this thread, or there are again.
+#[cfg(test)]
+pub fn set_disk_full(is_full: bool) {
+    IS_FULL.set(is_full);
+}
+
 /// Gives the first `size` bytes of `file` real blocks, and the file that length at least.
 pub fn allocate(file: &File, size: u64) -> io::Result<()> {
+    #[cfg(test)]
+    if IS_FULL.get() {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
         // `fs2` answers the error of an older call in place of its own, so that a full disk may
         // look like anything: it is asked only where the file system cannot do it by itself.

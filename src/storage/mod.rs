@@ -47,6 +47,8 @@ mod version_one;
 mod walk;
 
 pub use self::log::{Log, StepSize, SyncPoint, SyncWork};
+#[cfg(test)]
+pub use blocks::set_disk_full;
 pub use counters::Counters;
 pub use directory::{DataDirectory, OpenedQueue};
 pub use error::StorageError;
