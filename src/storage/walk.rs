@@ -70,6 +70,10 @@ impl<'a> Walk<'a> {
 
     /// A walk from `position` to the last record of `segment`, where it lies.
     pub fn through(segment: &'a Segment, position: u64) -> Result<Walk<'a>, StorageError> {
+        if segment.is_unlinked {
+            // There is nothing to be mapped, and there was no record.
+            return Ok(Walk::bounded(&segment.codec, &[], segment.records_end));
+        }
         // The end of a full segment is the start of the next one, whose header comes first.
         let position = position.max(segment.records_start());
         let length = segment.records_end.saturating_sub(position) as usize;

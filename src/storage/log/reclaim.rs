@@ -66,3 +66,106 @@ impl Log {
         self.write_cursor()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::random::Random;
+    use crate::storage::log::Log;
+    use crate::storage::{DataDirectory, NewMessage, Place, StepSize, StorageError, set_disk_full};
+    use std::path::Path;
+
+    fn open(path: &Path) -> DataDirectory {
+        DataDirectory::open(path, 16 * 1024, true).unwrap()
+    }
+
+    fn push(log: &mut Log, length: usize) -> Result<Place, StorageError> {
+        log.push(&NewMessage { body: &[7; 15_000][..length], flags: 0, expires_ms: 0 }, 1)
+    }
+
+    fn sync(log: &mut Log) {
+        if let Some((work, point)) = log.begin_sync() {
+            let outcome = work();
+            log.end_sync(point, &outcome);
+        }
+    }
+
+    fn remove(log: &mut Log, place: Place) {
+        log.remove(log.current(place)).unwrap();
+    }
+
+    /// In any order, and with what moves have been promised, with steps that are not durable, and
+    /// with syncs or none in between.
+    #[test]
+    fn a_full_disk_refuses_no_removal() {
+        let mut random = Random::seeded();
+        for round in 0..15 {
+            let folder = tempfile::tempdir().unwrap();
+            let directory = open(folder.path());
+            let mut log = directory.create_log(b"q").unwrap();
+            let count = 50 + random.below(600);
+            let mut places: Vec<_> = (0..count)
+                .map(|_| push(&mut log, 8 + random.below(100) as usize).unwrap())
+                .collect();
+            set_disk_full(true);
+            for place in places.iter().filter(|_| random.below(8) == 0) {
+                let promised = log.promise_removal(*place);
+                let is_full = matches!(promised, Err(StorageError::Full { .. }));
+                assert!(promised.is_ok() || is_full, "round {round}");
+            }
+            while !places.is_empty() {
+                let is_step = random.below(3) == 0
+                    && log.begin_step(&StepSize { removals: 3, ..StepSize::default() }).is_ok();
+                for _ in 0..if is_step { 3 } else { 1 } {
+                    let index = match random.below(3) {
+                        0 => 0,
+                        _ => random.below(places.len().max(1) as u64) as usize,
+                    };
+                    if index < places.len() {
+                        remove(&mut log, places.remove(index));
+                    }
+                }
+                log.end_step().unwrap();
+                if random.below(30) == 0 {
+                    sync(&mut log);
+                }
+            }
+            set_disk_full(false);
+            drop((log, directory));
+            let mut logs = open(folder.path()).open_logs().unwrap();
+            assert!(logs.pop().unwrap().is_empty(), "round {round}");
+        }
+    }
+
+    /// Its last file was given back, and what came next had the room: the queue was closed.
+    #[test]
+    fn an_empty_queue_that_lost_its_last_file_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path());
+        let mut log = directory.create_log(b"q").unwrap();
+        while push(&mut log, 100).unwrap().position < 12 * 1024 {}
+        while let Some((place, _)) = log.next(0).unwrap() {
+            remove(&mut log, place);
+        }
+        sync(&mut log);
+        set_disk_full(true);
+        for _ in 0..2 {
+            // More than any segment has room for.
+            let refused = push(&mut log, 15_000);
+            assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+            assert!(log.segments[log.tail].is_unlinked, "its last file is there");
+            sync(&mut log);
+            log.sync_now().unwrap();
+            log.rest();
+            assert!(log.next(0).unwrap().is_none());
+            assert!(log.find(b"x").unwrap().is_none());
+        }
+        set_disk_full(false);
+        push(&mut log, 50).unwrap();
+        sync(&mut log);
+        log.check_writable().unwrap();
+        drop((log, directory));
+        let mut log = open(folder.path()).open_logs().unwrap().pop().unwrap();
+        assert_eq!(log.next(0).unwrap().unwrap().1.body.len(), 50);
+        assert_eq!(log.len(), 1);
+    }
+}

@@ -208,7 +208,9 @@ impl Log {
             let source = io::ErrorKind::ResourceBusy.into();
             return Err(StorageError::io("clear", self.directory(), source));
         }
-        self.segments[self.tail].prepare_writing()?;
+        if !self.segments[self.tail].is_unlinked {
+            self.segments[self.tail].prepare_writing()?;
+        }
         let folder = self.open_folder()?;
         self.head = self.next_sequence;
         self.removed.clear();
