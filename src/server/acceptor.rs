@@ -69,9 +69,12 @@ fn is_passing(kind: ErrorKind) -> bool {
 fn welcome(service: &Arc<Service>, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
     let id = reception.last_id.fetch_add(1, Ordering::Relaxed) + 1;
     let traffic = reception.clients.traffic();
-    let made = keep_alive(&stream).and_then(|()| Socket::new(stream, traffic));
-    let mut socket = match made {
-        Ok(socket) => socket,
+    let made = keep_alive(&stream).and_then(|()| {
+        let local = stream.local_addr()?;
+        Ok((Socket::new(stream, traffic)?, local))
+    });
+    let (mut socket, local) = match made {
+        Ok(made) => made,
         Err(error) => return debug!("{}: {peer} is gone: {error}", service.protocol),
     };
     let Some(place) = reception.clients.admit() else {
@@ -85,7 +88,7 @@ fn welcome(service: &Arc<Service>, reception: &Reception, stream: TcpStream, pee
     if let Some(worker) = reception.workers.iter().min_by_key(|worker| worker.clients()) {
         worker.client_comes();
         let service = Arc::clone(service);
-        let newcomer = Newcomer { id, peer, socket, service, place };
+        let newcomer = Newcomer { id, peer, local, socket, service, place };
         worker.post(Message::Newcomer(Box::new(newcomer)));
     }
 }

@@ -37,6 +37,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Newcomer {
     pub(super) id: u64,
     pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
     pub(super) socket: Socket,
     pub(super) service: Arc<Service>,
     pub(super) place: Place,
@@ -229,9 +230,9 @@ impl Worker {
     }
 
     fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { id, peer, socket, service, place } = newcomer;
+        let Newcomer { id, peer, local, socket, service, place } = newcomer;
         let handle = Arc::new(Handle { mailbox: Arc::clone(&self.mailbox), id });
-        let new = NewClient { id, peer: peer.to_string(), handle };
+        let new = NewClient { id, peer, local, handle };
         let made = catch_unwind(AssertUnwindSafe(|| (service.sessions)(new)));
         let interest = Interest { read: true, write: false };
         let registered = self.poller.add(&socket, id, interest);

@@ -4,6 +4,7 @@
 //! lock is held for a few moves of words, by the session after each turn and by whoever lists.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,9 @@ pub struct NewClient {
     /// Unique among all connections since the start.
     pub id: u64,
     /// The client's address.
-    pub peer: String,
+    pub peer: SocketAddr,
+    /// The address that it has connected to.
+    pub local: SocketAddr,
     /// How others end it.
     pub handle: Arc<dyn ClientHandle>,
 }
@@ -37,7 +40,8 @@ pub struct NewClient {
 impl NewClient {
     /// A client without a connection.
     pub fn detached(id: u64) -> NewClient {
-        NewClient { id, peer: "127.0.0.1:9".into(), handle: Arc::new(()) }
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        NewClient { id, peer: address(9), local: address(4000), handle: Arc::new(()) }
     }
 }
 
@@ -70,7 +74,9 @@ pub struct ClientEntry {
     /// Unique among all connections since the start.
     pub id: u64,
     /// The client's address.
-    pub peer: String,
+    pub peer: SocketAddr,
+    /// The address that it has connected to.
+    pub local: SocketAddr,
     /// When it connected, by the uptime.
     pub connected: Duration,
     handle: Arc<dyn ClientHandle>,
@@ -109,11 +115,12 @@ pub struct ClientTable {
 impl ClientTable {
     /// Enters a client that has connected at `uptime`. It leaves when the answer is dropped.
     pub fn enter(self: &Arc<Self>, client: NewClient, version: u8, uptime: Duration) -> Membership {
-        let NewClient { id, peer, handle } = client;
+        let NewClient { id, peer, local, handle } = client;
         let activity = Activity { at: uptime, command: "NULL", queued: None, version };
         let entry = Arc::new(ClientEntry {
             id,
             peer,
+            local,
             connected: uptime,
             handle,
             activity: Mutex::new(activity),

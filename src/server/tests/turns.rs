@@ -70,7 +70,7 @@ impl Room {
         self.last_id += 1;
         self.worker.mailbox().client_comes();
         let service = Arc::clone(&self.service);
-        let newcomer = Newcomer { id: self.last_id, peer, socket, service, place };
+        let newcomer = Newcomer { id: self.last_id, peer, local: peer, socket, service, place };
         self.worker.mailbox().post(Message::Newcomer(Box::new(newcomer)));
         BufReader::new(client)
     }

@@ -99,7 +99,10 @@ impl Client {
     /// Back to the state of a new connection, as RESET does.
     pub fn reset(&mut self) {
         self.version = Version::default();
-        self.replies = Replies::default();
+        // RESET itself is still skipped, if it is to be.
+        if self.replies == Replies::Off {
+            self.replies = Replies::On;
+        }
         self.entry.names().name.clear();
         self.transaction = None;
         self.watched = Watched::default();
@@ -161,7 +164,7 @@ fn check_name(what: &str, name: &[u8]) -> Outcome {
     Ok(())
 }
 
-const KILL_HELP: &str = "<address> | [ID <id>] [ADDR <address>] [TYPE normal] [USER default] \
+const KILL_HELP: &str = "<address> | [ID <id>] [ADDR|LADDR <address>] [TYPE normal] [USER default] \
                          [MAXAGE <seconds>] [SKIPME yes|no]: End connections.";
 
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[

@@ -5,19 +5,20 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::memory;
 use crate::protocol::resp::Reply;
 use crate::session::{Activity, ClientEntry, Close};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A client's line of CLIENT LIST, with its end.
 pub(super) fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
     let Activity { at, command, queued, version } = entry.activity();
-    let (id, peer) = (entry.id, &entry.peer);
+    let ClientEntry { id, peer, local, .. } = entry;
     let since = |then: Duration| uptime.saturating_sub(then).as_secs();
     let (age, idle) = (since(entry.connected), since(at));
     let flags = if queued.is_some() { "x" } else { "N" };
     let multi = queued.map_or("-1".to_owned(), |queued| queued.to_string());
     let names = entry.names();
     [
-        format!("id={id} addr={peer} name=").as_bytes(),
+        format!("id={id} addr={peer} laddr={local} name=").as_bytes(),
         &names.name,
         format!(" age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 multi={multi}").as_bytes(),
         format!(" events=r cmd={command} user=default resp={version} lib-name=").as_bytes(),
@@ -38,7 +39,9 @@ pub(super) fn list(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
     } else if args.is(2, "id") && args.len() > 3 {
         for index in 3..args.len() {
             memory::reserve(&mut ids, 1)?;
-            ids.push(client_id(args, index, "ERR Invalid client ID")?);
+            let id = args.integer(index).map_err(|_| "ERR Invalid client ID")?;
+            // No client has a number below 1.
+            ids.push(u64::try_from(id).unwrap_or(0));
         }
     } else if args.len() > 2 {
         return Err(SYNTAX_ERROR.into());
@@ -73,9 +76,10 @@ fn client_id(args: Args<'_>, index: usize, refusal: &'static str) -> Result<u64,
 
 /// Which clients CLIENT KILL ends: those that meet all conditions.
 #[derive(Default)]
-struct Victims<'a> {
+struct Victims {
     id: Option<u64>,
-    address: Option<&'a [u8]>,
+    address: Option<Address>,
+    local: Option<Address>,
     /// Seconds since they connected, at least.
     age: Option<u64>,
     /// A type that no client here has was asked for.
@@ -84,9 +88,9 @@ struct Victims<'a> {
     own: bool,
 }
 
-impl<'a> Victims<'a> {
+impl Victims {
     /// The options of CLIENT KILL, from word 2 on.
-    fn parse(args: Args<'a>) -> Result<Victims<'a>, Refusal> {
+    fn parse(args: Args<'_>) -> Result<Victims, Refusal> {
         let mut victims = Victims::default();
         if args.len().is_multiple_of(2) {
             for index in (2..args.len()).step_by(2) {
@@ -97,14 +101,15 @@ impl<'a> Victims<'a> {
         Err(SYNTAX_ERROR.into())
     }
 
-    fn restrict(&mut self, args: Args<'a>, index: usize) -> Outcome {
+    fn restrict(&mut self, args: Args<'_>, index: usize) -> Outcome {
         let value = args.get(index + 1);
         match args.option(index).as_slice() {
             b"id" => {
                 let refusal = "ERR client-id should be greater than 0";
                 self.id = Some(client_id(args, index + 1, refusal)?);
             }
-            b"addr" => self.address = Some(value),
+            b"addr" => self.address = Some(address(value)),
+            b"laddr" => self.local = Some(address(value)),
             b"type" => self.none |= !is_normal(args, index + 1)?,
             b"user" if value == b"default" => {}
             b"user" => return Err(Refusal::quoting("ERR No such user '", value, "'")),
@@ -119,9 +124,17 @@ impl<'a> Victims<'a> {
     fn contain(&self, entry: &ClientEntry, uptime: Duration) -> bool {
         !self.none
             && self.id.is_none_or(|id| id == entry.id)
-            && self.address.is_none_or(|address| address == entry.peer.as_bytes())
+            && self.address.is_none_or(|address| address == Some(entry.peer))
+            && self.local.is_none_or(|address| address == Some(entry.local))
             && self.age.is_none_or(|age| uptime.saturating_sub(entry.connected).as_secs() >= age)
     }
+}
+
+/// An address as a client gives it; `None` if it is none, and so nobody's.
+type Address = Option<SocketAddr>;
+
+fn address(word: &[u8]) -> Address {
+    str::from_utf8(word).ok()?.parse().ok()
 }
 
 const NOT_AN_AGE: &str = "ERR maxage is not an integer or out of range";
@@ -131,7 +144,7 @@ const NOT_AN_AGE: &str = "ERR maxage is not an integer or out of range";
 pub(super) fn kill(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let is_old = args.len() == 3;
     let victims = match is_old {
-        true => Victims { address: Some(args.get(2)), own: true, ..Victims::default() },
+        true => Victims { address: Some(address(args.get(2))), own: true, ..Victims::default() },
         false => Victims::parse(args)?,
     };
     let uptime = context.shared.store.clock().uptime();

@@ -6,10 +6,10 @@
 
 use super::context::Context;
 use super::glob::Glob;
-use super::request::{Args, Outcome, Refusal};
+use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::memory;
-use crate::protocol::number::{parse_size, parse_u64};
+use crate::protocol::number::{parse_i64, parse_size, parse_u64};
 use crate::protocol::resp::Reply;
 use crate::queue::Limits;
 use crate::session::settings::{
@@ -59,10 +59,14 @@ impl Change {
     /// The change to `value`, or why there is none.
     fn to(&self, shared: &Shared, value: &[u8]) -> Result<Ready, String> {
         let (number, range, apply) = match self {
-            Change::Never => return Err("can't set immutable config".into()),
+            // It has been refused for its name.
+            Change::Never => return Ok(Box::new(|_| ())),
             Change::Level => {
                 let level = level(value).ok_or(UNKNOWN_LEVEL)?;
                 return Ok(Box::new(move |_| log::set_max_level(level)));
+            }
+            Change::Number(..) if parse_i64(value).is_none() && parse_u64(value).is_none() => {
+                return Err("argument couldn't be parsed into an integer".into());
             }
             Change::Number(range, apply) => (parse_u64(value), range(shared), *apply),
             Change::Size(range, apply) => (parse_size(value), range.clone(), *apply),
@@ -234,22 +238,35 @@ fn get(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outc
 /// CONFIG SET name value [name value ...]: all of them, or none where one is wrong.
 fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
-        return Err(Refusal::arity("config|set"));
+        return Err(SYNTAX_ERROR.into());
     }
-    let (settings, mut changes) = (settings(context.shared), Vec::new());
+    let failed = |word: &[u8], reason: &str| {
+        let text = "ERR CONFIG SET failed (possibly related to argument '";
+        Refusal::quoting(text, word, &format!("') - {reason}"))
+    };
+    let known = settings(context.shared);
+    let (mut named, mut changes) = (Vec::<&Setting>::new(), Vec::new());
+    // All names are found right before any value is looked at.
     for index in (2..args.len()).step_by(2) {
         let word = args.get(index);
-        let setting = settings.iter().find(|setting| args.is(index, setting.name));
-        let setting = setting.ok_or_else(|| {
-            let text = "ERR Unknown option or number of arguments for CONFIG SET - '";
-            Refusal::quoting(text, word, "'")
-        })?;
-        let change = setting.change.to(context.shared, args.get(index + 1)).map_err(|reason| {
-            let text = "ERR CONFIG SET failed (possibly related to argument '";
-            Refusal::quoting(text, word, &format!("') - {reason}"))
-        })?;
+        let setting =
+            known.iter().find(|setting| args.is(index, setting.name)).ok_or_else(|| {
+                let text = "ERR Unknown option or number of arguments for CONFIG SET - '";
+                Refusal::quoting(text, word, "'")
+            })?;
+        if matches!(setting.change, Change::Never) {
+            return Err(failed(word, "can't set immutable config"));
+        }
+        if named.iter().any(|named| named.name == setting.name) {
+            return Err(failed(word, "duplicate parameter"));
+        }
+        memory::reserve(&mut named, 1)?;
+        named.push(setting);
+    }
+    for (setting, index) in named.into_iter().zip((2..).step_by(2)) {
+        let change = setting.change.to(context.shared, args.get(index + 1));
         memory::reserve(&mut changes, 1)?;
-        changes.push(change);
+        changes.push(change.map_err(|reason| failed(args.get(index), &reason))?);
     }
     changes.into_iter().for_each(|change| change(context.shared));
     reply.simple("OK");

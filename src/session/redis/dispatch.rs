@@ -105,8 +105,8 @@ fn unless_cut(context: &mut Context<'_>, outcome: Outcome, reply: &Reply<'_>) ->
 }
 
 fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let command =
-        resolve(context.client, args).inspect_err(|_| transaction::fail(context.client))?;
+    let command = resolve(context.client, args)
+        .map_err(|refusal| transaction::refuse(context.client, args, refusal))?;
     if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
         return transaction::enqueue(context, command, args, reply);
     }

@@ -44,26 +44,26 @@ pub(super) struct SetOptions {
 impl SetOptions {
     /// The options of `SET key value ...`, from word 3 on.
     pub fn parse(args: Args<'_>, clock: &Clock) -> Result<SetOptions, Refusal> {
-        let mut options = SetOptions::default();
+        let (mut options, mut time) = (SetOptions::default(), None);
         let mut index = 3;
         while index < args.len() {
-            let has_expiry = options.keep_expiry || options.expires_ms.is_some();
             if args.is(index, "nx") && !options.only_old {
                 options.only_new = true;
             } else if args.is(index, "xx") && !options.only_new {
                 options.only_old = true;
             } else if args.is(index, "get") {
                 options.get = true;
-            } else if args.is(index, "keepttl") && options.expires_ms.is_none() {
+            } else if args.is(index, "keepttl") && time.is_none() {
                 options.keep_expiry = true;
-            } else if index + 1 < args.len() && !has_expiry {
-                options.expires_ms = Some(option_expiry("set", args, index, clock)?);
+            } else if !options.keep_expiry {
+                time = Some(TimeOption::read(time, args, index)?);
                 index += 1;
             } else {
                 return Err(SYNTAX_ERROR.into());
             }
             index += 1;
         }
+        options.expires_ms = time.map(|time| time.expires_ms("set", args, clock)).transpose()?;
         Ok(options)
     }
 
@@ -73,21 +73,47 @@ impl SetOptions {
     }
 }
 
-/// `EX s`, `PX ms`, `EXAT s` or `PXAT ms` at `index`.
-fn option_expiry(
-    command: &'static str,
-    args: Args<'_>,
-    index: usize,
-    clock: &Clock,
-) -> Result<u64, Refusal> {
-    let (unit_ms, base_ms) = match args.option(index).as_slice() {
-        b"ex" => (SECOND, now(clock)),
-        b"px" => (MILLISECOND, now(clock)),
-        b"exat" => (SECOND, 0),
-        b"pxat" => (MILLISECOND, 0),
-        _ => return Err(SYNTAX_ERROR.into()),
-    };
-    Time { command, unit_ms, base_ms }.of_positive(args.integer(index + 1)?)
+/// `EX s`, `PX ms`, `EXAT s` or `PXAT ms`. The one that is given may be given again, and the last
+/// one counts.
+#[derive(Clone, Copy)]
+struct TimeOption {
+    unit_ms: i64,
+    is_absolute: bool,
+    /// The word that is its value, which is read when all options are known.
+    word: usize,
+}
+
+impl TimeOption {
+    /// The option at `index`, if it may stand behind the one `before`.
+    fn read(
+        before: Option<TimeOption>,
+        args: Args<'_>,
+        index: usize,
+    ) -> Result<TimeOption, Refusal> {
+        let (unit_ms, is_absolute) = match args.option(index).as_slice() {
+            b"ex" => (SECOND, false),
+            b"px" => (MILLISECOND, false),
+            b"exat" => (SECOND, true),
+            b"pxat" => (MILLISECOND, true),
+            _ => return Err(SYNTAX_ERROR.into()),
+        };
+        let is_same =
+            |before: TimeOption| (before.unit_ms, before.is_absolute) == (unit_ms, is_absolute);
+        if index + 1 == args.len() || !before.is_none_or(is_same) {
+            return Err(SYNTAX_ERROR.into());
+        }
+        Ok(TimeOption { unit_ms, is_absolute, word: index + 1 })
+    }
+
+    fn expires_ms(
+        self,
+        command: &'static str,
+        args: Args<'_>,
+        clock: &Clock,
+    ) -> Result<u64, Refusal> {
+        let base_ms = if self.is_absolute { 0 } else { now(clock) };
+        Time { command, unit_ms: self.unit_ms, base_ms }.of_positive(args.integer(self.word)?)
+    }
 }
 
 /// Conditions of EXPIRE: all that are given must hold.
@@ -258,18 +284,31 @@ pub(super) fn getex(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let expires_ms = match args.len() {
-        2 => None,
-        3 if args.is(2, "persist") => Some(0),
-        4 => Some(option_expiry("getex", args, 2, kv.clock())?),
-        _ => return Err(SYNTAX_ERROR.into()),
+    let (mut time, mut persists, mut index) = (None, false, 2);
+    while index < args.len() {
+        if args.is(index, "persist") && time.is_none() {
+            persists = true;
+            index += 1;
+        } else if !persists {
+            time = Some(TimeOption::read(time, args, index)?);
+            index += 2;
+        } else {
+            return Err(SYNTAX_ERROR.into());
+        }
+    }
+    let expires_ms = match time {
+        Some(time) => time.expires_ms("getex", args, kv.clock()).map(Some),
+        None => Ok(persists.then_some(0)),
     };
-    kv.update(args.get(1), |old| {
-        let is_shown = show_old(old, reply);
-        let expires_ms = expires_ms.filter(|_| is_shown);
-        (expires_ms.map_or(Change::Keep, |expires_ms| Change::Touch { expires_ms }), ())
-    })?;
-    Ok(())
+    kv.update(args.get(1), |old| match expires_ms {
+        // A time that is wrong is not looked at where there is nothing that would expire.
+        Err(refusal) if old.is_some() => (Change::Keep, Err(refusal)),
+        expires_ms => {
+            let is_shown = show_old(old, reply);
+            let expires_ms = expires_ms.ok().flatten().filter(|_| is_shown);
+            (expires_ms.map_or(Change::Keep, |expires_ms| Change::Touch { expires_ms }), Ok(()))
+        }
+    })?
 }
 
 pub(super) fn persist(

@@ -130,11 +130,17 @@ impl Watched {
     }
 }
 
-/// A request in a transaction was refused before it was queued.
-pub(super) fn fail(client: &mut Client) {
+/// A request was refused before it was queued: it spoils the transaction, and an EXEC ends it.
+pub(super) fn refuse(client: &mut Client, args: Args<'_>, refusal: Refusal) -> Refusal {
+    if args.is(0, "exec") {
+        (client.transaction, client.watched) = (None, Watched::default());
+        let text = String::from_utf8_lossy(&refusal.text);
+        return discarded(text.strip_prefix("ERR ").unwrap_or(&text));
+    }
     if let Some(transaction) = &mut client.transaction {
         transaction.fail();
     }
+    refusal
 }
 
 /// Keeps a request for EXEC.

@@ -4,6 +4,7 @@ use super::{Conversation, Daemon, pipeline, queue_client};
 use crate::clock::set_by_hand;
 use crate::session::memcached::MemcachedSession;
 use crate::session::{ClientHandle, Close, NewClient, Session};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -19,11 +20,16 @@ impl ClientHandle for Connection {
     }
 }
 
-/// A client with this number and a port of the same.
-fn connect(daemon: &Daemon, id: u64) -> (Conversation, Arc<Connection>) {
+/// A client with this number and a port of the same, that has connected to an odd or an even port.
+fn new_client(id: u16, handle: Arc<dyn ClientHandle>) -> NewClient {
+    let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    NewClient { id: id.into(), peer: address(id), local: address(4000 + id % 2), handle }
+}
+
+fn connect(daemon: &Daemon, id: u16) -> (Conversation, Arc<Connection>) {
     let connection = Arc::new(Connection::default());
     let handle = Arc::clone(&connection) as Arc<dyn ClientHandle>;
-    let client = daemon.client_of(NewClient { id, peer: format!("10.0.0.1:{id}"), handle });
+    let client = daemon.client_of(new_client(id, handle));
     (client, connection)
 }
 
@@ -36,7 +42,7 @@ fn client_list_shows_all_clients_of_both_protocols() {
     one.check(&[("MULTI", "+OK|"), ("SADD q a", "+QUEUED|")]);
     time_ms.fetch_add(5000, Relaxed);
     let (mut two, _) = connect(&daemon, 2);
-    let client = NewClient { id: 3, peer: "10.0.0.1:3".into(), handle: Arc::new(()) };
+    let client = new_client(3, Arc::new(()));
     let mut three = MemcachedSession::new(Arc::clone(&daemon.shared), client);
     three.advance(b"scard q\r\n", &mut Vec::new());
     time_ms.fetch_add(2000, Relaxed);
@@ -47,16 +53,16 @@ fn client_list_shows_all_clients_of_both_protocols() {
         lines,
         [
             format!(
-                "id=1 addr=10.0.0.1:1 name=first age=7 idle=7 flags=x {rest} multi=1 events=r \
-                     cmd=sadd user=default resp=2 lib-name=lib lib-ver="
+                "id=1 addr=10.0.0.1:1 laddr=10.0.0.1:4001 name=first age=7 idle=7 flags=x {rest} \
+                     multi=1 events=r cmd=sadd user=default resp=2 lib-name=lib lib-ver="
             ),
             format!(
-                "id=2 addr=10.0.0.1:2 name= age=2 idle=0 flags=N {rest} multi=-1 events=r \
-                     cmd=client user=default resp=2 lib-name= lib-ver="
+                "id=2 addr=10.0.0.1:2 laddr=10.0.0.1:4000 name= age=2 idle=0 flags=N {rest} \
+                     multi=-1 events=r cmd=client user=default resp=2 lib-name= lib-ver="
             ),
             format!(
-                "id=3 addr=10.0.0.1:3 name= age=2 idle=2 flags=N {rest} multi=-1 events=r \
-                     cmd=scard user=default resp=0 lib-name= lib-ver="
+                "id=3 addr=10.0.0.1:3 laddr=10.0.0.1:4001 name= age=2 idle=2 flags=N {rest} \
+                     multi=-1 events=r cmd=scard user=default resp=0 lib-name= lib-ver="
             ),
         ]
     );
@@ -69,6 +75,8 @@ fn client_list_shows_all_clients_of_both_protocols() {
     two.check(&[
         ("CLIENT LIST TYPE odd", "-ERR Unknown client type 'odd'|"),
         ("CLIENT LIST ID x", "-ERR Invalid client ID|"),
+        ("CLIENT LIST ID 0", "$0||"),
+        ("CLIENT LIST ID -1", "$0||"),
         ("CLIENT LIST ID", "-ERR syntax error|"),
         ("CLIENT LIST all", "-ERR syntax error|"),
     ]);
@@ -94,6 +102,11 @@ fn client_kill_ends_those_that_meet_all_conditions() {
         ("ID 2 ADDR 10.0.0.1:3", ":0|", vec![]),
         ("10.0.0.1:3", "+OK|", vec![2]),
         ("10.0.0.1:9", "-ERR No such client|", vec![]),
+        ("nobody", "-ERR No such client|", vec![]),
+        ("LADDR 10.0.0.1:4000", ":2|", vec![1, 3]),
+        ("laddr 10.0.0.1:4000 addr 10.0.0.1:4", ":1|", vec![3]),
+        ("LADDR 10.0.0.1:1", ":0|", vec![]),
+        ("LADDR 10.0.0.1", ":0|", vec![]),
         ("ID 1", ":0|", vec![]),
         ("TYPE normal", ":3|", vec![1, 2, 3]),
         ("TYPE pubsub", ":0|", vec![]),
@@ -123,6 +136,7 @@ fn client_reply_turns_replies_off_and_skips_one() {
     let lines = ["CLIENT REPLY skip", "SADD q c", "SADD q d", "SCARD q"];
     assert_eq!(pipeline(&mut client, &lines), ":1|:4|", "also in a row on one queue");
     client.check(&[("CLIENT REPLY off", ""), ("RESET", "+RESET|"), ("PING", "+PONG|")]);
+    client.check(&[("CLIENT REPLY skip", ""), ("RESET", ""), ("PING", "+PONG|")]);
     let lines = ["CLIENT REPLY off", "CLIENT REPLY skip", "PING", "PING", "CLIENT REPLY on"];
     assert_eq!(pipeline(&mut client, &lines), "+OK|", "skipping ends no silence");
 }

@@ -40,9 +40,20 @@ fn what_config_set_changes_holds_at_once_and_one_wrong_value_changes_nothing() {
             "-ERR CONFIG SET failed (possibly related to argument 'port') - \
              can't set immutable config|",
         ),
+        ("CONFIG SET max-queues 1 max-queues", "-ERR syntax error|"),
         (
-            "CONFIG SET max-queues 1 max-queues",
-            "-ERR wrong number of arguments for 'config|set' command|",
+            "CONFIG SET timeout 1 TIMEOUT x nosuch 1",
+            "-ERR CONFIG SET failed (possibly related to argument 'TIMEOUT') - duplicate \
+             parameter|",
+        ),
+        (
+            "CONFIG SET timeout x nosuch 1",
+            "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'|",
+        ),
+        (
+            "CONFIG SET timeout 1 maxclients x",
+            "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument \
+             couldn't be parsed into an integer|",
         ),
     ]);
     let large = vec![b'x'; 2049];

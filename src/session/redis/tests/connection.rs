@@ -112,7 +112,7 @@ fn client_shows_and_changes_the_connection() {
         ("CLIENT foo\r\nx", "-ERR unknown subcommand 'foo  x'. Try CLIENT HELP.|"),
     ]);
     let info = client.ask("CLIENT INFO");
-    assert!(info.contains("id=7 addr=127.0.0.1:9 name=me "), "{info}");
+    assert!(info.contains("id=7 addr=127.0.0.1:9 laddr=127.0.0.1:4000 name=me "), "{info}");
     assert!(info.ends_with(" resp=2 lib-name=redis-py lib-ver=5.0\n|"), "{info}");
     client.check(&[("CLIENT SETNAME \"\"", "+OK|"), ("CLIENT GETNAME", "$-1|")]);
     let long = "x".repeat(1025);

@@ -41,7 +41,7 @@ fn a_transaction_with_a_refused_command_is_not_executed() {
     let refused = [
         ("nosuch", "-ERR unknown command 'nosuch', with args beginning with: |"),
         ("SADD q", "-ERR wrong number of arguments for 'sadd' command|"),
-        ("EXEC x", "-ERR wrong number of arguments for 'exec' command|"),
+        ("DISCARD x", "-ERR wrong number of arguments for 'discard' command|"),
     ];
     for step in refused {
         queue_client().check(&[
@@ -54,6 +54,26 @@ fn a_transaction_with_a_refused_command_is_not_executed() {
             ("EXEC", "-ERR EXEC without MULTI|"),
         ]);
     }
+}
+
+/// As in Redis, also without MULTI; what the client watches is forgotten.
+#[test]
+fn an_exec_with_a_word_too_many_ends_the_transaction() {
+    let arity = "wrong number of arguments for 'exec' command|";
+    let abort = format!("-EXECABORT Transaction discarded because of: {arity}");
+    queue_client().check(&[
+        ("EXEC x", &abort),
+        ("WATCH q", "+OK|"),
+        ("SADD q a", ":1|"),
+        ("MULTI", "+OK|"),
+        ("SADD q b", "+QUEUED|"),
+        ("EXEC x", &abort),
+        ("SCARD q", ":1|"),
+        ("EXEC", "-ERR EXEC without MULTI|"),
+        ("MULTI", "+OK|"),
+        ("SCARD q", "+QUEUED|"),
+        ("EXEC", "*1|:1|"),
+    ]);
 }
 
 #[test]
