@@ -206,6 +206,10 @@ impl MessageStore for DiskStore {
         self.log.is_oversized()
     }
 
+    fn outlives_messages(&self) -> bool {
+        self.log.has_settings()
+    }
+
     fn rest(&mut self) {
         self.log.rest();
     }

@@ -60,7 +60,8 @@ impl Queues {
         let is_settled = std::mem::replace(&mut state.tidied, stamp) == stamp;
         let store = state.queue.as_mut()?.store();
         let tidied = store.tidy();
-        Some((tidied, is_settled && store.is_oversized()))
+        let is_unneeded = store.is_oversized() && !store.outlives_messages();
+        Some((tidied, is_settled && is_unneeded))
     }
 
     /// Takes an empty queue out of the map.

@@ -271,8 +271,9 @@ impl Slot {
                 state.listed = false;
                 return dies_at.map_or(Retired::Not, Retired::NotBefore);
             }
-            if queue.store().check_writable().is_err() {
-                // What is dead in it stays there until the next start.
+            let store = queue.store();
+            if store.outlives_messages() || store.check_writable().is_err() {
+                // What is dead in it is found again by housekeeping, or by the next start.
                 state.listed = false;
                 return Retired::Not;
             }

@@ -143,6 +143,11 @@ pub trait MessageStore: Send {
         false
     }
 
+    /// Whether the store stays where its last message has gone: it has more than messages.
+    fn outlives_messages(&self) -> bool {
+        false
+    }
+
     /// Lets go of what an idle queue does not need.
     fn rest(&mut self) {}
 

@@ -329,7 +329,7 @@ def check_settings(folder):
     if not os.path.isfile(path) or os.path.islink(path):
         return
     with open(path, "rb") as file:
-        sector = file.read(SECTOR)
+        sector = file.read(SECTOR + 1)
     if len(sector) == SECTOR and sector[:8] == b"mqsettng":
         crc, reader = struct.unpack_from("<I", sector, 12)[0], struct.unpack_from("<H", sector, 8)[0]
         if zlib.crc32(sector[:12] + bytes(4) + sector[16:]) == crc and reader not in (1, 2):

@@ -2,6 +2,7 @@
 //! it is touched. Only settings that ask for no newer reader are passed over.
 
 use super::bench::*;
+use mq::queue::{DiskBacking, Limits, Policy, Queue, Queues, Ticket};
 use mq::storage::format::{
     Codec, FIRST_SEQUENCE, Kind, Record, SETTINGS, SETTINGS_CRC, SETTINGS_MAGIC_BYTES,
     SETTINGS_PAUSED, SETTINGS_READER, STATE_KIND, SegmentHeader, Version,
@@ -117,7 +118,8 @@ fn rule_16_settings_that_ask_for_a_newer_reader_close_their_queue() {
 fn rule_16_other_settings_are_passed_over_and_stay_as_they_are() {
     let mut damaged = settings(3);
     damaged[SETTINGS_PAUSED] ^= 1;
-    for bytes in [settings(2), damaged, settings(3)[..100].to_vec(), Vec::new()] {
+    let longer = [settings(3), vec![0]].concat();
+    for bytes in [settings(2), damaged, longer, settings(3)[..100].to_vec(), Vec::new()] {
         let (mut files, _) = queue(true);
         files.insert(SETTINGS.into(), bytes.clone());
         assert_eq!(verified(with_files(&files).path()), []);
@@ -131,6 +133,39 @@ fn rule_16_other_settings_are_passed_over_and_stay_as_they_are() {
         assert_eq!(bench.log.len(), 3);
         assert_eq!(bench.files()[SETTINGS], bytes);
     }
+}
+
+/// They went when the last message was popped, or when a full disk took the last segment, and a
+/// limit of the queue with them.
+#[test]
+fn rule_15_settings_stay_where_a_queue_is_empty_and_go_when_it_is_dropped() {
+    let (mut files, _) = queue(true);
+    files.insert(SETTINGS.into(), settings(2));
+    let root = with_files(&files);
+    let folder = root.path().join("q-q");
+    let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
+    let open_queues = || {
+        let directory = open_directory(root.path(), 4 << 20, false).unwrap();
+        let backing = Box::new(DiskBacking::new(directory));
+        Queues::open(backing, limits, Policy::Never).unwrap()
+    };
+    for round in 0..3 {
+        let queues = open_queues();
+        let pop = |queue: &mut Queue| queue.pop(|_| ());
+        while queues.find(b"q", &mut Ticket::default(), pop).unwrap().is_some() {}
+        for _ in 0..5 {
+            queues.tidy();
+            queues.rest_idle();
+        }
+        assert!(queues.is_empty(), "for clients it does not exist");
+        drop(queues);
+        assert_eq!(read_files(&folder)[SETTINGS], settings(2), "round {round}");
+    }
+    let queues = open_queues();
+    let message = new_message(b"later");
+    queues.create(b"q", &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    assert!(queues.drop_queue(b"q", &mut Ticket::default()).unwrap());
+    assert!(!folder.exists());
 }
 
 #[test]

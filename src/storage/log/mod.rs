@@ -58,6 +58,8 @@ pub struct Log {
     pub(super) settings: LogSettings,
     pub(super) name: Box<[u8]>,
     pub(super) hash_key: HashKey,
+    /// There are settings beside the segments, which outlive the messages.
+    pub(super) has_settings: bool,
     /// Oldest first; after `tail` come spare ones without records.
     pub(super) segments: VecDeque<Segment>,
     /// No new segment has a lower base: others may be there.
@@ -150,6 +152,7 @@ impl Log {
             settings: settings.clone(),
             name: name.into(),
             hash_key,
+            has_settings: false,
             segments,
             least_base: 0,
             tail: 0,
@@ -215,6 +218,11 @@ impl Log {
     pub fn is_oversized(&self) -> bool {
         let size: u64 = self.segments.iter().map(|segment| segment.size).sum();
         self.live_count == 0 && size > OVERSIZE
+    }
+
+    /// Whether the queue has settings of its own, which count for its next messages too.
+    pub fn has_settings(&self) -> bool {
+        self.has_settings
     }
 
     /// The number that the next message gets.

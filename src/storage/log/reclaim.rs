@@ -25,7 +25,8 @@ impl Log {
             self.unlink(&doomed)?;
         }
         // While older ones are still on their way out, the newest has what says that they are dead.
-        let is_last = !self.is_unlinking;
+        // And without a segment, the settings would be nobody's.
+        let is_last = !self.is_unlinking && !self.has_settings;
         let has_room = self.segments.len() > 1 || self.segments[0].record_bytes() > 0;
         if self.live_count == 0 && is_last && has_room && !self.segments[0].is_unlinked {
             self.start_over()?;
@@ -70,6 +71,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use crate::random::Random;
+    use crate::storage::format::SETTINGS;
     use crate::storage::log::Log;
     use crate::storage::{DataDirectory, NewMessage, Place, StepSize, StorageError, set_disk_full};
     use std::path::Path;
@@ -134,6 +136,24 @@ mod tests {
             let mut logs = open(folder.path()).open_logs().unwrap();
             assert!(logs.pop().unwrap().is_empty(), "round {round}");
         }
+    }
+
+    #[test]
+    fn the_last_file_of_a_queue_with_settings_stays_on_a_full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path());
+        let place = push(&mut directory.create_log(b"q").unwrap(), 100).unwrap();
+        drop(directory);
+        std::fs::write(folder.path().join("q-q").join(SETTINGS), b"some").unwrap();
+        let directory = open(folder.path());
+        let mut log = directory.open_logs().unwrap().pop().unwrap();
+        remove(&mut log, place);
+        sync(&mut log);
+        set_disk_full(true);
+        let refused = push(&mut log, 15_000);
+        assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+        assert!(log.segments[0].path.exists(), "its settings are nobody's");
+        push(&mut log, 100).unwrap();
     }
 
     /// Its last file was given back, and what came next had the room: the queue was closed.

@@ -46,6 +46,8 @@ pub struct Files {
     pub key: HashKey,
     /// Whether something says the key, so that hashes in footers are those of this key.
     pub has_key: bool,
+    /// Whether the queue has settings.
+    pub has_settings: bool,
 }
 
 /// Finds the files of a queue, and says what there is to say of each as a whole. Nothing is
@@ -59,7 +61,8 @@ pub fn find(
     let mut name = name.map(<[u8]>::to_vec);
     let (folder, entries) = list(home)?;
     let bases = bases_among(&entries);
-    if !bases.is_empty() && entries.iter().any(is_settings) {
+    let has_settings = entries.iter().any(is_settings);
+    if !bases.is_empty() && has_settings {
         check_settings(&folder, settings)?;
     }
     for base in bases {
@@ -103,7 +106,7 @@ pub fn find(
         report(found, expected, settings, home)?;
         expected = Some(found.declared_end);
     }
-    Ok(Files { found, doomed, key, has_key })
+    Ok(Files { found, doomed, key, has_key, has_settings })
 }
 
 /// A queue's folder, and what is in it.
@@ -128,10 +131,11 @@ fn check_settings(folder: &Folder, settings: &LogSettings) -> Result<(), Storage
     let (name, path) = (OsStr::new(SETTINGS), folder.path().join(SETTINGS));
     let mut sector = Vec::new();
     let file = folder.open_file(name, false);
-    file.and_then(|file| file.take(SECTOR as u64).read_to_end(&mut sector))
+    // A file that is longer shows it with one byte.
+    file.and_then(|file| file.take(SECTOR as u64 + 1).read_to_end(&mut sector))
         .map_err(|error| StorageError::io("read", &path, error))?;
     match settings_version(&sector) {
-        Err(fault @ HeaderFault::Version(_)) => {
+        Err(fault @ HeaderFault::Version(_)) if sector.len() == SECTOR => {
             settings.decide(header_finding(&path, fault, Label::NewerFormat))
         }
         _ => Ok(()),

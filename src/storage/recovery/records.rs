@@ -97,7 +97,7 @@ pub fn recover(
     settings: &LogSettings,
     files: Files,
 ) -> Result<Log, StorageError> {
-    let Files { found, doomed, key, has_key } = files;
+    let Files { found, doomed, key, has_key, has_settings } = files;
     let newest_header = found.iter().rev().find_map(|found| found.header.clone().ok());
     let header_name = newest_header.as_ref().map(|header| &*header.name);
     let name = name.or(header_name).unwrap_or(home.name().as_bytes());
@@ -106,7 +106,8 @@ pub fn recover(
     let declared_ends: Vec<u64> = found.iter().map(|found| found.declared_end).collect();
     let (segments, bad_slots) =
         found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
-    let log = Log::over(Arc::clone(home), settings, name, key, segments);
+    let mut log = Log::over(Arc::clone(home), settings, name, key, segments);
+    log.has_settings = has_settings;
     let count = log.segments.len();
     let mut recovery = Recovery {
         log,
