@@ -4,7 +4,7 @@
 //! memcached sets, stay with a value that is changed and go with one that is replaced.
 
 use super::context::Context;
-use super::decimal::Decimal;
+use super::decimal::{Decimal, Fault};
 use super::expiry::SetOptions;
 use super::request::{Args, NOT_AN_INTEGER, Outcome, Refusal};
 use crate::kv::{Change, Entry, Kv};
@@ -330,8 +330,7 @@ pub(super) fn incrbyfloat(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let delta = Decimal::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
-    let sum = kv.update(args.get(1), |old| match float_sum(old, delta) {
+    let sum = kv.update(args.get(1), |old| match float_sum(old, args.get(2)) {
         Ok(sum) => (changed(old, sum.clone().into_bytes()), Ok(sum)),
         Err(refusal) => (Change::Keep, Err(refusal)),
     })?;
@@ -339,12 +338,13 @@ pub(super) fn incrbyfloat(
     Ok(())
 }
 
-const NOT_A_FLOAT: &str = "ERR value is not a valid float";
-
-fn float_sum(old: Option<Entry<'_>>, delta: Decimal) -> Result<String, Refusal> {
-    let value = old.map_or(Some(Decimal::default()), |entry| Decimal::parse(entry.value));
-    let sum = value.ok_or(NOT_A_FLOAT)?.checked_add(delta);
-    Ok(sum.ok_or("ERR increment would produce NaN or Infinity")?.to_string())
+fn float_sum(old: Option<Entry<'_>>, delta: &[u8]) -> Result<String, Refusal> {
+    let value = old.map_or(Ok(Decimal::default()), |entry| Decimal::parse(entry.value));
+    let sum = value.and_then(|value| value.add(Decimal::parse(delta)?));
+    Ok(sum.map(|sum| sum.to_string()).map_err(|fault| match fault {
+        Fault::NotANumber => "ERR value is not a valid float",
+        Fault::Infinite => "ERR increment would produce NaN or Infinity",
+    })?)
 }
 
 fn add(kv: &Kv, key: &[u8], delta: i64, reply: &mut Reply<'_>) -> Outcome {

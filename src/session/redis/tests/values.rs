@@ -113,8 +113,12 @@ fn incrbyfloat_adds_exactly() {
         ("SET k x", "+OK|"),
         ("INCRBYFLOAT k 1", "-ERR value is not a valid float|"),
         ("SET k 1.5e21", "+OK|"),
-        ("INCRBYFLOAT k 1.5e21", "-ERR increment would produce NaN or Infinity|"),
-        ("GET k", "$6|1.5e21|"),
+        ("INCRBYFLOAT k 1.5e21", "$22|3000000000000000000000|"),
+        ("INCRBYFLOAT k -inf", "-ERR increment would produce NaN or Infinity|"),
+        ("INCRBYFLOAT k 1e4932", "-ERR value is not a valid float|"),
+        ("SET k 9e4931", "+OK|"),
+        ("INCRBYFLOAT k 9e4931", "-ERR increment would produce NaN or Infinity|"),
+        ("GET k", "$6|9e4931|"),
     ]);
 }
 
