@@ -5,7 +5,7 @@ use mq::kv::Kv;
 use mq::options::{Command, DEFAULT_MAX_CLIENTS, Options, StoreKind};
 use mq::queue::{
     Backing, DiskBacking, Durability, Limits as QueueLimits, MemoryBacking, NothingToSync, Policy,
-    Queues,
+    Queues, Sums,
 };
 use mq::server::signals::StopSignals;
 use mq::server::{Limits, Server, Service, limits};
@@ -131,11 +131,13 @@ fn say_start(shared: &Shared, options: &Options, start: Instant) {
     let Settings { store, fsync, directory, .. } = &shared.settings;
     let workers = options.workers;
     let what = match &shared.store {
-        Store::Queues(queues) if options.store == StoreKind::Disk => format!(
-            "in {directory}, fsync {fsync}, workers {workers}, {} queues with {} messages",
-            queues.len(),
-            queues.messages()
-        ),
+        Store::Queues(queues) if options.store == StoreKind::Disk => {
+            let Sums { queues, messages, .. } = queues.sums();
+            format!(
+                "in {directory}, fsync {fsync}, workers {workers}, {queues} queues with {messages} \
+                 messages"
+            )
+        }
         _ => format!("of at most {} bytes, workers {workers}", options.max_memory),
     };
     let took_ms = start.elapsed().as_millis();

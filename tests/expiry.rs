@@ -96,6 +96,44 @@ fn runs(limits: Limits) -> Vec<(Run, Option<tempfile::TempDir>)> {
     vec![(in_memory, None), (on_disk, Some(directory))]
 }
 
+/// A list of queues looks at none of their messages.
+#[test]
+fn a_queue_whose_messages_are_all_dead_is_listed_and_counted_nowhere() {
+    for (run, _directory) in runs(LIMITS) {
+        let names = || {
+            let (mut names, mut next) = (Vec::new(), Some(0));
+            while let Some(from) = next {
+                let show = |name: &[u8]| names.push(name.to_vec());
+                next = run.queues.scan(from, run.queues.end(), show);
+            }
+            names
+        };
+        let sums = || {
+            let sums = run.queues.sums();
+            (sums.queues, sums.messages)
+        };
+        run.push(b"mixed", b"a", START_MS + 5).unwrap();
+        assert_eq!(run.queues.count_at_once(), None, "it may die");
+        run.push(b"mixed", b"b", 0).unwrap();
+        assert_eq!(run.queues.count_at_once(), Some(1));
+        run.push(b"dying", b"a", START_MS + 5).unwrap();
+        run.push(b"dying", b"b", START_MS + 6).unwrap();
+        run.pass(5);
+        assert_eq!((names(), sums().0), (vec![b"mixed".to_vec(), b"dying".to_vec()], 2));
+        run.pass(1);
+        assert_eq!((names(), sums().0), (vec![b"mixed".to_vec()], 1));
+        run.push(b"dying", b"c", START_MS + 9).unwrap();
+        assert_eq!((names().len(), sums().0), (2, 2));
+        run.pass(3);
+        assert_eq!((names().len(), sums().0), (1, 1));
+        run.tidy();
+        assert_eq!((sums(), run.queues.count_at_once()), ((1, 1), Some(1)));
+        // With the clock set back it would have been alive, and it has gone.
+        run.time_ms.store(START_MS, Relaxed);
+        assert_eq!((names().len(), sums()), (1, (1, 1)));
+    }
+}
+
 #[test]
 fn a_dead_message_is_seen_by_nobody_and_counted_nowhere() {
     for (run, _directory) in runs(LIMITS) {
@@ -115,7 +153,11 @@ fn a_dead_message_is_seen_by_nobody_and_counted_nowhere() {
         assert_eq!(run.bodies(b"q"), [b"a", b"d"]);
         run.tidy();
         assert_eq!(run.queues.len(), 1);
-        let messages = run.queues.statistics().into_iter().find(|(name, _)| *name == "messages");
+        let messages = run
+            .queues
+            .statistics(&run.queues.sums())
+            .into_iter()
+            .find(|(name, _)| *name == "messages");
         assert_eq!(messages, Some(("messages", 2)));
     }
 }

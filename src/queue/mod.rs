@@ -24,6 +24,7 @@ mod single;
 mod slot;
 mod steps;
 mod store;
+mod sums;
 mod transactions;
 
 pub use crate::storage::{Message, NewMessage, Place, StepSize};
@@ -38,4 +39,5 @@ pub use memory::MemoryBacking;
 pub use queues::{Limits, NAME_MAX, Queues};
 pub use single::Queue;
 pub use store::{Backing, MessageStore, NamedStore, Tidied};
+pub use sums::Sums;
 pub use transactions::{Changes, Steps};

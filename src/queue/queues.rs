@@ -13,7 +13,8 @@ use super::held::Handle;
 use super::ledger::Ledger;
 use super::places::Mortal;
 use super::single::Queue;
-use super::slot::{Slot, State};
+use super::slot::{Filled, Slot, State};
+use super::sums::Sums;
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
 use std::collections::{BTreeMap, HashMap};
@@ -62,9 +63,9 @@ pub(super) struct Slots {
     removed: u64,
     /// The same ones in the order of `scan`.
     pub(super) by_id: BTreeMap<u64, Arc<Slot>>,
-    last_id: u64,
+    pub(super) last_id: u64,
     /// How many have messages.
-    filled: Arc<AtomicUsize>,
+    pub(super) filled: Arc<Filled>,
 }
 
 impl Slots {
@@ -366,9 +367,9 @@ impl Queues {
         self.claims.any(|slot| wanted(&slot.name), waiting)
     }
 
-    /// Queues that have messages.
+    /// Queues that have messages, dead ones that have not left among them.
     pub fn len(&self) -> usize {
-        self.slots().filled.load(Ordering::Relaxed)
+        self.slots().filled.all.load(Ordering::Relaxed)
     }
 
     /// True when no queue has messages.
@@ -386,7 +387,9 @@ impl Queues {
     pub fn scan(&self, from: u64, end: u64, show: impl FnOnce(&[u8])) -> Option<u64> {
         let (slots, mut show) = (self.slots(), Some(show));
         let mut next = slots.by_id.range(from..end.max(from)).map(|(_, slot)| slot);
-        for slot in next.by_ref().take(LOOKED_AT_ONCE).filter(|slot| slot.has_messages()) {
+        let now_ms = self.clock.now_ms();
+        let is_seen = |slot: &&Arc<Slot>| slot.has_living(now_ms);
+        for slot in next.by_ref().take(LOOKED_AT_ONCE).filter(is_seen) {
             match show.take() {
                 Some(show) => show(&slot.name),
                 None => return Some(slot.id),
@@ -413,19 +416,9 @@ impl Queues {
         (slot.stamp.load(Ordering::Relaxed), 0)
     }
 
-    /// Messages in all queues.
-    pub fn messages(&self) -> u64 {
-        self.slots().by_name.values().map(|slot| slot.len.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Bytes of the messages of all queues, as of the last work on each.
-    pub fn message_bytes(&self) -> u64 {
-        self.slots().by_name.values().map(|slot| slot.bytes.load(Ordering::Relaxed)).sum()
-    }
-
     /// Name and value of each counter.
-    pub fn statistics(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = vec![("queues", self.len() as u64), ("messages", self.messages())];
+    pub fn statistics(&self, sums: &Sums) -> Vec<(&'static str, u64)> {
+        let mut counters = vec![("queues", sums.queues), ("messages", sums.messages)];
         counters.extend(self.backing.statistics());
         counters
     }

@@ -15,8 +15,10 @@ pub(super) struct Slot {
     pub(super) name: Box<[u8]>,
     /// Messages, as of the last work on the queue; read without the lock.
     pub(super) len: AtomicU64,
+    /// When all of them have died, or `NEVER`; Unix time in milliseconds.
+    dies_at: AtomicU64,
     /// How many slots of the map have messages; this one is counted there.
-    filled: Arc<AtomicUsize>,
+    filled: Arc<Filled>,
     /// Their bytes, likewise.
     pub(super) bytes: AtomicU64,
     /// Counts changes that clients can see, from a start of the slot's own.
@@ -32,6 +34,18 @@ pub(super) struct Slot {
     /// never meets a new mapping. A new queue of this name is made only while nobody holds it: what
     /// a sync unlinks, it finds by its path. Taken before `state`, or not waited for.
     syncing: Mutex<()>,
+}
+
+/// The time at which messages die that never do.
+const NEVER: u64 = u64::MAX;
+
+/// How many slots have messages.
+#[derive(Default)]
+pub(super) struct Filled {
+    /// All of them.
+    pub(super) all: AtomicUsize,
+    /// Those whose messages all die: they may be dead by now.
+    pub(super) mortal: AtomicUsize,
 }
 
 /// What became of a try to take a slot out of use.
@@ -85,6 +99,7 @@ impl Slot {
     pub(super) fn new(id: u64, name: &[u8], queue: Option<Queue>) -> Slot {
         let len = queue.as_ref().map_or(0, Queue::len);
         let bytes = queue.as_ref().map_or(0, Queue::bytes);
+        let dies_at = queue.as_ref().and_then(Queue::dies_at).unwrap_or(NEVER);
         let holds = queue.as_ref().map_or(NO_QUEUE, Queue::id);
         let state = State {
             queue,
@@ -102,6 +117,7 @@ impl Slot {
             id,
             name: name.into(),
             len: AtomicU64::new(len),
+            dies_at: AtomicU64::new(dies_at),
             filled: Arc::default(),
             bytes: AtomicU64::new(bytes),
             stamp: AtomicU64::new(id << 32),
@@ -152,32 +168,35 @@ impl Slot {
 
     /// Notes how many messages there are now: some may have died.
     pub(super) fn note_len(&self, queue: &Queue) {
-        self.set_len(queue.len());
+        self.set_len(queue.len(), queue.dies_at());
         self.bytes.store(queue.bytes(), Ordering::Relaxed);
     }
 
     /// The slot comes into the map, in which `filled` slots have messages.
-    pub(super) fn enter(&mut self, filled: &Arc<AtomicUsize>) {
+    pub(super) fn enter(&mut self, filled: &Arc<Filled>) {
         let len = self.len.swap(0, Ordering::Relaxed);
+        let dies_at = self.dies_at.swap(NEVER, Ordering::Relaxed);
         self.filled = Arc::clone(filled);
-        self.set_len(len);
+        self.set_len(len, Some(dies_at));
     }
 
     /// The caller holds the slot's lock, or is the only one that has the slot.
-    fn set_len(&self, len: u64) {
+    fn set_len(&self, len: u64, dies_at: Option<u64>) {
         let before = self.len.load(Ordering::Relaxed);
         self.len.store(len, Ordering::Relaxed);
-        match (before, len) {
-            (0, 1..) => drop(self.filled.fetch_add(1, Ordering::Relaxed)),
-            (1.., 0) => drop(self.filled.fetch_sub(1, Ordering::Relaxed)),
-            _ => {}
+        count(&self.filled.all, before > 0, len > 0);
+        let dies_at = dies_at.filter(|_| len > 0).unwrap_or(NEVER);
+        let before = self.dies_at.load(Ordering::Relaxed);
+        if before != dies_at {
+            self.dies_at.store(dies_at, Ordering::Relaxed);
+            count(&self.filled.mortal, before < NEVER, dies_at < NEVER);
         }
     }
 
     /// Notes that the queue does not exist for clients any more.
     pub(super) fn note_gone(&self) {
         self.stamp.fetch_add(1, Ordering::Relaxed);
-        self.set_len(0);
+        self.set_len(0, None);
         self.bytes.store(0, Ordering::Relaxed);
     }
 
@@ -248,6 +267,11 @@ impl Slot {
         self.len.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether it has messages that live at `now_ms`, likewise.
+    pub(super) fn has_living(&self, now_ms: u64) -> bool {
+        self.has_messages() && now_ms < self.dies_at.load(Ordering::Relaxed)
+    }
+
     /// Takes a queue out of use that is empty at `now_ms`. One that has messages is to be listed
     /// again when it has none.
     pub(super) fn retire(&self, now_ms: u64) -> Retired {
@@ -288,9 +312,18 @@ impl Slot {
         }
         self.empty(&mut state);
         // Its last messages may have died unseen.
-        self.set_len(0);
+        self.set_len(0, None);
         state.retired = true;
         Retired::Now
+    }
+}
+
+/// Counts what was one of a kind `before` and is one of it now, or not.
+fn count(kind: &AtomicUsize, before: bool, now: bool) {
+    match (before, now) {
+        (false, true) => drop(kind.fetch_add(1, Ordering::Relaxed)),
+        (true, false) => drop(kind.fetch_sub(1, Ordering::Relaxed)),
+        _ => {}
     }
 }
 

@@ -15,6 +15,9 @@ pub const DROP: u64 = 20;
 /// What it costs to make a queue, which waits for the disk.
 pub const NEW_QUEUE: u64 = 2000;
 
+/// What it costs to add up a slice of the queues.
+pub const ADD_UP: u64 = 64;
+
 /// Bytes of a body that cost a step beside the message that they are in.
 const STEP_BYTES: usize = 4096;
 

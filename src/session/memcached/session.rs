@@ -6,7 +6,7 @@ use crate::protocol::memcached::{
     Command, Fatal, Found, Keys, Limits, Progress, Refusal, Request, Retrieval, parse, reply,
     set_key,
 };
-use crate::queue::{Drops, QueueError, Queues, Ticket, Waiting};
+use crate::queue::{Drops, QueueError, Queues, Sums, Ticket, Waiting};
 use crate::session::budget::{self, Budget};
 use crate::session::{
     Activity, Advance, Close, Membership, NewClient, OUTPUT_PIECE, Session, Shared, Store,
@@ -32,6 +32,8 @@ pub struct MemcachedSession {
     flush: Option<(Drops, Ticket)>,
     /// What a `flush_all` waits for before it begins.
     waiting: Waiting,
+    /// What the queues come to that have been added up for `stats`.
+    sums: Sums,
     /// What is left of the turn.
     budget: Budget,
 }
@@ -49,6 +51,7 @@ impl MemcachedSession {
             unfinished: None,
             waiting: Waiting::default(),
             flush: None,
+            sums: Sums::default(),
             budget: Budget::turn(),
         }
     }
@@ -148,7 +151,14 @@ impl MemcachedSession {
             }
             Command::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
             Command::Verbosity => "OK".into(),
-            Command::Stats { group } => statistics::write(&self.shared, group, output).into(),
+            Command::Stats { group } => {
+                if statistics::needs_sums(group) && !self.add_up() {
+                    advance.again = true;
+                    return;
+                }
+                let sums = std::mem::take(&mut self.sums);
+                statistics::write(&self.shared, &sums, group, output).into()
+            }
             _ => match self.ask_store(request, advance) {
                 Err(QueueError::Busy | QueueError::NotIndexed) => {
                     advance.again = true;
@@ -164,6 +174,18 @@ impl MemcachedSession {
         if !request.noreply {
             reply::line(output, &reply);
         }
+    }
+
+    /// Adds up all queues as far as the turn goes, and returns true once they are.
+    fn add_up(&mut self) -> bool {
+        let Store::Queues(queues) = &self.shared.store else { return true };
+        while !queues.add_up(&mut self.sums) {
+            self.budget.spend(budget::ADD_UP);
+            if self.budget.is_used_up() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Busy or not indexed: it is to be asked again when others have had their turn.

@@ -1,6 +1,7 @@
 //! `stats`: the daemon's counters and settings under memcached's names where it has one for them.
 
 use crate::protocol::memcached::{Refusal, reply};
+use crate::queue::Sums;
 use crate::session::{Shared, Store, queue_list};
 use std::sync::atomic::Ordering;
 
@@ -9,17 +10,27 @@ use std::sync::atomic::Ordering;
 /// the daemon's own.
 pub(super) const MEMCACHED_VERSION: &str = "1.6.38";
 
+/// Whether a group is about all queues: then they are added up before.
+pub(super) fn needs_sums(group: &[u8]) -> bool {
+    matches!(group, b"" | b"items" | b"slabs")
+}
+
 /// Writes the lines of a group and answers the last one. Groups that memcached has and that mean
 /// nothing here are empty; others are unknown, as in memcached.
-pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'static str {
+pub(super) fn write(
+    shared: &Shared,
+    sums: &Sums,
+    group: &[u8],
+    output: &mut Vec<u8>,
+) -> &'static str {
     match group {
-        b"" => general(shared, output),
+        b"" => general(shared, sums, output),
         b"settings" => settings(shared, output),
-        b"items" => items(shared, output),
+        b"items" => items(shared, sums, output),
         b"queues" => queue_lines(shared, output),
         b"slabs" => {
             reply::statistic(output, "active_slabs", 0);
-            reply::statistic(output, "total_malloced", bytes(shared));
+            reply::statistic(output, "total_malloced", bytes(shared, sums));
         }
         b"sizes" | b"conns" | b"cachedump" => {}
         // Counters are those of the whole daemon, and count from its start.
@@ -29,7 +40,7 @@ pub(super) fn write(shared: &Shared, group: &[u8], output: &mut Vec<u8>) -> &'st
     "END"
 }
 
-fn general(shared: &Shared, output: &mut Vec<u8>) {
+fn general(shared: &Shared, sums: &Sums, output: &mut Vec<u8>) {
     let (settings, limits) = (&shared.settings, &shared.limits);
     let counters = &shared.statistics;
     let numbers = [
@@ -55,35 +66,35 @@ fn general(shared: &Shared, output: &mut Vec<u8>) {
     for (name, value) in counters.memcached.list() {
         reply::statistic(output, name, value);
     }
-    reply::statistic(output, "curr_items", item_count(shared));
-    reply::statistic(output, "bytes", bytes(shared));
+    reply::statistic(output, "curr_items", item_count(shared, sums));
+    reply::statistic(output, "bytes", bytes(shared, sums));
     reply::statistic(output, "evictions", 0);
     if let Store::Queues(queues) = &shared.store {
-        for (name, value) in queues.statistics() {
+        for (name, value) in queues.statistics(sums) {
             reply::statistic(output, name, value);
         }
     }
 }
 
 /// Messages or values.
-fn item_count(shared: &Shared) -> u64 {
+fn item_count(shared: &Shared, sums: &Sums) -> u64 {
     match &shared.store {
-        Store::Queues(queues) => queues.messages(),
+        Store::Queues(_) => sums.messages,
         Store::Kv(kv) => kv.len() as u64,
     }
 }
 
 /// Their bytes, with their bookkeeping where the store counts it.
-fn bytes(shared: &Shared) -> u64 {
+fn bytes(shared: &Shared, sums: &Sums) -> u64 {
     match &shared.store {
-        Store::Queues(queues) => queues.message_bytes(),
+        Store::Queues(_) => sums.bytes,
         Store::Kv(kv) => kv.bytes(),
     }
 }
 
 /// memcached sorts its items by size into classes; here all are in one.
-fn items(shared: &Shared, output: &mut Vec<u8>) {
-    let count = item_count(shared);
+fn items(shared: &Shared, sums: &Sums, output: &mut Vec<u8>) {
+    let count = item_count(shared, sums);
     if count > 0 {
         reply::statistic(output, "items:1:number", count);
         for name in ["age", "evicted", "evicted_time", "outofmemory", "reclaimed"] {

@@ -3,10 +3,9 @@
 //! Clients read a few of these by name: `redis_version`, `loading`, `role`, `connected_clients`.
 
 use super::context::Context;
-use super::keyspace;
 use super::request::{Args, Outcome};
 use crate::protocol::resp::Reply;
-use crate::queue::{Figures, Totals};
+use crate::queue::{Figures, Sums, Totals};
 use crate::session::process::ProcessMemory;
 use crate::session::{Shared, Store, queue_list};
 use std::fmt::Display;
@@ -19,7 +18,7 @@ pub(super) const REDIS_VERSION: &str = "7.2.0";
 /// Names and values.
 type Lines = Vec<(&'static str, String)>;
 
-type Section = fn(&Shared) -> Lines;
+type Section = fn(&Shared, &Sums) -> Lines;
 
 /// Title and content of each section that is shown without being named.
 const SECTIONS: [(&str, Section); 7] = [
@@ -42,10 +41,14 @@ pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
     let names = |word: &str| args.from(1).any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
     let wants_more = names("all") || names("everything");
     let wants_all = args.len() == 1 || names("default") || wants_more;
+    let mut progress = context.resume();
+    if !context.add_up(&mut progress.sums) {
+        return context.pause(progress);
+    }
     let mut sections = Vec::new();
     for (title, lines) in SECTIONS {
         if wants_all || names(title) {
-            sections.push((title, named(lines(context.shared))));
+            sections.push((title, named(lines(context.shared, &progress.sums))));
         }
     }
     if wants_more || names("commandstats") {
@@ -108,7 +111,7 @@ fn count(name: &'static str, counter: &AtomicU64) -> (&'static str, String) {
     line(name, counter.load(Ordering::Relaxed))
 }
 
-fn server(shared: &Shared) -> Lines {
+fn server(shared: &Shared, _sums: &Sums) -> Lines {
     let settings = &shared.settings;
     let uptime_s = shared.store.clock().uptime().as_secs();
     vec![
@@ -126,7 +129,7 @@ fn server(shared: &Shared) -> Lines {
     ]
 }
 
-fn clients(shared: &Shared) -> Lines {
+fn clients(shared: &Shared, _sums: &Sums) -> Lines {
     vec![
         count("connected_clients", &shared.statistics.connections_now),
         line("maxclients", shared.limits.max_clients.load(Ordering::Relaxed)),
@@ -136,7 +139,7 @@ fn clients(shared: &Shared) -> Lines {
 
 /// Bytes of messages or values and of their bookkeeping; with the disk store, which does not count
 /// them, the process's own memory.
-fn memory(shared: &Shared) -> Lines {
+fn memory(shared: &Shared, _sums: &Sums) -> Lines {
     let process = shared.settings.process_memory.map_or(ProcessMemory::default(), |tell| tell());
     let used = match &shared.store {
         Store::Queues(queues) => queues.memory_used().unwrap_or(process.own),
@@ -150,7 +153,7 @@ fn memory(shared: &Shared) -> Lines {
     ]
 }
 
-fn persistence(shared: &Shared) -> Lines {
+fn persistence(shared: &Shared, _sums: &Sums) -> Lines {
     let is_disk = shared.settings.store == "disk";
     vec![
         line("loading", 0),
@@ -159,7 +162,7 @@ fn persistence(shared: &Shared) -> Lines {
     ]
 }
 
-fn stats(shared: &Shared) -> Lines {
+fn stats(shared: &Shared, sums: &Sums) -> Lines {
     let statistics = &shared.statistics;
     let mut lines = vec![
         count("total_connections_received", &statistics.connections_total),
@@ -170,22 +173,22 @@ fn stats(shared: &Shared) -> Lines {
         line("evicted_keys", 0),
     ];
     if let Store::Queues(queues) = &shared.store {
-        let counters = queues.statistics();
+        let counters = queues.statistics(sums);
         lines.extend(counters.into_iter().map(|(name, value)| line(name, value)));
     }
     lines
 }
 
-fn replication(_shared: &Shared) -> Lines {
+fn replication(_shared: &Shared, _sums: &Sums) -> Lines {
     vec![line("role", "master"), line("connected_slaves", 0)]
 }
 
-fn keys(shared: &Shared) -> Lines {
-    let expires = match &shared.store {
-        Store::Queues(_) => 0,
-        Store::Kv(kv) => kv.expiring(),
+fn keys(shared: &Shared, sums: &Sums) -> Lines {
+    let (keys, expires) = match &shared.store {
+        Store::Queues(_) => (sums.queues, 0),
+        Store::Kv(kv) => (kv.len() as u64, kv.expiring() as u64),
     };
-    match keyspace::size(shared) {
+    match keys {
         0 => Vec::new(),
         keys => vec![line("db0", format!("keys={keys},expires={expires},avg_ttl=0"))],
     }

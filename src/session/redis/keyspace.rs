@@ -182,16 +182,21 @@ pub(super) fn scan(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
 }
 
 pub(super) fn dbsize(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(i64::try_from(size(context.shared)).unwrap_or(i64::MAX));
+    let count = match &context.shared.store {
+        Store::Kv(kv) => kv.len() as u64,
+        Store::Queues(queues) => match queues.count_at_once() {
+            Some(count) => count as u64,
+            None => {
+                let mut progress = context.resume();
+                if !context.add_up(&mut progress.sums) {
+                    return context.pause(progress);
+                }
+                progress.sums.queues
+            }
+        },
+    };
+    reply.integer(i64::try_from(count).unwrap_or(i64::MAX));
     Ok(())
-}
-
-/// Keys in the store.
-pub(super) fn size(shared: &Shared) -> usize {
-    match &shared.store {
-        Store::Queues(queues) => queues.len(),
-        Store::Kv(kv) => kv.len(),
-    }
 }
 
 /// FLUSHALL and FLUSHDB, which are the same: there is one database.

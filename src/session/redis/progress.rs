@@ -8,7 +8,7 @@ use super::request::Args;
 use super::transaction::Watched;
 use crate::memory::{self, NoMemory};
 use crate::protocol::resp::Reply;
-use crate::queue::{Drops, Queue, QueueError, Ticket};
+use crate::queue::{Drops, Queue, QueueError, Sums, Ticket};
 use crate::session::OUTPUT_PIECE;
 use crate::session::budget::{Budget, LOOK};
 
@@ -39,6 +39,8 @@ pub(super) struct Progress {
     pub ticket: Ticket,
     /// It goes on when an index has been built further.
     pub wants_index: bool,
+    /// What the queues come to that have been added up.
+    pub sums: Sums,
     /// Queues that do not exist for clients any more.
     pub drops: Option<Drops>,
 }

@@ -56,6 +56,27 @@ fn info_shows_each_queue_that_is_asked_for() {
 }
 
 #[test]
+fn a_queue_whose_messages_are_all_dead_is_in_no_list_and_no_count() {
+    let (clock, time_ms) = set_by_hand();
+    let daemon = Daemon::with_queues_at(clock);
+    let mut client = daemon.client();
+    client.check(&[("SADD jobs a", ":1|")]);
+    let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+    let message = NewMessage { body: b"m", flags: 0, expires_ms: time_ms.load(Relaxed) + 10 };
+    queues.create(b"dying", &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    client.check(&[("DBSIZE", ":2|"), ("KEYS dying", "*1|$5|dying|")]);
+    time_ms.fetch_add(10, Relaxed);
+    client.check(&[
+        ("DBSIZE", ":1|"),
+        ("KEYS *", "*1|$4|jobs|"),
+        ("SCAN 0", "*2|$1|0|*1|$4|jobs|"),
+        ("INFO keyspace", "$44|# Keyspace|db0:keys=1,expires=0,avg_ttl=0||"),
+    ]);
+    let stats = client.ask("INFO stats");
+    assert!(stats.contains("|queues:1|messages:1|"), "{stats}");
+}
+
+#[test]
 fn info_counts_bytes_of_all_clients() {
     let daemon = Daemon::with_queues_at(set_by_hand().0);
     daemon.shared.statistics.traffic.received.store(7, Relaxed);

@@ -3,7 +3,9 @@
 
 use super::{Conversation, Daemon, request};
 use crate::queue::{NewMessage, Ticket};
-use crate::session::{OUTPUT_PIECE, Session, Store};
+use crate::session::memcached::MemcachedSession;
+use crate::session::{NewClient, OUTPUT_PIECE, Session, Store};
+use std::sync::Arc;
 
 /// A request on its way, turn by turn.
 pub struct Turns {
@@ -300,12 +302,32 @@ fn queues_are_dropped_in_one_step_and_let_go_of_in_several_turns() {
 }
 
 #[test]
+fn all_queues_are_added_up_in_several_turns() {
+    let daemon = with_queues(20_000);
+    let (replies, count) = Turns::new(&daemon, words(&["INFO", "stats"], [].into_iter())).finish();
+    let text = String::from_utf8(replies).unwrap();
+    assert!(text.contains("\r\nqueues:20000\r\nmessages:20000\r\n"), "{text}");
+    assert_eq!(count, 2);
+    let mut turns = Turns::new(&daemon, words(&["DBSIZE"], [].into_iter()));
+    assert!(!turns.turn(), "without a message that dies their number is known");
+    let client = NewClient::detached(9);
+    let mut session = MemcachedSession::new(Arc::clone(&daemon.shared), client);
+    let mut output = Vec::new();
+    let advance = session.advance(b"stats slabs\r\n", &mut output);
+    assert!(advance.again && advance.consumed == 0 && output.is_empty(), "{advance:?}");
+    let advance = session.advance(b"stats slabs\r\n", &mut output);
+    assert_eq!((advance.consumed, output.ends_with(b"malloced 20000\r\nEND\r\n")), (13, true));
+}
+
+#[test]
 fn a_drop_whose_client_has_gone_is_finished_by_housekeeping() {
     let daemon = with_queues(1000);
     let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
     let mut turns = Turns::new(&daemon, words(&["FLUSHALL"], [].into_iter()));
     assert!(turns.turn());
-    let used = || queues.statistics().iter().find(|it| it.0 == "memory_used_bytes").unwrap().1;
+    let used = || {
+        queues.statistics(&queues.sums()).iter().find(|it| it.0 == "memory_used_bytes").unwrap().1
+    };
     assert!(used() > 0, "it was done in one turn");
     drop(turns);
     daemon.client().check(&[("DBSIZE", ":0|"), ("EXISTS q1", ":0|")]);

@@ -1,0 +1,54 @@
+//! What all queues are together: summed up in slices, for there may be many.
+
+use super::queues::Queues;
+use std::sync::atomic::Ordering;
+
+/// The most queues that one slice adds.
+pub const ADDED_AT_ONCE: usize = 256;
+
+/// What all queues are together, as of the last work on each. A queue whose messages are all dead
+/// is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    /// Queues that have messages.
+    pub queues: u64,
+    /// Their messages.
+    pub messages: u64,
+    /// The bytes of these.
+    pub bytes: u64,
+    /// The next one to add.
+    next: u64,
+    /// Where to stop: queues that are made meanwhile have higher numbers.
+    end: Option<u64>,
+}
+
+impl Queues {
+    /// Adds a slice of the queues, and returns true once `sums` is whole.
+    pub fn add_up(&self, sums: &mut Sums) -> bool {
+        let (slots, now_ms) = (self.slots(), self.clock.now_ms());
+        let end = *sums.end.get_or_insert(slots.last_id + 1);
+        let mut rest = slots.by_id.range(sums.next..end).map(|(_, slot)| slot);
+        for slot in rest.by_ref().take(ADDED_AT_ONCE).filter(|slot| slot.has_living(now_ms)) {
+            sums.queues += 1;
+            sums.messages += slot.len.load(Ordering::Relaxed);
+            sums.bytes += slot.bytes.load(Ordering::Relaxed);
+        }
+        sums.next = rest.next().map_or(end, |slot| slot.id);
+        sums.next == end
+    }
+
+    /// All of them, however long that takes.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        while !self.add_up(&mut sums) {}
+        sums
+    }
+
+    /// How many queues have messages, where that is known without a look at each: no queue will be
+    /// empty because all that it has dies.
+    pub fn count_at_once(&self) -> Option<usize> {
+        let filled = &self.slots().filled;
+        let is_known = filled.mortal.load(Ordering::Relaxed) == 0;
+        is_known.then(|| filled.all.load(Ordering::Relaxed))
+    }
+}
