@@ -266,8 +266,11 @@ impl Footer {
         file.read_exact_at(&mut bytes, segment.size)?;
         let footer = Footer::decode(segment.base, &bytes)?.filter(|footer| {
             let start = segment.records_start();
-            let end = footer.summaries(start).fold(start, |_, last| last.position + last.size);
-            end == footer.records_end && end <= segment.end()
+            let read = footer
+                .summaries(start)
+                .fold((0, start), |(count, _), last| (count + 1, last.position + last.size));
+            // Entries that say nothing may come behind those that reach to the end.
+            read == (footer.entries.len(), footer.records_end) && read.1 <= segment.end()
         });
         Ok(footer.map_or(Sealed::Badly { length }, Sealed::With))
     }
@@ -288,7 +291,7 @@ fn lists(base: u64, bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let size = |count, each| usize::try_from(get_u64(rest, count)).ok()?.checked_mul(each);
     let (entries, pairs) = rest[FOOTER_ENTRIES..].split_at_checked(size(FOOTER_ENTRY_COUNT, 8)?)?;
     let (runs, origins) = pairs.split_at_checked(size(FOOTER_RUN_COUNT, 16)?)?;
-    Some((entries, runs, origins.get(..size(FOOTER_ORIGIN_COUNT, 16)?)?))
+    (origins.len() == size(FOOTER_ORIGIN_COUNT, 16)?).then_some((entries, runs, origins))
 }
 
 /// What `bytes` holds, `N` bytes each.

@@ -73,12 +73,35 @@ fn rule_16_bad_footer() {
     }
 }
 
-/// Changes the hash of the record `index` in the footer, and makes the checksum good again.
-fn spoil_hash(bytes: &mut [u8], index: usize) {
+/// Entries or numbers that nothing tells of were passed over, and the rest was taken for others.
+#[test]
+fn rule_16_a_footer_with_more_in_it_than_it_tells_of_is_a_bad_one() {
+    let whole = sealed();
+    let (footer, entry_count) = (SEGMENT_SIZE as usize, SEGMENT_SIZE as usize + 40);
+    let count = whole[FIRST][entry_count];
+    let behind_entries = footer + 64 + 8 * usize::from(count);
+    let behind_all = whole[FIRST].len() - 8;
+    for (offset, count) in [(behind_entries, count + 1), (behind_all, count)] {
+        let mut files = whole.clone();
+        let bytes = files.get_mut(FIRST).unwrap();
+        bytes.splice(offset..offset, [0; 8]);
+        bytes[entry_count] = count;
+        seal_footer(bytes);
+        expect(&files, Label::BadFooter, true);
+    }
+}
+
+/// Makes the checksum of a footer good again.
+fn seal_footer(bytes: &mut [u8]) {
     let (start, end) = (SEGMENT_SIZE as usize, bytes.len());
-    bytes[start + 64 + 8 * index + 7] ^= 1;
     let crc = crc32fast::hash(&bytes[start..end - 8]).to_le_bytes();
     bytes[end - 8..end - 4].copy_from_slice(&crc);
+}
+
+/// Changes the hash of the record `index` in the footer.
+fn spoil_hash(bytes: &mut [u8], index: usize) {
+    bytes[SEGMENT_SIZE as usize + 64 + 8 * index + 7] ^= 1;
+    seal_footer(bytes);
 }
 
 /// A removal has no body, so nothing counts in its hash.
