@@ -96,6 +96,20 @@ fn rule_16_a_message_that_was_not_pushed_at_the_tail_closes_its_queue() {
     assert_eq!(Bench::of(&files, SEGMENT_SIZE).bodies().len(), 4);
 }
 
+/// No log is so long, so nobody knew that. Bytes behind a torn record said it, and it was damage.
+#[test]
+fn rule_05_a_position_that_no_log_reaches_is_never_durable() {
+    for is_reached in [false, true] {
+        let (mut files, end) = queue(false);
+        let durable = if is_reached { end as u64 } else { u64::MAX };
+        put(&mut files, end, &Record { durable, ..message(3) });
+        files.get_mut(FIRST).unwrap()[end - 1] ^= 1;
+        let mut bench = Bench::of(&files, SEGMENT_SIZE);
+        assert_eq!(bench.count("damaged_records"), u64::from(is_reached));
+        assert_eq!(bench.bodies().len(), 2 + usize::from(is_reached));
+    }
+}
+
 /// Settings of a queue that is paused, for this reader.
 fn settings(reader: u8) -> Vec<u8> {
     let mut bytes = vec![0; SECTOR];

@@ -155,6 +155,23 @@ fn rule_20_a_rotten_record_of_a_step_costs_no_other() {
     }
 }
 
+/// The end of a step is lost, and the cursors that say that it was durable: the segment behind it
+/// shows that too. All of it and what came behind was cut.
+#[test]
+fn rule_20_a_step_in_a_segment_that_was_left_is_no_torn_one() {
+    let mut bench = Bench::new(SEGMENT_SIZE);
+    push_all(&mut bench, &["one", "two", "three"]);
+    let (_, last, _) = bench.places()[2];
+    bench.push([7; SEGMENT_SIZE as usize]);
+    bench.sync();
+    bench.log.rest();
+    let mut files = bench.files();
+    files.values_mut().for_each(|file| file[SECTOR..RECORDS].fill(0));
+    files.values_mut().next().unwrap()[last as usize..].fill(0);
+    let bodies = Bench::of(&files, SEGMENT_SIZE).bodies();
+    assert_eq!(bodies.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, SEGMENT_SIZE as usize]);
+}
+
 /// A long command is done in slices, with other clients' turns in between. Whenever the process is
 /// killed, the command is done or not, and its client has been told of nothing else.
 #[test]

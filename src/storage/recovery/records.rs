@@ -237,7 +237,7 @@ impl Recovery {
                     if unreadable && !self.log.settings.is_read_only() {
                         self.log.segments[index].check_read()?;
                     }
-                    let is_rotten = self.is_rotten(index, &damage)? || unreadable;
+                    let is_rotten = self.is_rotten(index, position, resumes)? || unreadable;
                     if self.is_whole(index, position)? {
                         // This log is only read: a daemon at work has written the record meanwhile.
                         walk = walk_from(position)?;

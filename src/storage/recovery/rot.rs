@@ -2,15 +2,22 @@
 
 use super::super::error::StorageError;
 use super::super::footer::Sealed;
+use super::super::layout::POSITION_MAX;
 use super::super::record::Fault;
 use super::super::walk::{Step, Walk};
-use super::records::{Damage, Recovery, sealed};
+use super::records::{Recovery, sealed};
 
 impl Recovery {
-    /// Torn is not rotten (rule 5): what was durable was whole once. Where a record of a newer
-    /// format follows, nothing is cut: the log is read on to it, and then refused.
-    pub(super) fn is_rotten(&self, index: usize, damage: &Damage) -> Result<bool, StorageError> {
-        let Damage { position, resumes, .. } = *damage;
+    /// Torn is not rotten (rule 5): what was durable was whole once. At `position` there is
+    /// something bad, or a step begins whose end is not there; whole records go on at `resumes`, if
+    /// they do in this segment. Where a record of a newer format follows, nothing is cut: the log
+    /// is read on to it, and then refused.
+    pub(super) fn is_rotten(
+        &self,
+        index: usize,
+        position: u64,
+        resumes: Option<u64>,
+    ) -> Result<bool, StorageError> {
         if position < self.durable || self.with_cursor.is_some_and(|newest| newest > index) {
             return Ok(true);
         }
@@ -18,7 +25,7 @@ impl Recovery {
             let segment = &self.log.segments[index];
             let rest = Walk::new(&segment.codec, segment.bytes_from(resumes)?, resumes);
             let says_so = |step| match step {
-                Step::Whole(_, record) => record.durable > position,
+                Step::Whole(_, record) => (position + 1..=POSITION_MAX).contains(&record.durable),
                 damage => is_newer(&damage),
             };
             if rest.into_iter().any(says_so) {

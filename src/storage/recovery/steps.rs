@@ -28,12 +28,13 @@ impl Recovery {
     /// is cut.
     pub(super) fn finish_step(&mut self, index: usize) -> Result<bool, StorageError> {
         let Some(first) = self.unfinished.first() else { return Ok(true) };
-        if first.position < self.durable {
+        let position = first.position;
+        if self.is_rotten(index, position, None)? {
             // It was finished, and its last record is what is missing.
             self.settle_step(index)?;
             return Ok(true);
         }
-        let offset = first.position - self.log.segments[index].base;
+        let offset = position - self.log.segments[index].base;
         let found = format!("its first {} only", self.unfinished.len());
         self.unfinished.clear();
         self.find(index, offset, Label::TornTail, "all records of a step", found)?;
