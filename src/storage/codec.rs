@@ -100,7 +100,9 @@ impl Codec {
         }
         let Some(kind) = kind else { return Verdict::Bad(Fault::Newer(bytes[RECORD_KIND])) };
         match fields(kind, head, &bytes[..head + length]) {
-            Verdict::Whole(record) if record.sequence >= SEQUENCE_END => {
+            Verdict::Whole(record)
+                if record.sequence >= SEQUENCE_END && !matches!(kind, Kind::Other(_)) =>
+            {
                 Verdict::Bad(Fault::Sequence(record.sequence))
             }
             verdict => verdict,

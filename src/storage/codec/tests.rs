@@ -148,6 +148,23 @@ fn a_whole_record_of_an_unknown_kind_is_of_a_newer_format() {
     }
 }
 
+/// What a later version counts in a record that can be passed over is its own affair.
+#[test]
+fn only_records_of_known_kinds_have_numbers() {
+    let [_, codec] = codecs();
+    let number = SEQUENCE_END;
+    for kind in [Kind::Message, Kind::Removal, Kind::Copy, Kind::Other(128), Kind::Other(255)] {
+        let record = Record { sequence: number, ..sample(Version::Two, kind, b"") };
+        let mut bytes = vec![0; record.size()];
+        codec.encode(&record, 0, &mut bytes);
+        let expected = match kind {
+            Kind::Other(_) => Verdict::Whole(record),
+            _ => Verdict::Bad(Fault::Sequence(number)),
+        };
+        assert_eq!(codec.decode(&bytes, 0), expected);
+    }
+}
+
 #[test]
 fn the_last_record_of_a_step_is_marked_as_that() {
     let [_, codec] = codecs();
