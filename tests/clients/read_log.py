@@ -1,388 +1,467 @@
 #!/usr/bin/env python3
-"""Lists the live messages of a data directory, by storage-format.md and nothing else.
+"""Lists the live messages of a data directory, as storage-format.md says.
 
-It never writes, and shares no code with the daemon: where the two disagree, the page or the
-daemon is wrong. The rules that it names are the page's. One line for each live message, in the
-order of delivery: queue, number, client flags, time of expiry and body, separated by tabs; bytes
-as %XX. Queues of a newer format are named at the end, and the exit status is 1 then.
+This is an independent reader: it was written from that page alone, without a look at the code of
+the daemon. F22 and the like are the rules there. It wants a directory that no daemon uses, writes
+nothing to it, and needs nothing but Python.
+
+It prints a line for each message, with tabs between the queue's name, the number, the client
+flags, the time of expiry (0: never) and the body; name and body are percent-encoded. For a queue
+that is not read, standard error gets the folder and the reason, and the exit code is 1.
 
 usage: read_log.py DIRECTORY
 """
 
 import os
 import re
-import struct
+import stat
 import sys
-import zlib
-from collections import namedtuple
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from itertools import accumulate
+from struct import unpack_from
+from types import SimpleNamespace
+from urllib.parse import quote
+from zlib import crc32
 
-SECTOR, RECORDS, SLOT_COUNT, ALIGNMENT = 512, 2560, 4, 8
-LIMIT = 1 << 62
-MESSAGE, REMOVAL, COPY = 1, 2, 3
-HEADS = {MESSAGE: 48, REMOVAL: 48, COPY: 56}
-OLD_HEADS = {MESSAGE: 56, REMOVAL: 40, COPY: 64}
-MORE = 1
-
-Cursor = namedtuple("Cursor", "generation base offset head durable oldest")
-Record = namedtuple("Record", "kind flags number durable expires body size more")
-Footer = namedtuple("Footer", "durable told")
+SECTOR, SLOTS, RECORDS = 512, 512, 2560
+LIMIT = 1 << 62  # POSITION_MAX and SEQUENCE_END
+NAME_MAX = 452
+MESSAGE, REMOVAL, COPY, OPTIONAL_KINDS = 1, 2, 3, 128
+VERSIONS = 1, 2
 
 
-class NewerFormat(Exception):
-    """The queue is not read (F9, F13, F19, F26, F45)."""
+class Refused(Exception):
+    """A queue that is not read: the label of the recovery table, and where."""
 
 
-def up(size):
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def is_zero(data):
+    return not data.strip(b"\0")
+
+
+def padded(length):
+    return (length + 7) // 8 * 8
+
+
+def possible(durable):
+    """What was durable: no position is above the limit, so more than that says nothing (F1)."""
+    return durable if durable <= LIMIT else 0
+
+
+# Headers, settings and slots
+
+
+def checked_sector(data, magic):
+    """The first sector, if magic and checksum are those of a header or of settings."""
+    sector = data[:SECTOR]
+    if len(sector) < SECTOR or sector[:8] != magic:
+        return None
+    right = crc32(sector[:12] + bytes(4) + sector[16:])
+    return sector if unpack_from("<I", sector, 12)[0] == right else None
+
+
+def read_header(file, base):
+    """The header, if it is intact (F9, F10)."""
+    sector = checked_sector(file, b"mqsegmnt")
+    if sector is None:
+        return None
+    version, _writer, _crc, said_base, size, _created, key, length = unpack_from(
+        "<HHIQQQ16sI", sector, 8
+    )
+    if version not in VERSIONS:
+        raise Refused("newer-format", base)
+    if length > NAME_MAX:
+        return None
+    if said_base != base:
+        raise Refused("foreign-segment", base)
+    if not RECORDS <= size <= LIMIT:
+        return None
+    return SimpleNamespace(version=version, size=size, key=key, name=sector[60 : 60 + length])
+
+
+def read_slot(data, base, version):
+    """A slot, if it is a valid one of that version (F11, F41)."""
+    end = 68 if version == 2 else 48
+    if len(data) < end + 4 or unpack_from("<I", data, end)[0] != crc32(data[:end]):
+        return None
+    generation, head, next_number, durable, oldest, said_base = unpack_from("<6Q", data)
+    if said_base != base or oldest > base or max(generation, head, next_number, durable) > LIMIT:
+        return None
+    slot = SimpleNamespace(generation=generation, head=head, durable=durable, oldest=oldest)
+    if version == 2:
+        slot.key, slot.reader = unpack_from("<16sH", data, 48)
+    return slot
+
+
+def read_slots(file, base, version):
+    starts = range(SLOTS, RECORDS, SECTOR)
+    slots = [read_slot(file[start : start + SECTOR], base, version) for start in starts]
+    return [slot for slot in slots if slot]
+
+
+# Records
 
 
 class Segment:
-    """One file: what its header, its slots and its footer say, and the bytes of its records."""
+    """A segment's file: header, slots, and once they are settled version, key and records."""
 
-    def __init__(self, path):
-        self.base = int(os.path.basename(path)[:20])
-        with open(path, "rb") as file:
-            self.data = file.read()
-        self.name = self.version = self.key = self.footer = None
-        if self.is_intact():
-            length, size = self.u32(56), self.u64(24)
-            self.name = self.data[60 : 60 + length]
-            self.version, self.key = self.u16(8), self.data[40:56]
-            self.data, behind = self.data[:size], self.data[size:]
-            self.footer = self.read_footer(behind)
-        elif self.slots(2):
-            offset = self.slots(2)[0].offset
-            self.key, self.version = self.data[offset + 48 : offset + 64], self.u16(offset + 64)
-            if self.version > 2:
-                raise NewerFormat(path)
-        elif self.slots(1):
-            self.version = 1
-
-    def u16(self, offset):
-        return struct.unpack_from("<H", self.data, offset)[0]
-
-    def u32(self, offset):
-        return struct.unpack_from("<I", self.data, offset)[0]
-
-    def u64(self, offset):
-        return struct.unpack_from("<Q", self.data, offset)[0]
-
-    def is_intact(self):
-        """F9 and F10."""
-        sector = self.data[:SECTOR]
-        if len(sector) < SECTOR or sector[:8] != b"mqsegmnt":
-            return False
-        if zlib.crc32(sector[:12] + bytes(4) + sector[16:]) != self.u32(12):
-            return False
-        if self.u16(8) not in (1, 2):
-            raise NewerFormat(self.base)
-        is_here = self.u64(16) == self.base and RECORDS <= self.u64(24) <= LIMIT
-        return self.u32(56) <= 452 and is_here
-
-    def slots(self, version):
-        """The valid slots, as of a segment of this version (F11)."""
-        crc = 48 if version == 1 else 68
-        valid = []
-        for offset in range(SECTOR, SECTOR + SLOT_COUNT * SECTOR, SECTOR):
-            slot = self.data[offset : offset + crc + 4]
-            if len(slot) < crc + 4 or zlib.crc32(slot[:crc]) != self.u32(offset + crc):
-                continue
-            generation, head, following, durable, oldest, base = struct.unpack_from("<6Q", slot)
-            if base == self.base >= oldest and max(generation, head, following, durable) <= LIMIT:
-                valid.append(Cursor(generation, base, offset, head, durable, oldest))
-        return valid
-
-    def cursors(self):
-        return self.slots(self.version) if self.version else []
-
-    def is_unborn(self):
-        return self.name is None and not any(self.data)
-
-    def read_footer(self, behind):
-        """What a valid footer says (F23): the highest durable, and the records in their order."""
-        size = self.u64(24)
-        if not 72 <= len(behind) <= size or len(behind) % 8 or behind[:8] != b"mqfooter":
-            return None
-        words = struct.unpack(f"<{len(behind) // 8}Q", behind)
-        _magic, base, end, first, last, entry_count, run_count, origin_count = words[:8]
-        if base != self.base or words[-1] != zlib.crc32(behind[:-8]):
-            return None
-        entries = words[8:-1][:entry_count]
-        pairs = list(zip(*[iter(words[8:-1][entry_count:])] * 2))
-        runs, origins = pairs[:run_count], pairs[run_count:][:origin_count]
-        if any(number + count > LIMIT for number, count in runs):
-            return None
-        if any(number >= LIMIT for number, _origin in origins):
-            return None
-        numbers = (number for start, count in runs for number in range(start, start + count))
-        moved = iter(origins)
-        told, position = [], base + RECORDS
-        for entry in entries:
-            kind = entry & 15
-            if kind not in HEADS:
-                return None
-            number = next(numbers, None) if kind == MESSAGE else next(moved, (None, None))[0]
-            if number is None:
-                break
-            told.append((position, kind, number))
-            position += (entry >> 4 & (1 << 28) - 1) * ALIGNMENT
-        if position != end or end > base + size:
-            return None
-        return Footer(max(first, last), told)
-
-    def claimed(self, offset):
-        """Kind, head and body length where they are possible ones, without a checksum."""
-        if self.version == 1:
-            if offset + 32 > len(self.data):
-                return None
-            length, kind = self.u32(offset + 4), self.data[offset + 8]
-            head, shortest = OLD_HEADS.get(kind), 0
-            if head is None or self.u64(offset + 16) >= LIMIT:
-                return None
+    def __init__(self, base, file):
+        self.base, self.file = base, file
+        self.header = read_header(file, base)
+        self.version = self.key = None
+        if self.header:
+            self.version, self.key = self.header.version, self.header.key
+            self.slots = read_slots(file, base, self.version)
         else:
-            if offset + 40 > len(self.data):
-                return None
-            length, kind, head = self.u32(offset + 8), self.data[offset + 12], self.data[offset + 13]
-            head, shortest = head * ALIGNMENT, HEADS.get(kind, 40)
-            if kind == 0:
-                return None
-        size = up(head + length)
-        if head < shortest or offset + size > len(self.data) or (kind == REMOVAL and length):
-            return None
-        return kind, head, length, size
+            self.ask_slots()
 
-    def head_crc(self, offset, head):
-        """The crc32 of a head of version 2."""
-        seed = zlib.crc32(self.key + struct.pack("<Q", self.base + offset))
-        return zlib.crc32(self.data[offset + 8 : offset + head], seed)
+    def ask_slots(self):
+        """Takes version and key from the slots (F13)."""
+        self.slots = read_slots(self.file, self.base, 2)
+        if self.slots:
+            first = self.slots[0]
+            if first.reader not in VERSIONS:
+                raise Refused("newer-format", self.base)
+            self.version = first.reader
+            self.key = first.key if first.reader == 2 else None
+        if self.version != 2:
+            self.slots = read_slots(self.file, self.base, 1)
+            self.version = 1 if self.slots else self.version
+
+    def settle(self, following, version, key):
+        """Settles bytes, version and key; `version` is what the segments before it say, and `key`
+        the queue's (F14, F15, F28)."""
+        end = self.header.size if self.header else following and following.base - self.base
+        self.data, self.footer = self.file[:end], None
+        # From here on there are only zeros.
+        self.zeros = len(self.data.rstrip(b"\0"))
+        if self.version is None:
+            self.version = 2
+            if version == 1:
+                self.version = 1
+                self.version = 1 if self.whole(RECORDS) else 2
+        self.key = self.key or key
+        if self.key is None and self.version == 2 and self.zeros > RECORDS:
+            raise Refused("lost-key", self.base)
+        self.key = self.key or b""
+
+    def is_strange(self):
+        """Whether the file has nothing of a segment but its name (F27)."""
+        if self.header or self.slots or self.file[:8] == b"mqsegmnt" or self.zeros <= SECTOR:
+            return False
+        return not any(step.whole for step in self.steps())
+
+    def read(self):
+        """Reads the records, and looks at the footer where not all of them are whole."""
+        self.records = list(self.steps())
+        self.footer = read_footer(self.file[len(self.data) :], self.base, len(self.data))
+        if self.footer and self.key:
+            self.believe_footer()
+        elif self.footer:
+            # That it is there is all it says (F23).
+            self.footer.end = self.footer.durable = 0
+
+    def steps(self):
+        """Yields the records, and what is bad between them (F32 to F34, F39, F40)."""
+        offset, message = RECORDS, None
+        while offset < self.zeros:
+            record = self.whole(offset)
+            if record is None:
+                yield SimpleNamespace(whole=False, position=self.base + offset)
+                record, message = self.behind(offset, message), None
+            if record is None:
+                return
+            if record.kind == MESSAGE:
+                message = record
+            yield record
+            offset = record.end
 
     def whole(self, offset):
-        """The whole record at an offset, or None (F18, F19, F42)."""
-        claimed = self.claimed(offset)
-        if claimed is None:
+        """The whole record at an offset, if there is one (F18, F19, F42)."""
+        record = self.head(offset)
+        if record is None or not record.whole:
             return None
-        kind, head, length, size = claimed
-        body = self.data[offset + head : offset + head + length]
-        if self.version == 1:
-            crc = zlib.crc32(struct.pack("<Q", self.base + offset))
-            if zlib.crc32(self.data[offset + 4 : offset + size], crc) != self.u32(offset):
-                return None
-            flags, number, durable = struct.unpack_from("<IQQ", self.data, offset + 12)
-            expires = 0 if kind == REMOVAL else self.u64(offset + 40)
-            return Record(kind, flags, number, durable, expires, body, size, False)
-        crc = self.head_crc(offset, head)
-        if crc != self.u32(offset):
+        if self.version == 2 and COPY < record.kind < OPTIONAL_KINDS:
+            raise Refused("newer-format", record.position)
+        return record
+
+    def behind(self, offset, message):
+        """The whole record to go on with behind bad bytes, if any is left (F39, F43)."""
+        bad = self.head(offset)
+        start = offset + 8
+        if bad and self.version == 2:
+            start = bad.end
+        elif bad and message:
+            record = self.whole(bad.end)
+            if record and record.kind == MESSAGE and record.number <= message.number + 2:
+                return record
+        records = (self.whole(offset) for offset in range(start, self.zeros, 8))
+        return next((record for record in records if record), None)
+
+    def head(self, offset):
+        """What a possible head says; in version 2 its checksum is right."""
+        if len(self.data) < offset + 40:
             return None
-        if zlib.crc32(self.data[offset + head : offset + size], crc) != self.u32(offset + 4):
+        return (self.head_2 if self.version == 2 else self.head_1)(offset)
+
+    def head_2(self, offset):
+        head_crc, crc, length, kind, units, marks, flags, number, durable = unpack_from(
+            "<IIIBBHI4xQQ", self.data, offset
+        )
+        shortest, size = {MESSAGE: 48, REMOVAL: 48, COPY: 56}.get(kind, 40), units * 8
+        body, end = offset + size, offset + padded(size + length)
+        if kind == 0 or size < shortest or end > len(self.data):
             return None
-        if 4 <= kind < 128:
-            raise NewerFormat(self.base)
-        flags, number, durable = self.u32(offset + 16), self.u64(offset + 24), self.u64(offset + 32)
-        expires = 0
+        if kind <= COPY and number >= LIMIT or kind == REMOVAL and length:
+            return None
+        seed = self.key + (self.base + offset).to_bytes(8, "little")
+        head_right = crc32(self.data[offset + 8 : body], crc32(seed))
+        if head_crc != head_right:
+            return None
+        times = (0, 0, 0)
         if kind in (MESSAGE, COPY):
-            pushed = offset + HEADS[kind] - 8
-            times = range(pushed + 8, min(offset + head, pushed + 24), 8)
-            # A head up to its times ends behind the last that is not zero (F17).
-            if times and offset + head <= pushed + 24 and self.u64(times[-1]) == 0:
+            # Zeros at the end of the three times are left out (F17).
+            first = offset + shortest - 8
+            times = unpack_from(f"<{min(3, (body - first) // 8)}Q", self.data, first)
+            if body <= first + 24 and len(times) > 1 and times[-1] == 0:
                 return None
-            expires = self.u64(times[0]) if times else 0
-        if kind < 128 and number >= LIMIT:
+        return SimpleNamespace(
+            whole=crc == crc32(self.data[body:end], head_right),
+            position=self.base + offset, end=end, version=2, kind=kind, number=number, flags=flags,
+            durable=possible(durable), more=marks & 1 == 1, expires=(times + (0, 0))[1],
+            body=self.data[body : body + length],
+        )
+
+    def head_1(self, offset):
+        crc, length, kind, flags, number, durable = unpack_from("<IIB3xIQQ", self.data, offset)
+        size = {MESSAGE: 56, REMOVAL: 40, COPY: 64}.get(kind, 0)
+        body, end = offset + size, offset + padded(size + length)
+        if size == 0 or number >= LIMIT or kind == REMOVAL and length or end > len(self.data):
             return None
-        more = bool(self.u16(offset + 14) & MORE)
-        return Record(kind, flags, number, durable, expires, body, size, more)
+        seed = (self.base + offset).to_bytes(8, "little")
+        return SimpleNamespace(
+            whole=crc == crc32(self.data[offset + 4 : end], crc32(seed)),
+            position=self.base + offset, end=end, version=1, kind=kind, number=number, flags=flags,
+            durable=possible(durable), more=False,
+            expires=0 if kind == REMOVAL else unpack_from("<Q", self.data, offset + 40)[0],
+            body=self.data[body : body + length],
+        )
 
-    def after_bad(self, offset, last_number):
-        """Where whole records go on behind a bad place, or None (F39, F43)."""
-        bad = self.claimed(offset)
-        start = offset + ALIGNMENT
-        if self.version == 1 and bad and last_number is not None:
-            following = self.whole(offset + bad[3])
-            if following and following.kind == MESSAGE and following.number <= last_number + 2:
-                return offset + bad[3]
-        elif self.version == 2 and bad and self.head_crc(offset, bad[1]) == self.u32(offset):
-            start = offset + bad[3]
-        offsets = range(start, len(self.data), ALIGNMENT)
-        return next((other for other in offsets if self.whole(other)), None)
-
-    def records(self, offset, last_number=None):
-        """Offsets with whole records, or with None at bad places, reading on behind these."""
-        while offset is not None and any(self.data[offset:]):
-            record = self.whole(offset)
-            yield offset, record
-            if record:
-                last_number = record.number if record.kind == MESSAGE else last_number
-                offset += record.size
-            else:
-                offset, last_number = self.after_bad(offset, last_number), None
-
-    def has_records(self):
-        return bool(self.footer) or any(record for _, record in self.records(RECORDS))
+    def believe_footer(self):
+        """Lets removals and copies whose own bytes are bad remove what they are about (F24)."""
+        whole = {record.position for record in self.records if record.whole}
+        for record in self.records:
+            record.more = False
+        for position, number in self.footer.statements:
+            if position not in whole:
+                self.records.append(SimpleNamespace(
+                    whole=True, position=position, kind=REMOVAL, number=number, durable=0,
+                    more=False,
+                ))
+        self.records.sort(key=lambda record: record.position)
 
 
-def give_versions(segments):
-    """F14."""
-    keys = [segment.key for segment in segments if segment.key is not None]
-    version = 1
-    for segment in segments:
-        if segment.version is None:
-            segment.key, segment.version = keys[-1] if keys else bytes(16), 1
-            if version == 2 or not segment.whole(RECORDS):
-                segment.version = 2
-        else:
-            version = segment.version
+def read_footer(data, base, size):
+    """A footer, if it is a valid one (F23)."""
+    if not 72 <= len(data) <= size or len(data) % 8 or data[:8] != b"mqfooter":
+        return None
+    *words, crc = unpack_from(f"<{len(data) // 8}Q", data)
+    _magic, said_base, end, _first, durable, entry_count, run_count, origin_count = words[:8]
+    if said_base != base or crc != crc32(data[:-8]):
+        return None
+    if len(words) != 8 + entry_count + 2 * (run_count + origin_count):
+        return None
+    entries, rest = words[8 : 8 + entry_count], words[8 + entry_count :]
+    pairs = list(zip(rest[::2], rest[1::2]))
+    runs, origins = pairs[:run_count], pairs[run_count:]
+    kinds = [entry & 15 for entry in entries]
+    sizes = [(entry >> 4 & (1 << 28) - 1) * 8 for entry in entries]
+    positions = list(accumulate(sizes, initial=base + RECORDS))
+    others = [position for position, kind in zip(positions, kinds) if kind != MESSAGE]
+    is_valid = (
+        set(kinds) <= {MESSAGE, REMOVAL, COPY}
+        and all(first + count <= LIMIT for first, count in runs)
+        and all(number < LIMIT for number, _origin in origins)
+        and kinds.count(MESSAGE) <= sum(count for _first, count in runs)
+        and len(others) <= len(origins)
+        and positions[-1] == end <= base + size
+    )
+    if not is_valid:
+        return None
+    statements = [(position, number) for position, (number, _) in zip(others, origins)]
+    return SimpleNamespace(end=end, durable=possible(durable), statements=statements)
 
 
-def is_rotten(segments, index, offset, durable):
-    """F37, of a bad place."""
-    segment, newer = segments[index], segments[index + 1 :]
-    position = segment.base + offset
-    if durable > position or any(other.cursors() for other in newer):
-        return True
-    behind = segment.records(segment.after_bad(offset, None))
-    if any(record and record.durable > position for _, record in behind):
-        return True
-    return any(other.has_records() for other in newer)
-
-
-class Table:
-    """The table of F25."""
-
-    def __init__(self, head):
-        self.head, self.live, self.rising_to = head, {}, 0
-
-    def apply(self, record, version):
-        if record.kind == MESSAGE and version == 2:
-            if record.number < self.rising_to:
-                raise NewerFormat(record.number)
-            self.rising_to = record.number + 1
-        if record.kind == REMOVAL:
-            self.live.pop(record.number, None)
-        elif record.kind in (MESSAGE, COPY) and record.number >= self.head:
-            self.live[record.number] = (record.flags, record.expires, record.body)
-
-    def lose(self, told, start, end):
-        """What a footer tells of between two positions that are bad (F24)."""
-        for position, kind, number in told:
-            if start <= position < end and kind != MESSAGE:
-                self.live.pop(number, None)
-
-
-def live_messages(segments):
-    """Numbers to (flags, expiry, body)."""
-    segments = [segment for segment in segments if not segment.is_unborn()]
-    for segment, following in zip(segments, segments[1:]):
-        if segment.name is None:
-            segment.data = segment.data[: following.base - segment.base]
-    cursors = [cursor for segment in segments for cursor in segment.cursors()]
-    cursor = max(cursors, default=Cursor(0, 0, 0, 1, 0, 0))
-    segments = [segment for segment in segments if segment.base >= cursor.oldest]
-    give_versions(segments)
-    table, durable = Table(cursor.head), cursor.durable
-    for index, segment in enumerate(segments):
-        steps = read_segment(segments, index, table, durable)
-        durable = max(durable, steps[1], segment.footer.durable if segment.footer else 0)
-        if not steps[0]:
-            break
-    return table.live
-
-
-def read_segment(segments, index, table, durable):
-    """Applies a segment's records; whether the log goes on, and the highest durable."""
-    segment, unfinished, began = segments[index], [], None
-    footer = segment.footer
-    durable = max(durable, footer.durable if footer else 0)
-    told = footer.told if footer else []
-    offsets = list(segment.records(RECORDS))
-    for (offset, record), following in zip(offsets, offsets[1:] + [(None, None)]):
-        position = segment.base + offset
-        if record is None:
-            if not footer and not is_rotten(segments, index, offset, durable):
-                return False, durable
-            for kept in unfinished:
-                table.apply(kept, segment.version)
-            unfinished = []
-            end = segment.base + following[0] if following[0] is not None else LIMIT
-            table.lose(told, position, end)
-            continue
-        durable = max(durable, record.durable)
-        began = began if unfinished else position
-        unfinished.append(record)
-        if not record.more or footer:
-            for kept in unfinished:
-                table.apply(kept, segment.version)
-            unfinished = []
-    if unfinished and began >= durable:
-        return False, durable
-    for kept in unfinished:
-        table.apply(kept, segment.version)
-    # What a footer tells of behind the last bytes that are not zero.
-    last = offsets[-1] if offsets else (RECORDS, None)
-    end = segment.base + last[0] + (last[1].size if last[1] else 0)
-    table.lose(told, end, LIMIT)
-    return True, durable
-
-
-def check_settings(folder):
-    """F45."""
-    path = os.path.join(folder, "queue.settings")
-    if not os.path.isfile(path) or os.path.islink(path):
-        return
-    with open(path, "rb") as file:
-        sector = file.read(SECTOR + 1)
-    if len(sector) == SECTOR and sector[:8] == b"mqsettng":
-        crc, reader = struct.unpack_from("<I", sector, 12)[0], struct.unpack_from("<H", sector, 8)[0]
-        if zlib.crc32(sector[:12] + bytes(4) + sector[16:]) == crc and reader not in (1, 2):
-            raise NewerFormat(path)
-
-
-def read_queue(path):
-    """The name that the headers say last, and the live messages; None: there is no segment."""
-    files = (file for file in os.listdir(path) if re.fullmatch(r"[0-9]{20}\.seg", file))
-    files = [file for file in files if int(file[:20]) % 8 == 0 and int(file[:20]) <= LIMIT]
-    if not files:
-        return None, None
-    check_settings(path)
-    segments = [Segment(os.path.join(path, file)) for file in sorted(files)]
-    names = [segment.name for segment in segments if segment.name is not None]
-    return (names or [None])[-1], live_messages(segments)
-
-
-def each_queue(directory):
-    """Names and live messages (F4); None: the queue is of a newer format."""
-    for folder in sorted(os.listdir(directory)):
-        path = os.path.join(directory, folder)
-        if not folder.startswith("q-") or not os.path.isdir(path):
-            continue
-        name = unquote_to_bytes(folder[2:])
-        if "~" not in folder and encoded(name) != folder[2:]:
-            continue
-        try:
-            said, live = read_queue(path)
-        except NewerFormat:
-            yield (os.fsencode(folder) if "~" in folder else name), None
-            continue
-        if live is not None:
-            yield ((said or os.fsencode(folder)) if "~" in folder else name), live
+# Queues
 
 
 def encoded(name):
-    """Everything but letters, digits, - and _ as %XX."""
-    return quote_from_bytes(name, safe="").replace(".", "%2E").replace("~", "%7E")
+    return re.sub(rb"[^A-Za-z0-9_-]", lambda byte: b"%%%02X" % byte[0][0], name)
+
+
+def decoded(folder):
+    """The name of a folder's queue, `None` if only headers tell it, or `False` if it is no queue
+    (F4)."""
+    if not folder.startswith(b"q-"):
+        return False
+    if b"~" in folder:
+        return None
+    name = re.sub(rb"%([0-9A-F]{2})", lambda byte: bytes([int(byte[1], 16)]), folder[2:])
+    return name if encoded(name) == folder[2:] else False
+
+
+def may_hold(folder, name):
+    """Whether a folder with a `~` may be that of a queue of this name (F4)."""
+    full = b"q-" + encoded(name)
+    return name == folder or len(full) > 200 and folder.startswith(full[:200] + b"~")
+
+
+def read_file(path):
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise Refused("no-file", os.fsdecode(path))
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def bases(folder):
+    """The bases of the files that are named like segments (F5)."""
+    names = [name for name in os.listdir(folder) if re.fullmatch(rb"[0-9]{20}\.seg", name)]
+    return sorted(base for base in map(int, (name[:20] for name in names))
+                  if base % 8 == 0 and base <= LIMIT)
+
+
+def check_settings(path):
+    """Refuses a queue with settings of a newer format (F45)."""
+    path = os.path.join(path, b"queue.settings")
+    if os.path.lexists(path) and stat.S_ISREG(os.lstat(path).st_mode):
+        file = read_file(path)
+        sector = checked_sector(file, b"mqsettng")
+        if sector == file and unpack_from("<H", sector, 8)[0] not in VERSIONS:
+            raise Refused("newer-format", "settings")
+
+
+def read_queue(path, name):
+    """The queue's name, and its live messages by rising numbers or `None` if there is no queue."""
+    folder = os.path.basename(path)
+    check_settings(path)
+    segments = []
+    for base in bases(path):
+        segment = Segment(base, read_file(os.path.join(path, b"%020d.seg" % base)))
+        if segment.header:
+            if name is None and may_hold(folder, segment.header.name):
+                name = segment.header.name
+            if segment.header.name != name:
+                raise Refused("foreign-segment", base)
+        if segment.header or not is_zero(segment.file):
+            segments.append(segment)
+    if not segments:
+        return name, None
+    slots = [slot for segment in segments for slot in segment.slots]
+    # Of equal generations the last one counts (F12).
+    cursor = max(reversed(slots), key=lambda slot: slot.generation, default=None)
+    cursor = cursor or SimpleNamespace(head=1, durable=0, oldest=0)
+    segments = [segment for segment in segments if segment.base >= cursor.oldest]
+    settle(segments)
+    for segment in segments:
+        segment.read()
+    name = folder if name is None else name
+    return name, live(counting(segments, cursor.durable), cursor.head)
+
+
+def settle(segments):
+    """Settles what the files are, and refuses those that cannot be (F14, F15, F27)."""
+    following = segments[1:] + [None]
+    for segment, after in zip(segments, following):
+        if segment.header and after and segment.base + segment.header.size > after.base:
+            raise Refused("overlapping-segment", segment.base)
+    key = next((segment.key for segment in reversed(segments) if segment.key), None)
+    version = 1
+    for segment, after in zip(segments, following):
+        version = segment.version or version
+        segment.settle(after, version, key)
+    for segment in segments:
+        if segment.is_strange():
+            raise Refused("foreign-segment", segment.base)
+
+
+def counting(segments, durable):
+    """Yields the records that count; `durable` is the cursor's (F22, F33, F37, F38)."""
+    for index, segment in enumerate(segments):
+        step = []
+        for record in segment.records:
+            if record.whole:
+                durable = max(durable, record.durable)
+                step.append(record)
+                if record.more:
+                    continue
+            elif not is_rotten(segments, index, record.position, durable):
+                return
+            yield from step
+            step = []
+        if step and not is_rotten(segments, index, step[0].position, durable):
+            return
+        yield from step
+        if segment.footer:
+            durable = max(durable, segment.footer.durable)
+
+
+def is_rotten(segments, index, position, durable):
+    """Whether something says that a position in a segment was durable (F37)."""
+    segment, newer = segments[index], segments[index + 1 :]
+    return (
+        durable > position
+        or bool(segment.footer and segment.footer.end > position)
+        or any(record.whole and record.durable > position for record in segment.records)
+        or any(it.slots or it.footer or any(at.whole for at in it.records) for it in newer)
+    )
+
+
+def live(records, head):
+    """What is live of the records that count (F25, F26)."""
+    table, last = {}, -1
+    for record in records:
+        if record.kind == MESSAGE and record.version == 2:
+            if record.number <= last:
+                raise Refused("newer-format", record.position)
+            last = record.number
+        if record.kind == REMOVAL:
+            table.pop(record.number, None)
+        elif record.kind in (MESSAGE, COPY) and record.number >= head:
+            table[record.number] = record
+    return [table[number] for number in sorted(table)]
+
+
+def read_directory(directory):
+    """Yields folder and name of each queue, and its messages or why it is not read."""
+    found = []
+    for folder in sorted(os.listdir(directory)):
+        path, name = os.path.join(directory, folder), decoded(folder)
+        if name is False or not stat.S_ISDIR(os.lstat(path).st_mode) or not bases(path):
+            continue
+        try:
+            name, messages = read_queue(path, name)
+        except Refused as refused:
+            messages = refused
+        if messages is not None:
+            found.append((folder, name, messages))
+    names = [name for _folder, name, messages in found if isinstance(messages, list)]
+    for folder, name, messages in found:
+        if isinstance(messages, list) and names.count(name) > 1:
+            messages = Refused("foreign-segment", "two folders")
+        yield folder, name, messages
 
 
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    newer = []
-    for name, live in each_queue(sys.argv[1]):
-        if live is None:
-            newer.append(encoded(name))
+    code = 0
+    for folder, name, messages in read_directory(os.fsencode(sys.argv[1])):
+        if isinstance(messages, Refused):
+            code = 1
+            print(os.fsdecode(folder), *messages.args, sep="\t", file=sys.stderr)
             continue
-        for number, (flags, expires, body) in sorted(live.items()):
-            print(encoded(name), number, flags, expires, encoded(body), sep="\t")
-    if newer:
-        sys.exit("of a newer format: " + " ".join(newer))
+        for message in messages:
+            fields = message.number, message.flags, message.expires, quote(message.body)
+            print(quote(name), *fields, sep="\t")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Compares what read_log.py lists with what mq-dump exports and the daemon delivers.
 
-Each round works on a daemon, with bodies that imitate records among the messages, ends it, perhaps
-damages its files or puts a record of a later version into them, lists them with read_log.py,
-exports them with the mq-dump beside mqd, starts the daemon on them again and pops everything. All
-three must agree: bodies and flags, in order. The seed is printed; MQ_TEST_SEED repeats a run.
+Each round works on a daemon, with bodies that imitate records among the messages, and ends it, or
+takes the directories of tests/fixtures. In two rounds of three it does some harm to the files: it
+damages, cuts, loses, swaps, doubles or moves them, or puts a record of a later version into one.
+Then it lists them with read_log.py, exports them with the mq-dump beside mqd, starts the daemon on
+them and pops everything. All three must agree: bodies and flags, in order, and why a queue is not
+read. The seed is printed; MQ_TEST_SEED repeats a run.
 
 usage: read_log_check.py path/to/mqd [rounds]
 """
@@ -14,6 +16,8 @@ import glob
 import json
 import os
 import random
+import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -23,7 +27,11 @@ import time
 import zlib
 from urllib.parse import unquote_to_bytes
 
-READER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_log.py")
+HERE = os.path.dirname(os.path.abspath(__file__))
+READER = os.path.join(HERE, "read_log.py")
+FIXTURES = os.path.join(os.path.dirname(HERE), "fixtures")
+# Why a queue is not read.
+REASONS = re.compile(r"\b(newer-format|foreign-segment|overlapping-segment|lost-key)\b")
 NAMES = [b"jobs", b"a/b\r\n\0", b"x" * 300, b""]
 OLD = b"buried"
 
@@ -164,18 +172,31 @@ def read(path):
         return file.read()
 
 
+def pick(directory, draw):
+    """A segment's file, and what is in it."""
+    path = draw.choice(sorted(glob.glob(glob.escape(directory) + "/q-*/*.seg")))
+    return path, bytearray(read(path))
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
 def write_later(directory, draw):
     """Puts a record behind the last one of a segment, with the queue's key: of a kind that this
     version passes over or refuses, or a message that was not pushed at the tail."""
-    path = draw.choice(sorted(glob.glob(glob.escape(directory) + "/q-*/*.seg")))
-    data = bytearray(read(path))
+    path, data = pick(directory, draw)
+    if len(data) < 2560 or data[8] != 2:
+        return "nothing: the segment is not one of version 2"
     size, key, end = struct.unpack_from("<Q", data, 24)[0], data[40:56], 2560
     while end + 40 <= size and data[end + 12]:
         length = struct.unpack_from("<I", data, end + 8)[0]
         end += 8 * data[end + 13] + -(-length // 8) * 8
     kind = draw.choice([1, 4, 5, 127, 128, 255])
     more = struct.pack("<Q", 1) if kind == 1 else draw.randbytes(8 * draw.randrange(4))
-    head = struct.pack("<IBBHIIQQ", 8, kind, 5 + len(more) // 8, 0, 0, 0, 1 << 61, 0) + more
+    number = 1 << 61 if kind == 1 else draw.getrandbits(64)
+    head = struct.pack("<IBBHIIQQ", 8, kind, 5 + len(more) // 8, 0, 0, 0, number, 0) + more
     crc = zlib.crc32(key + struct.pack("<Q", int(os.path.basename(path)[:20]) + end) + head)
     inner = draw.randbytes(8)
     record = struct.pack("<II", crc, zlib.crc32(inner, crc)) + head + inner
@@ -186,45 +207,68 @@ def write_later(directory, draw):
     data[end : end + len(record)] = record
     if draw.random() < 0.3 and end > 2560:
         data[end - 1] ^= 1
-    with open(path, "wb") as file:
-        file.write(data)
+    write(path, data)
     return f"a record of kind {kind} at {end} of {os.path.relpath(path, directory)}"
 
 
 def damage(directory, draw):
-    """Changes a few bytes of a file, or blanks them: somewhere, or at the end of what is written."""
-    path = draw.choice(sorted(glob.glob(glob.escape(directory) + "/q-*/*.seg")))
-    with open(path, "r+b") as file:
-        data = bytearray(file.read())
-        end = len(data.rstrip(b"\0"))
-        start = draw.choice([draw.randrange(end), max(0, end - draw.randint(1, 300))])
-        count = min(draw.choice([1, 2, 512]), len(data) - start)
-        blank = draw.random() < 0.5
-        data[start : start + count] = bytes(count) if blank else draw.randbytes(count)
-        file.seek(0)
-        file.write(data)
+    """Changes a few bytes of a file, or blanks them: somewhere, at its start, or at the end of what
+    is written."""
+    path, data = pick(directory, draw)
+    end = len(data.rstrip(b"\0")) or 1
+    starts = [draw.randrange(end), draw.randrange(min(end, 2560)), end - draw.randint(1, 300)]
+    start = max(0, draw.choice(starts))
+    count = min(draw.choice([1, 2, 512, 2560]), len(data) - start)
+    blank = draw.random() < 0.5
+    data[start : start + count] = bytes(count) if blank else draw.randbytes(count)
+    write(path, data)
     return f"{count} bytes at {start} of {os.path.relpath(path, directory)}"
 
 
+def misplace(directory, draw):
+    """Cuts a file, loses it, or puts it or something else in the place of another one."""
+    path, data = pick(directory, draw)
+    other = draw.choice([
+        pick(directory, draw)[0],
+        os.path.join(os.path.dirname(path), f"{draw.randrange(0, 1 << 18, 8):020}.seg"),
+    ])
+    what = draw.choice(["cut", "lost", "doubled", "swapped", "written over"])
+    names = os.path.relpath(path, directory), os.path.relpath(other, directory)
+    if what == "cut":
+        write(path, data[: draw.choice([0, 100, 1000, 2560, draw.randrange(len(data) + 1)])])
+    elif what == "lost":
+        os.unlink(path)
+    elif what == "doubled":
+        write(other, data)
+    elif what == "swapped":
+        found = read(other) if os.path.exists(other) else b""
+        write(other, data)
+        write(path, found)
+    else:
+        write(other, draw.choice([bytes(3000), draw.randbytes(3000), b"mqsegmnt", b""]))
+    return f"{names[0]} {what}, {names[1]}"
+
+
 def listed(directory):
-    """By queue: flags and bodies of what is not expired."""
+    """By queue: flags and bodies of what is not expired. And why others are not read."""
     text = subprocess.run([sys.executable, READER, directory], capture_output=True)
-    # A queue of a newer format is named.
-    assert text.returncode == 0 or text.stderr.startswith(b"of a newer format: "), text.stderr
+    errors = text.stderr.decode()
+    assert text.returncode == (1 if errors else 0) and "Traceback" not in errors, errors
     queues = {}
     for line in text.stdout.decode().splitlines():
         name, _number, flags, expires, body = line.split("\t")
         if int(expires) == 0 or int(expires) > time.time() * 1000:
             queue = queues.setdefault(unquote_to_bytes(name), [])
             queue.append((int(flags), unquote_to_bytes(body)))
-    return queues
+    return queues, set(REASONS.findall(errors))
 
 
 def exported(binary, directory):
     """The same, by mq-dump."""
-    dump = os.path.join(os.path.dirname(binary), "mq-dump")
-    # Where something is damaged it ends with 1.
-    text = subprocess.run([dump, "--dir", directory, "export"], capture_output=True)
+    dump = [os.path.join(os.path.dirname(binary), "mq-dump"), "--dir", directory]
+    # Where something is damaged they end with 1.
+    text = subprocess.run([*dump, "export"], capture_output=True)
+    found = subprocess.run([*dump, "verify"], capture_output=True)
     queues = {}
 
     def field(line, name):
@@ -235,46 +279,56 @@ def exported(binary, directory):
         if line["expires_ms"] == 0 or line["expires_ms"] > time.time() * 1000:
             queue = queues.setdefault(field(line, "queue"), [])
             queue.append((line["flags"], field(line, "value")))
-    return queues
+    return queues, set(REASONS.findall(found.stdout.decode()))
 
 
-def delivered(daemon):
-    """The same, by popping."""
-    queues = {}
+def delivered(binary, directory):
+    """The same, by popping; Redis has no flags."""
+    daemon, queues = Daemon(binary, directory), {}
     for name in daemon.redis("KEYS", "*"):
         if name == b"flagged":
             messages = list(iter(lambda: daemon.memcached.get(b"flagged"), None))
         else:
-            bodies = daemon.redis("SPOP", name, 1_000_000)
-            messages = [(0, body) for body in bodies]
+            messages = [(None, body) for body in daemon.redis("SPOP", name, 1_000_000)]
         if messages:
             queues[name] = messages
-    return queues
+    daemon.end(kill=True)
+    with open(daemon.log.name) as log:
+        return queues, set(REASONS.findall(log.read()))
+
+
+def without_flags(queues):
+    """As `delivered` answers."""
+    stripped = {name: [(None, body) for _, body in queue] for name, queue in queues.items()}
+    return {**stripped, **{b"flagged": queues[b"flagged"]}} if b"flagged" in queues else stripped
 
 
 def play(binary, number, draw):
     with tempfile.TemporaryDirectory(prefix="mq-read-log-") as scratch:
         directory = os.path.join(scratch, "data")
-        daemon = Daemon(binary, directory)
-        work(daemon, directory, draw)
-        files = bury(daemon, directory) if number == 0 else {}
-        daemon.end(kill=draw.random() < 0.5)
-        if files:
+        if number % 3 == 2:
+            shutil.copytree(f"{FIXTURES}/v{draw.randint(1, 2)}/data", directory)
+        else:
+            daemon = Daemon(binary, directory)
+            work(daemon, directory, draw)
+            files = bury(daemon, directory) if number == 0 else {}
+            daemon.end(kill=draw.random() < 0.5)
             restore(files)
-        done = draw.choice([damage, write_later])(directory, draw) if number % 2 else "nothing"
+        done = []
+        for _ in range(draw.randint(1, 3) if number % 3 else 0):
+            done.append(draw.choice([damage, damage, misplace, write_later])(directory, draw))
         time.sleep(1.1)  # What expires has expired.
         expected, dumped = listed(directory), exported(binary, directory)
-        daemon = Daemon(binary, directory)
-        got = delivered(daemon)
-        daemon.end(kill=True)
-        if not expected == dumped == got:
-            for name in sorted({*expected, *dumped, *got}):
-                counts = [len(queues.get(name, [])) for queues in (expected, dumped, got)]
+        got = delivered(binary, directory)
+        if expected != dumped or (without_flags(expected[0]), expected[1]) != got:
+            for name in sorted({*expected[0], *dumped[0], *got[0]}):
+                counts = [len(queues.get(name, [])) for queues, _ in (expected, dumped, got)]
                 print(f"queue {name!r}: listed, exported and delivered {counts}")
+            print(f"not read: {expected[1]}, {dumped[1]} and {got[1]}")
             with open(os.path.join(scratch, "log")) as log:
                 print(log.read())
             sys.exit(f"round {number} differs, damaged: {done}")
-        return sum(map(len, got.values()))
+        return sum(map(len, got[0].values()))
 
 
 def main():
