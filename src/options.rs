@@ -120,7 +120,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         return Ok(Command::Version);
     }
     if let Some(extra) = given.free.first() {
-        return Err(format!("unexpected argument {extra:?}"));
+        return Err(format!("unexpected argument \"{}\"", one_line(extra)));
     }
     options(&given).map(|options| Command::Run(Box::new(options)))
 }
@@ -233,7 +233,7 @@ fn choice<T: Copy>(name: &str, text: &str, table: &[(&str, T)]) -> Result<T, Str
     let found = table.iter().find(|(known, _)| *known == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
         let known: Vec<&str> = table.iter().map(|(known, _)| *known).collect();
-        format!("{name} is one of {}, not {text:?}", known.join(", "))
+        format!("{name} is one of {}, not \"{}\"", known.join(", "), one_line(text))
     })
 }
 
@@ -250,7 +250,7 @@ fn address(name: &str, text: &str) -> Result<Option<String>, String> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(Some(text.into()))
         }
-        _ => Err(format!("--{name} is host:port or off, not {text:?}")),
+        _ => Err(format!("--{name} is host:port or off, not \"{}\"", one_line(text))),
     }
 }
 
@@ -258,7 +258,7 @@ fn number(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, Str
     let value = digits(text).filter(|value| range.contains(value));
     value.ok_or_else(|| {
         let (least, most) = (range.start(), range.end());
-        format!("--{name} is a number from {least} to {most}, not {text:?}")
+        format!("--{name} is a number from {least} to {most}, not \"{}\"", one_line(text))
     })
 }
 
@@ -273,7 +273,8 @@ fn size(name: &str, text: &str, range: RangeInclusive<u64>) -> Result<u64, Strin
     let bytes = digits(number).and_then(|number| number.checked_mul(1 << shift));
     bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
         let (least, most) = (shown_size(*range.start()), shown_size(*range.end()));
-        format!("--{name} is a size from {least} to {most}, in bytes or as in 16m, not {text:?}")
+        let text = one_line(text);
+        format!("--{name} is a size from {least} to {most}, in bytes or as in 16m, not \"{text}\"")
     })
 }
 

@@ -117,6 +117,10 @@ fn a_mistake_repeats_what_was_given_without_backslashes_and_on_one_line() {
     assert_eq!(parsed("--port 1").unwrap_err(), "Unrecognized option: 'port'");
     let forged = parse(["--a\nb\u{1b}[2J".into()]).unwrap_err();
     assert_eq!(forged, "Unrecognized option: 'a\\nb\\u{1b}[2J'");
+    for (option, value) in [("--fsync", "a\"b"), ("--redis", "it's"), ("--max-clients", "9\\")] {
+        let mistake = parse([option.into(), value.into()]).unwrap_err();
+        assert!(mistake.ends_with(&format!(", not \"{value}\"")), "{mistake}");
+    }
     let foreign = std::os::unix::ffi::OsStringExt::from_vec(b"/tmp/\xff".to_vec());
     assert_eq!(parse(["--dir".into(), foreign]).unwrap_err(), "not UTF-8: /tmp/\\u{fffd}");
 }

@@ -88,4 +88,6 @@ fn what_is_damaged_is_named_and_the_rest_is_exported() {
     let (printed, said) = damaged(directory.path(), &["export", "nothing", "other"]);
     assert_eq!(printed.lines().count(), 1, "{printed}");
     assert!(said.contains("no queue \"nothing\""), "{said}");
+    let (_, said) = damaged(directory.path(), &["export", "a\"b"]);
+    assert!(said.contains("no queue \"a\"b\""), "{said}");
 }

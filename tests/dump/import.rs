@@ -53,7 +53,9 @@ fn what_is_exported_comes_back_with_flags_expiry_and_time() {
     let lines = healthy(directory.path(), &["export"]);
     let target = TempDir::new().unwrap();
     let path = target.path().join("made/by/import");
-    assert_eq!(imported(&path, &["import"], lines.as_bytes()), "imported 1600 messages, durably\n");
+    let said =
+        format!("imported 1600 messages, durably, into the new directory {}\n", path.display());
+    assert_eq!(imported(&path, &["import"], lines.as_bytes()), said);
     assert_eq!(exported(&path), exported(directory.path()));
     let file = target.path().join("lines");
     fs::write(&file, &lines).unwrap();

@@ -96,10 +96,10 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(PathBuf, Comm
 fn command(given: &getopts::Matches) -> Result<Command, String> {
     let (name, words) = given.free.split_first().ok_or("a command is missing")?;
     let Some((name, count, allowed)) = COMMANDS.into_iter().find(|row| row.0 == name) else {
-        return Err(format!("no such command: {name:?}"));
+        return Err(format!("no such command: \"{}\"", OneLine(name)));
     };
     if let Some(extra) = words.get(*count.end()) {
-        return Err(format!("unexpected argument {extra:?}"));
+        return Err(format!("unexpected argument \"{}\"", OneLine(extra)));
     }
     if words.len() < *count.start() {
         let what = if name == "segment" { "file" } else { "queue" };
@@ -130,7 +130,9 @@ fn command(given: &getopts::Matches) -> Result<Command, String> {
 
 fn number(given: &getopts::Matches, name: &str, default: u64) -> Result<u64, String> {
     match given.opt_str(name) {
-        Some(text) => text.parse().map_err(|_| format!("--{name} is a number, not {text:?}")),
+        Some(text) => {
+            text.parse().map_err(|_| format!("--{name} is a number, not \"{}\"", OneLine(&text)))
+        }
         None => Ok(default),
     }
 }

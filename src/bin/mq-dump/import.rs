@@ -6,7 +6,7 @@
 //!    nothing of it or behind it.
 
 use crate::json::parse;
-use crate::text::Count;
+use crate::text::{Count, OneLine};
 use crate::{Dump, now_ms};
 use mq::storage::{DataDirectory, Log, StorageError};
 use std::collections::HashMap;
@@ -40,6 +40,10 @@ impl Dump {
             }
         };
         let instead = ", or let redis-cli --pipe load what mq-dump export --redis writes";
+        let place = match self.directory.exists() {
+            true => String::new(),
+            false => format!(", into the new directory {}", self.directory.display()),
+        };
         let Some(directory) = self.own(true, instead) else { return Ok(()) };
         let Some(logs) = self.recover(&directory) else {
             self.fail(format_args!("nothing was imported: see mq-dump verify, mq-dump repair"));
@@ -58,7 +62,10 @@ impl Dump {
             return Ok(());
         }
         match read {
-            Ok(()) => writeln!(self.output, "imported {}, durably", Count(count, "message")),
+            Ok(()) => {
+                let (count, place) = (Count(count, "message"), OneLine(&place));
+                writeln!(self.output, "imported {count}, durably{place}")
+            }
             Err((line, reason)) => {
                 self.fail(format_args!(
                     "line {line}: {reason}; {} before it imported, durably, and nothing of it or \

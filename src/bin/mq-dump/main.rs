@@ -195,7 +195,7 @@ impl Dump {
             }
         }
         if !self.has_failed {
-            self.fail(format_args!("no queue {argument:?}"));
+            self.fail(format_args!("no queue \"{}\"", text::OneLine(argument)));
         }
         None
     }

@@ -1,7 +1,7 @@
 //! `show`: one queue, its segments and its cursor.
 
 use crate::segment::write_slots;
-use crate::text::{Age, Escaped, Time, names};
+use crate::text::{Age, Escaped, OneLine, Time, names};
 use crate::{Dump, now_ms};
 use mq::storage::format::{Sealed, decode_folder};
 use mq::storage::{InspectedQueue, Message, Role, SegmentFile, SegmentView, StorageError};
@@ -50,7 +50,7 @@ impl Dump {
             }
         }
         if !is_found && !self.has_failed {
-            self.fail(format_args!("no queue {argument:?}"));
+            self.fail(format_args!("no queue \"{}\"", OneLine(argument)));
         }
         Ok(())
     }
