@@ -125,7 +125,7 @@ fn get_and_touch(mut rest: Words<'_>, with_cas: bool) -> Result<Line<'_>, BadLin
 
 fn stats(mut rest: Words<'_>) -> Result<Line<'_>, BadLine> {
     let group = rest.next().unwrap_or_default();
-    let command = Command::Stats { group };
+    let command = Command::Stats { group, words: Keys::new(rest.0) };
     Ok(Line { command, noreply: false, block: None })
 }
 

@@ -69,6 +69,8 @@ pub enum Command<'a> {
     Stats {
         /// The group of statistics asked for; empty for the general ones.
         group: &'a [u8],
+        /// What follows it.
+        words: Keys<'a>,
     },
     /// `quit`
     Quit,

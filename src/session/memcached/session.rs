@@ -151,13 +151,13 @@ impl MemcachedSession {
             }
             Command::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
             Command::Verbosity => "OK".into(),
-            Command::Stats { group } => {
+            Command::Stats { group, words } => {
                 if statistics::needs_sums(group) && !self.add_up() {
                     advance.again = true;
                     return;
                 }
                 let sums = std::mem::take(&mut self.sums);
-                statistics::write(&self.shared, &sums, group, output).into()
+                statistics::write(&self.shared, &sums, group, *words, output).into()
             }
             _ => match self.ask_store(request, advance) {
                 Err(QueueError::Busy | QueueError::NotIndexed) => {

@@ -1,6 +1,6 @@
 //! `stats`: the daemon's counters and settings under memcached's names where it has one for them.
 
-use crate::protocol::memcached::{Refusal, reply};
+use crate::protocol::memcached::{Keys, Refusal, reply};
 use crate::queue::Sums;
 use crate::session::{Shared, Store, queue_list};
 use std::sync::atomic::Ordering;
@@ -21,18 +21,27 @@ pub(super) fn write(
     shared: &Shared,
     sums: &Sums,
     group: &[u8],
+    mut words: Keys<'_>,
     output: &mut Vec<u8>,
 ) -> &'static str {
     match group {
         b"" => general(shared, sums, output),
         b"settings" => settings(shared, output),
         b"items" => items(shared, sums, output),
-        b"queues" => queue_lines(shared, output),
+        b"queues" => queue_lines(shared, words, output),
         b"slabs" => {
             reply::statistic(output, "active_slabs", 0);
             reply::statistic(output, "total_malloced", bytes(shared, sums));
         }
-        b"sizes" | b"conns" | b"cachedump" => {}
+        b"sizes" => reply::statistic(output, "sizes_status", "disabled"),
+        b"cachedump" if words.next().is_none() => return "CLIENT_ERROR bad command line",
+        b"conns" | b"cachedump" => {}
+        // What begins keys is not counted.
+        b"detail" => match words.next() {
+            Some(b"on" | b"off") => return "OK",
+            Some(b"dump") => {}
+            _ => return "CLIENT_ERROR usage: stats detail on|off|dump",
+        },
         // Counters are those of the whole daemon, and count from its start.
         b"reset" => return "RESET",
         _ => return Refusal::Unknown.text(),
@@ -103,10 +112,10 @@ fn items(shared: &Shared, sums: &Sums, output: &mut Vec<u8>) {
     }
 }
 
-/// The oldest queues.
-fn queue_lines(shared: &Shared, output: &mut Vec<u8>) {
+/// The queues of these names, or the oldest ones where there are no names.
+fn queue_lines(shared: &Shared, names: Keys<'_>, output: &mut Vec<u8>) {
     let Store::Queues(queues) = &shared.store else { return };
-    for (name, figures) in queue_list::list(queues, std::iter::empty()) {
+    for (name, figures) in queue_list::list(queues, names) {
         let mut line = |what: &str, value: u64| {
             reply::statistic(output, &format!("queue_{name}_{what}"), value);
         };

@@ -129,7 +129,14 @@ fn commands_that_ask_no_store_are_answered_alike() {
         ("verbosity 1\r\n", "OK\r\n"),
         ("verbosity 1 noreply\r\n", ""),
         ("stats items\r\n", "END\r\n"),
-        ("stats sizes\r\n", "END\r\n"),
+        ("stats sizes\r\n", "STAT sizes_status disabled\r\nEND\r\n"),
+        ("stats detail on\r\n", "OK\r\n"),
+        ("stats detail dump\r\n", "END\r\n"),
+        ("stats detail off\r\n", "OK\r\n"),
+        ("stats detail\r\n", "CLIENT_ERROR usage: stats detail on|off|dump\r\n"),
+        ("stats detail all\r\n", "CLIENT_ERROR usage: stats detail on|off|dump\r\n"),
+        ("stats cachedump 1 1\r\n", "END\r\n"),
+        ("stats cachedump\r\n", "CLIENT_ERROR bad command line\r\n"),
         ("stats reset\r\n", "RESET\r\n"),
     ];
     play(kv, &script);
@@ -213,6 +220,12 @@ fn statistics_show_each_queue() {
         ("queue_a%2Cb_expired_items", 0),
     ];
     check_statistics(&client.ask(b"stats queues\r\n"), &queue);
+    client.ask(b"set other 0 0 1\r\nx\r\n");
+    let named = client.ask(b"stats queues none a,b\r\n");
+    check_statistics(&named, &queue);
+    assert!(!String::from_utf8_lossy(&named).contains("other"), "only what is asked for");
+    assert_eq!(client.ask(b"stats queues none\r\n"), b"END\r\n");
+    client.ask(b"get other\r\n");
     check_statistics(&client.ask(b"stats items\r\n"), &[("items:1:number", 1)]);
 }
 
