@@ -8,6 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// The most clients that are looked at at once.
+pub const PAGE: usize = 64;
+
 /// What one session may do to another's connection; the server makes it.
 pub trait ClientHandle: Send + Sync {
     /// Ends the session's [`Wait`](super::Wait), from any thread. Never blocks.
@@ -130,9 +133,25 @@ impl ClientTable {
         Membership { entry, table: Arc::clone(self) }
     }
 
-    /// All clients, the oldest first.
-    pub fn all(&self) -> Vec<Arc<ClientEntry>> {
-        lock(&self.entries).values().cloned().collect()
+    /// The client of this number.
+    pub fn find(&self, id: u64) -> Option<Arc<ClientEntry>> {
+        lock(&self.entries).get(&id).cloned()
+    }
+
+    /// At most [`PAGE`] clients, the oldest first, from number `from` on and before `end`.
+    pub fn page(&self, from: u64, end: u64) -> Vec<Arc<ClientEntry>> {
+        let entries = lock(&self.entries);
+        entries.range(from..end.max(from)).take(PAGE).map(|(_, entry)| Arc::clone(entry)).collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        lock(&self.entries).len()
+    }
+
+    /// One more than the number of the newest client.
+    pub fn end(&self) -> u64 {
+        lock(&self.entries).last_key_value().map_or(0, |(id, _)| id.saturating_add(1))
     }
 }
 

@@ -11,6 +11,9 @@ use crate::protocol::number::{append_i64, append_u64};
 /// The most bytes of a small reply or of an error.
 const SMALL: usize = 512;
 
+/// What stands before a text for people in RESP3.
+const FORMAT: &[u8] = b"txt:";
+
 /// The most bytes of a number with its type byte and CRLF.
 const NUMBER: usize = 32;
 
@@ -136,11 +139,26 @@ impl Reply<'_> {
 
     /// Text for people: a bulk string, or `=length`, `txt:` and the text in RESP3.
     pub fn verbatim(&mut self, text: &[u8]) {
-        const FORMAT: &[u8] = b"txt:";
         match self.version {
             Version::Resp2 => self.bulk(text),
             Version::Resp3 => self.bytes(b'=', &[FORMAT, text]),
         }
+    }
+
+    /// What stands before `length` bytes of text for people, which the caller writes.
+    pub fn verbatim_head(&mut self, length: usize) {
+        match self.version {
+            Version::Resp2 => self.head(b'$', length),
+            Version::Resp3 => {
+                self.head(b'=', length + FORMAT.len());
+                self.out.extend_from_slice(FORMAT);
+            }
+        }
+    }
+
+    /// What stands behind the text of `verbatim_head`.
+    pub fn end_verbatim(&mut self) {
+        self.end_line();
     }
 
     /// The length of all parts, then the parts.

@@ -1,11 +1,13 @@
 //! CLIENT LIST and CLIENT KILL: all connections of the daemon, those over memcached among them.
 
-use super::context::Context;
+use super::context::{Context, too_large};
+use super::progress::Progress;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::memory;
 use crate::protocol::resp::Reply;
 use crate::session::{Activity, ClientEntry, Close};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A client's line of CLIENT LIST, with its end.
@@ -30,34 +32,88 @@ pub(super) fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
     .concat()
 }
 
-/// CLIENT LIST [TYPE type | ID id ...], the oldest first.
+/// CLIENT LIST [TYPE type | ID id ...], the oldest first, or as they are named.
 pub(super) fn list(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let mut ids = Vec::new();
-    let mut wants_all = args.len() == 2;
-    if args.is(2, "type") && args.len() == 4 {
-        wants_all = is_normal(args, 3)?;
-    } else if args.is(2, "id") && args.len() > 3 {
-        for index in 3..args.len() {
-            memory::reserve(&mut ids, 1)?;
-            let id = args.integer(index).map_err(|_| "ERR Invalid client ID")?;
-            // No client has a number below 1.
-            ids.push(u64::try_from(id).unwrap_or(0));
-        }
-    } else if args.len() > 2 {
-        return Err(SYNTAX_ERROR.into());
-    }
-    ids.sort_unstable();
     let uptime = context.shared.store.clock().uptime();
     context.client.note(uptime);
+    if args.is(2, "id") && args.len() > 3 {
+        return list_named(context, args, uptime, reply);
+    }
+    let is_wanted = match args.len() {
+        2 => true,
+        4 if args.is(2, "type") => is_normal(args, 3)?,
+        _ => return Err(SYNTAX_ERROR.into()),
+    };
+    let (mut progress, start) = (context.resume(), reply.out.len());
+    let is_done = !is_wanted
+        || each_client(context, &mut progress, |context, entry, progress| {
+            let line = describe(entry, uptime);
+            let room = context.room(reply).saturating_sub(progress.elements.len() as u64);
+            if line.len() as u64 >= room {
+                return Err(too_large("ask for fewer clients by ID"));
+            }
+            memory::append(reply.out, &line)?;
+            Ok(())
+        })?;
+    if !is_done {
+        progress.keep(reply, start);
+        return context.pause(progress);
+    }
+    let length = progress.elements.len() + reply.out.len() - start;
+    reply.end_verbatim();
+    context.end_list(reply, start, progress.elements, |reply| reply.verbatim_head(length));
+    Ok(())
+}
+
+/// The clients whose numbers stand from word 3 on: a request has few words.
+fn list_named(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    uptime: Duration,
+    reply: &mut Reply<'_>,
+) -> Outcome {
     let mut text = Vec::new();
-    for entry in context.shared.clients.all() {
-        if wants_all || ids.binary_search(&entry.id).is_ok() {
+    for index in 3..args.len() {
+        let id = args.integer(index).map_err(|_| "ERR Invalid client ID")?;
+        // No client has a number below 1.
+        if let Some(entry) = context.shared.clients.find(u64::try_from(id).unwrap_or(0)) {
             memory::append(&mut text, &describe(&entry, uptime))?;
             context.check_room(reply, text.len() as u64, "ask for fewer clients by ID")?;
         }
+        context.budget.spend(CLIENT);
     }
     reply.verbatim(&text);
     Ok(())
+}
+
+/// What it costs to look at a client and to describe or end it.
+const CLIENT: u64 = 8;
+
+/// Does `each` for the clients that are there from the beginning to the end, as far as the turn
+/// goes, and returns whether all are done.
+fn each_client(
+    context: &mut Context<'_>,
+    progress: &mut Progress,
+    mut each: impl FnMut(&mut Context<'_>, &ClientEntry, &mut Progress) -> Outcome,
+) -> Result<bool, Refusal> {
+    let clients = Arc::clone(&context.shared.clients);
+    if progress.end == 0 {
+        progress.end = clients.end();
+    }
+    loop {
+        let page = clients.page(progress.next, progress.end);
+        if page.is_empty() {
+            return Ok(true);
+        }
+        for entry in page {
+            if context.budget.is_used_up() {
+                return Ok(false);
+            }
+            each(context, &entry, progress)?;
+            progress.next = entry.id.saturating_add(1);
+            context.budget.spend(CLIENT);
+        }
+    }
 }
 
 /// Whether clients of the type in word `index` are those that there are: all are normal.
@@ -148,18 +204,26 @@ pub(super) fn kill(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
         false => Victims::parse(args)?,
     };
     let uptime = context.shared.store.clock().uptime();
-    let mut count = 0;
-    for entry in context.shared.clients.all() {
+    context.check_steps(CLIENT * context.shared.clients.count() as u64)?;
+    let mut progress = context.resume();
+    let is_done = each_client(context, &mut progress, |context, entry, progress| {
         let is_own = entry.id == context.client.entry.id;
-        if !victims.contain(&entry, uptime) || (is_own && !victims.own) {
-            continue;
+        if victims.contain(entry, uptime) && (victims.own || !is_own) {
+            progress.count += 1;
+            match is_own {
+                true => progress.ends_itself = true,
+                false => entry.close(),
+            }
         }
-        count += 1;
-        match is_own {
-            true => context.close = Some(Close::Quit),
-            false => entry.close(),
-        }
+        Ok(())
+    })?;
+    if !is_done {
+        return context.pause(progress);
     }
+    if progress.ends_itself {
+        context.close = Some(Close::Quit);
+    }
+    let count = i64::try_from(progress.count).unwrap_or(i64::MAX);
     match (is_old, count) {
         (true, 0) => return Err("ERR No such client".into()),
         (true, _) => reply.simple("OK"),

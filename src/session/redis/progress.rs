@@ -31,6 +31,8 @@ pub(super) struct Progress {
     pub count: u64,
     /// What has been looked at before anything is done: messages, and bytes of the reply.
     pub measured: Measured,
+    /// The client is among those that it ends.
+    pub ends_itself: bool,
     /// The elements of the reply, without its head.
     pub elements: Vec<u8>,
     /// Keys that are to be watched.

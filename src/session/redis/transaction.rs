@@ -26,6 +26,9 @@ use std::collections::{HashMap, HashSet};
 const WATCHED_BYTES: usize = 16 << 20;
 const WATCHED_OVERHEAD: usize = 64;
 
+/// Keys that a client may watch: EXEC looks at all of them while others wait, some 20 ms.
+const MAX_WATCHED: usize = 32_768;
+
 /// Requests in one transaction.
 const MAX_REQUESTS: usize = 1 << 17;
 
@@ -329,7 +332,8 @@ pub(super) fn watch(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply
         if watched.stamps.contains_key(key) || added.stamps.contains_key(key) {
             return Ok(());
         }
-        if watched.bytes + added.bytes + key.len() + WATCHED_OVERHEAD > WATCHED_BYTES {
+        let bytes = watched.bytes + added.bytes + key.len() + WATCHED_OVERHEAD;
+        if bytes > WATCHED_BYTES || watched.stamps.len() + added.stamps.len() == MAX_WATCHED {
             return Err("ERR too many watched keys".into());
         }
         added.insert(key, stamp(context.shared, key))

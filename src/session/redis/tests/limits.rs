@@ -108,6 +108,13 @@ fn watched_keys_are_bounded() {
     key[0] = 15;
     assert_eq!(client.raw(&request(&[b"WATCH", &key])), b"-ERR too many watched keys\r\n");
     client.check(&[("UNWATCH", "+OK|"), ("WATCH a", "+OK|")]);
+    let names: Vec<String> = (1..32_768).map(|number| number.to_string()).collect();
+    for name in names.chunks(1000) {
+        let words = [&["WATCH".to_owned()], name].concat();
+        let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+        assert_eq!(client.raw(&request(&words)), b"+OK\r\n");
+    }
+    client.check(&[("WATCH a 1", "+OK|"), ("WATCH b", "-ERR too many watched keys|")]);
 }
 
 #[test]

@@ -4,8 +4,10 @@
 use super::{Conversation, Daemon, request};
 use crate::queue::{NewMessage, Ticket};
 use crate::session::memcached::MemcachedSession;
-use crate::session::{NewClient, OUTPUT_PIECE, Session, Store};
+use crate::session::{ClientHandle, NewClient, OUTPUT_PIECE, Session, Store};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// A request on its way, turn by turn.
 pub struct Turns {
@@ -317,6 +319,51 @@ fn all_queues_are_added_up_in_several_turns() {
     assert!(advance.again && advance.consumed == 0 && output.is_empty(), "{advance:?}");
     let advance = session.advance(b"stats slabs\r\n", &mut output);
     assert_eq!((advance.consumed, output.ends_with(b"malloced 20000\r\nEND\r\n")), (13, true));
+}
+
+/// Counts the ends of connections.
+#[derive(Default)]
+struct Ends(AtomicUsize);
+
+impl ClientHandle for Ends {
+    fn wake(&self) {}
+
+    fn close(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn many_clients_are_listed_and_ended_in_several_turns() {
+    let (daemon, ends) = (Daemon::with_queues(1 << 30, u64::MAX), Arc::new(Ends::default()));
+    let enter = |id| {
+        let handle = Arc::clone(&ends) as Arc<dyn ClientHandle>;
+        let client = NewClient { handle, ..NewClient::detached(id) };
+        daemon.shared.clients.enter(client, 2, Duration::ZERO)
+    };
+    let _members: Vec<_> = (100..2100).map(enter).collect();
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let mut turns = Turns::new(&daemon, words(&["CLIENT", "LIST"], [].into_iter()));
+        turns.client.ask(hello);
+        let (replies, count) = turns.finish();
+        let text = String::from_utf8(replies).unwrap();
+        let (head, rest) = text.split_once("\r\n").unwrap();
+        let list = rest.strip_suffix("\r\n").unwrap();
+        assert_eq!(head.get(1..), Some(&*list.len().to_string()), "{head}");
+        assert_eq!((list.matches("id=").count(), list.ends_with('\n')), (2001, true));
+        assert!(count > 3, "{count} turns");
+    }
+    let kill = ["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no"];
+    let mut turns = Turns::new(&daemon, words(&kill, [].into_iter()));
+    assert!(turns.turn() && ends.0.load(Ordering::Relaxed) < 2000);
+    // Who comes meanwhile is not among them.
+    let _late = enter(3000);
+    while turns.turn() {}
+    assert_eq!((&turns.replies[..], ends.0.load(Ordering::Relaxed)), (&b":2001\r\n"[..], 2000));
+    // A transaction has no other turn.
+    let mut client = daemon.client();
+    client.ask("MULTI");
+    client.check(&[("CLIENT KILL TYPE normal", "+QUEUED|"), ("EXEC", "*1|:2001|")]);
 }
 
 #[test]
