@@ -121,9 +121,9 @@ impl Client {
             && self.progress.as_deref().is_some_and(has_changed)
     }
 
-    /// The next request is done, and nothing of it goes on.
+    /// The next request is done, and nothing of it goes on. One that was refused may have waited.
     pub fn forget_request(&mut self) {
-        (self.progress, self.claim) = (None, None);
+        (self.progress, self.claim, self.waiting) = (None, None, Waiting::default());
     }
 
     /// Bytes of memory that are kept between two turns.

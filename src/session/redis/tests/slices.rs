@@ -244,6 +244,22 @@ fn who_waits_keeps_no_queue_when_it_has_gone_and_no_transaction_from_it() {
     other.check(&[("SRANDMEMBER q 1", "*1|$2|m0|")]);
 }
 
+/// One that found no memory for its reply was refused, and nobody began a long command on the queue
+/// that it had waited for.
+#[test]
+fn who_is_refused_while_it_waits_keeps_no_queue() {
+    let daemon = filled(MANY, false);
+    let mut turns = Turns::new(&daemon, words(&["SMEMBERS", "q"], [].into_iter()));
+    assert!(turns.turn());
+    let mut waiting = daemon.client();
+    assert!(waits(&mut waiting, "DEL q r"));
+    turns.finish();
+    let mut other = daemon.client();
+    assert!(waits(&mut other, "SRANDMEMBER q 1"));
+    waiting.session.client.forget_request();
+    assert!(!waits(&mut other, "SRANDMEMBER q 1"));
+}
+
 #[test]
 fn a_transaction_is_not_waited_for_long() {
     const TOO_MANY: u64 = 120_000;
