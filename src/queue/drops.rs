@@ -128,12 +128,17 @@ impl Queues {
         let remains = Arc::clone(&self.remains);
         let (mut drops, mut count) = (Drops { slots: VecDeque::new(), remains }, 0);
         drops.slots.try_reserve(slots.len()).map_err(NoMemory::from)?;
-        for slot in slots {
-            let Ok(mut state) = slot.lock() else { continue };
+        // What may fail comes first: then none is doomed.
+        for slot in &slots {
+            let mut state = slot.lock()?;
             self.ledger.await_queue(ticket, state.awaited);
             if state.in_transaction {
-                count += u64::from(self.clear(&slot, &mut state, ticket)?);
-            } else if state.queue.is_some() {
+                count += u64::from(self.clear(slot, &mut state, ticket)?);
+            }
+        }
+        for slot in slots {
+            let Ok(mut state) = slot.lock() else { continue };
+            if !state.in_transaction && state.queue.is_some() {
                 count += u64::from(!state.doomed && self.has_messages(&mut state));
                 state.doomed = true;
                 slot.note_gone();

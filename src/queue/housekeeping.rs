@@ -79,7 +79,8 @@ impl Queues {
     fn bury_dead(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
         for _ in 0..LEARNING_SLICES {
             let mut state = slot.lock()?;
-            if !state.queue.as_mut().map_or(Ok(false), Queue::learn)? {
+            // A step has room for those that were known to be dead when it began.
+            if !state.is_free() || !state.queue.as_mut().map_or(Ok(false), Queue::learn)? {
                 break;
             }
         }

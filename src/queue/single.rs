@@ -173,7 +173,12 @@ impl Queue {
 
     /// Whether there may be dead messages, known or not.
     pub(super) fn may_have_dead(&self) -> bool {
-        self.has_dead() || self.unread_from.is_some()
+        self.has_dead() || !self.is_learned()
+    }
+
+    /// Whether all dead messages are known: none of those from before the start is left to look at.
+    pub(super) fn is_learned(&self) -> bool {
+        self.unread_from.is_none()
     }
 
     /// Removes dead messages, `most` of them at most, wherever they stand; true: there are more.

@@ -55,8 +55,9 @@ impl Queue {
 
     /// Begins a step that pops at most `count` messages, if none has begun.
     pub fn begin_popping(&mut self, count: u64) -> Result<(), QueueError> {
-        // The dead ones before them go too.
-        let pops = count.min(self.len()).saturating_add(self.expiring.dead());
+        // The dead ones before them go too, known or not.
+        let dead = if self.is_learned() { self.expiring.dead() } else { self.store.len() };
+        let pops = count.min(self.len()).saturating_add(dead).min(self.store.len());
         self.begin_step(&self.popping(pops))
     }
 
@@ -158,17 +159,48 @@ fn pushing<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> StepSize {
 
 #[cfg(test)]
 mod tests {
-    use crate::queue::{Backing, DiskBacking, NewMessage, Queue};
+    use crate::queue::{
+        Backing, Changes, DiskBacking, Limits, NewMessage, Policy, Queue, QueueError, Queues,
+        StepSize, Ticket,
+    };
     use crate::storage::{DataDirectory, set_disk_full};
+    use std::fs::{self, File};
+    use std::path::Path;
     use std::sync::Arc;
+
+    fn backing(path: &Path) -> Box<DiskBacking> {
+        Box::new(DiskBacking::new(DataDirectory::open(path, 16 * 1024, true).unwrap()))
+    }
+
+    fn queues(path: &Path) -> Queues {
+        let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
+        Queues::open(backing(path), limits, Policy::Never).unwrap()
+    }
+
+    fn push(queues: &Queues, name: &[u8], body: &[u8]) {
+        let message = NewMessage { body, flags: 0, expires_ms: 0 };
+        queues.create(name, &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    }
+
+    /// A queue of these bodies with their times of expiry, of which none has come yet.
+    fn fill<'a>(path: &Path, messages: impl Iterator<Item = (&'a [u8], u64)>) {
+        let store = backing(path).create(b"q").unwrap();
+        let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
+        for (body, expires_ms) in messages {
+            queue.push(&NewMessage { body, flags: 0, expires_ms }).unwrap();
+        }
+    }
+
+    fn on<R>(queues: &Queues, work: impl FnOnce(&mut Queue) -> Result<R, QueueError>) -> R {
+        queues.find(b"q", &mut Ticket::default(), work).unwrap().unwrap()
+    }
 
     /// They all want their records in one segment, and no segment has so much room. They were
     /// refused, and a client can make no smaller step of equal messages.
     #[test]
     fn on_a_full_disk_many_equal_messages_are_removed_although_no_step_has_room_for_them() {
         let folder = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::open(folder.path(), 16 * 1024, true).unwrap();
-        let store = DiskBacking::new(directory).create(b"q").unwrap();
+        let store = backing(folder.path()).create(b"q").unwrap();
         let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
         for number in 0..3000 {
             let body = if number % 3 == 0 { "other" } else { "same" };
@@ -186,5 +218,70 @@ mod tests {
         assert_eq!(queue.remove(b"other"), Ok(1000));
         queue.end_step().unwrap();
         assert!(queue.is_empty());
+    }
+
+    /// Housekeeping found dead messages meanwhile: the transaction saw fewer than at its beginning.
+    #[test]
+    fn nothing_is_learned_of_a_queue_in_the_middle_of_a_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), (0..10).map(|number| (&b"m"[..], number % 2)));
+        let queues = queues(folder.path());
+        let len = || on(&queues, |queue| Ok(queue.len()));
+        let size = StepSize { pushes: 2, pushed_bytes: 2, ..StepSize::default() };
+        let changes = [(&b"q"[..], Changes { size, drops: false })];
+        let steps = queues.begin_transaction(changes.into_iter(), &mut Ticket::default());
+        queues.tidy();
+        assert_eq!(len(), 10);
+        steps.unwrap().end(&mut Ticket::default()).unwrap();
+        queues.tidy();
+        assert_eq!(len(), 5);
+    }
+
+    /// Where each pop is a record, those of dead messages that nobody knew of had no room.
+    #[test]
+    fn a_step_of_pops_has_room_for_dead_messages_that_are_not_known() {
+        for filler_count in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let bodies: Vec<[u8; 1]> = (0..10).map(|number| [number]).collect();
+            let dead = (0..60).map(|_| (&b"dead"[..], 1));
+            let alive = bodies.iter().map(|body| (&body[..], 0));
+            let filler = (0..filler_count).map(|_| (&[7; 200][..], 0));
+            fill(folder.path(), dead.chain(alive).chain(filler));
+            let queues = queues(folder.path());
+            on(&queues, |queue| {
+                while !queue.store().prepare_find()? {}
+                // Not durable: what is popped behind it is said by records.
+                queue.begin_removing(2)?;
+                assert!(queue.remove_one(&[8])? && queue.remove_one(&[9])?);
+                queue.end_step()?;
+                queue.begin_popping(8)?;
+                for number in 0..8 {
+                    let popped = queue.pop(|message| message.body.to_vec());
+                    assert_eq!(popped, Ok(Some(vec![number])), "{filler_count}");
+                }
+                queue.end_step()
+            });
+        }
+    }
+
+    /// The others that a transaction dropped were gone, although it was told of an error.
+    #[test]
+    fn a_drop_of_several_that_fails_for_one_in_a_transaction_dooms_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = queues(folder.path());
+        push(&queues, b"other", b"m");
+        (0..30).for_each(|_| push(&queues, b"q", &[7; 1000]));
+        let size = StepSize { pushes: 1, pushed_bytes: 1, ..StepSize::default() };
+        let changes = [(&b"q"[..], Changes { size, drops: true })];
+        let mut ticket = Ticket::default();
+        let steps = queues.begin_transaction(changes.into_iter(), &mut ticket).unwrap();
+        let first = fs::read_dir(folder.path().join("q-q")).unwrap().map(|it| it.unwrap().path());
+        File::options().write(true).open(first.min().unwrap()).unwrap().set_len(0).unwrap();
+        let names = [&b"other"[..], b"q"].into_iter();
+        let doomed = queues.doom(names, &mut ticket, &mut Default::default());
+        assert!(doomed.is_err(), "its first messages cannot be read");
+        let other = queues.find(b"other", &mut ticket, |queue| Ok(queue.len()));
+        assert_eq!(other, Ok(Some(1)));
+        drop(steps);
     }
 }
