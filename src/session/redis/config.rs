@@ -5,13 +5,14 @@
 //! powers of 1024, with or without a `b` behind.
 
 use super::context::Context;
-use super::glob::Glob;
+use super::glob::{Glob, TOO_LONG};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::memory;
 use crate::protocol::number::{parse_i64, parse_size, parse_u64};
 use crate::protocol::resp::Reply;
 use crate::queue::Limits;
+use crate::session::budget::Budget;
 use crate::session::settings::{
     CLIENTS, IDLE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, OUTPUT_SIZES, QUEUES,
 };
@@ -30,6 +31,9 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
 pub(super) fn config(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     run_subcommand(SUBCOMMANDS, context, args, reply)
 }
+
+/// Steps of all patterns of a CONFIG GET, which is done in one turn: some milliseconds.
+const PATTERN_STEPS: u64 = 20_000;
 
 /// One setting.
 struct Setting {
@@ -218,21 +222,37 @@ fn settings(shared: &Shared) -> Vec<&'static Setting> {
 /// CONFIG GET pattern [pattern ...]: each setting once, whichever patterns match it.
 fn get(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let settings = settings(context.shared);
-    let mut chosen = vec![false; settings.len()];
-    for word in args.from(2) {
-        let mut pattern = memory::join(&[word])?;
-        pattern.make_ascii_lowercase();
-        for (setting, is_chosen) in settings.iter().zip(&mut chosen) {
-            let (pattern, name) = (Glob::new(&pattern), setting.name.as_bytes());
-            *is_chosen = *is_chosen || pattern.matches(name, &mut context.budget)?;
-        }
-    }
+    let mut budget = Budget::at_once(PATTERN_STEPS);
+    let chosen = choose(&settings, args, &mut budget);
+    context.budget.spend(PATTERN_STEPS - budget.left());
+    let chosen = chosen?;
     reply.map(chosen.iter().filter(|is_chosen| **is_chosen).count());
     for (setting, _) in settings.iter().zip(chosen).filter(|(_, is_chosen)| *is_chosen) {
         reply.bulk(setting.name.as_bytes());
         reply.bulk((setting.show)(context.shared).as_bytes());
     }
     Ok(())
+}
+
+/// Whether each of the settings matches one of the patterns.
+fn choose(
+    settings: &[&Setting],
+    args: Args<'_>,
+    budget: &mut Budget,
+) -> Result<Vec<bool>, Refusal> {
+    let mut chosen = vec![false; settings.len()];
+    for word in args.from(2) {
+        let mut pattern = memory::join(&[word])?;
+        pattern.make_ascii_lowercase();
+        for (setting, is_chosen) in settings.iter().zip(&mut chosen) {
+            let (pattern, name) = (Glob::new(&pattern), setting.name.as_bytes());
+            *is_chosen = *is_chosen || pattern.matches(name, budget)?;
+        }
+        if budget.is_used_up() {
+            return Err(TOO_LONG.into());
+        }
+    }
+    Ok(chosen)
 }
 
 /// CONFIG SET name value [name value ...]: all of them, or none where one is wrong.

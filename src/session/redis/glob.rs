@@ -9,12 +9,15 @@
 use super::request::Refusal;
 use crate::session::budget::Budget;
 
-/// Steps for a text: some ten milliseconds, and as many for each of its bytes.
-const TEXT_STEPS: u64 = 4 << 20;
+/// Steps for a text: some two milliseconds, and as many for each of its bytes.
+const TEXT_STEPS: u64 = 512 << 10;
 const BYTE_STEPS: u64 = 4;
 
 /// Steps here that are one of a budget's.
 const BUDGET_STEP: u64 = 32;
+
+/// What a client is told whose pattern takes more steps than it may.
+pub(super) const TOO_LONG: &str = "ERR the pattern takes too long to match";
 
 /// A pattern.
 #[derive(Clone, Copy)]
@@ -34,7 +37,7 @@ impl<'a> Glob<'a> {
         let mut steps = Steps { left: allowed };
         let matched = steps.run(self.pattern, text);
         budget.spend((allowed - steps.left) / BUDGET_STEP);
-        matched.ok_or("ERR the pattern takes too long to match".into())
+        matched.ok_or(TOO_LONG.into())
     }
 }
 

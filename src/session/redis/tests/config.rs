@@ -1,6 +1,6 @@
 //! CONFIG SET: what changes while the daemon runs.
 
-use super::{Daemon, request};
+use super::{Daemon, queue_client, request};
 
 #[test]
 fn what_config_set_changes_holds_at_once_and_one_wrong_value_changes_nothing() {
@@ -72,4 +72,16 @@ fn a_limit_lowered_in_a_transaction_cuts_no_reply_of_exec() {
     client.ask("SCARD q");
     operator.ask("CONFIG SET proto-max-bulk-len 1k");
     assert_eq!(client.ask("EXEC"), "*2|:1|:1|");
+}
+
+/// Each pattern had as many steps as any text, for each of the settings.
+#[test]
+fn the_patterns_of_a_config_get_have_one_budget() {
+    let long = format!("*[{}]", "!".repeat(10_000));
+    let too_long = "-ERR the pattern takes too long to match|";
+    let mut client = queue_client();
+    client.check(&[
+        (&format!("CONFIG GET {}", [long.as_str(); 5].join(" ")), too_long),
+        (&format!("CONFIG GET {}", ["[a-z]*x"; 500].join(" ")), "*0|"),
+    ]);
 }
