@@ -374,9 +374,23 @@ fn other_store(context: &mut Context<'_>, command: &Command, args: Args<'_>) -> 
     if is_typed && matches!(context.exists(first_key), Ok(true)) {
         return WRONG_TYPE.into();
     }
+    needs_store(command)
+}
+
+fn needs_store(command: &Command) -> Refusal {
     let needs = match command.run {
         Run::Kv(_) => "the key/value store (--store kv)",
         _ => "a queue store (--store disk or memory)",
     };
     format!("ERR {} needs {needs}", command.name.to_ascii_uppercase()).into()
+}
+
+/// Refuses a command that this daemon's store does not have.
+pub(super) fn check_store(command: &Command, store: &Store) -> Outcome {
+    match (&command.run, store) {
+        (Run::Any(_), _)
+        | (Run::Queue(_) | Run::Queues(_), Store::Queues(_))
+        | (Run::Kv(_), Store::Kv(_)) => Ok(()),
+        _ => Err(needs_store(command)),
+    }
 }

@@ -166,10 +166,21 @@ pub(super) fn enqueue(
             transaction.fail();
             return Err(format!("ERR a transaction has at most {MAX_REQUESTS} commands").into());
         }
-        table::check_subcommand(command, args).inspect_err(|_| transaction.fail())?;
+        check_runnable(context.shared, command, args).inspect_err(|_| transaction.fail())?;
         transaction.push(command, args).inspect_err(|_| transaction.fail())?;
     }
     reply.simple("QUEUED");
+    Ok(())
+}
+
+/// Refuses what would be an error in every EXEC: the rest of its transaction is not to run without
+/// it. And CLIENT REPLY, which would take the answers of the others.
+fn check_runnable(shared: &Shared, command: &Command, args: Args<'_>) -> Outcome {
+    dispatch::check_store(command, &shared.store)?;
+    table::check_subcommand(command, args)?;
+    if command.name == "client" && args.is(1, "reply") {
+        return Err("ERR CLIENT REPLY is not allowed in a transaction".into());
+    }
     Ok(())
 }
 
