@@ -7,6 +7,7 @@ it.
 
 import sys
 
+import memcache
 import redis
 from cut_replies import Proxy
 from expect import expect, expect_error
@@ -70,6 +71,38 @@ def pymemcache_does_not_wait_for_answers(port):
     client.close()
 
 
+def python_memcached_answers_none_to_a_lost_reply(port):
+    """An empty queue and a reply that was lost look the same, and then nothing is sent at all."""
+    direct = memcache.Client([f"127.0.0.1:{port}"])
+    for message in ("first", "second", "third"):
+        expect("a push", direct.set("jobs", message), True)
+    proxy = Proxy(port, b"get ")
+    client = memcache.Client([f"127.0.0.1:{proxy.port}"])
+    proxy.cuts = 1
+    expect("a pop whose reply is lost", client.get("jobs"), None)
+    expect("a server that is left alone", client.servers[0].deaduntil > 0, True)
+    expect("a pop after it", client.get("jobs"), None)
+    expect("pops that arrived", proxy.seen, 1)
+    expect("pushes after it", [client.set("jobs", "lost"), client.add("jobs", "lost")], [0, 0])
+    client = memcache.Client([f"127.0.0.1:{proxy.port}"], dead_retry=0)
+    proxy.cuts = 1
+    expect("a pop that was sent again", client.get("jobs"), "third")
+    expect("pops that arrived", proxy.seen, 3)
+    expect("a pop of nothing", client.get("jobs"), None)
+    expect("a server that has answered", client.servers[0].deaduntil, 0)
+
+
+def python_memcached_sends_no_large_value(port):
+    """It knows of the limit of another server."""
+    large = b"x" * (2 << 20)
+    client = memcache.Client([f"127.0.0.1:{port}"])
+    expect("a large push, by default", client.set("large", large), 0)
+    expect("what is there", client.get("large"), None)
+    client = memcache.Client([f"127.0.0.1:{port}"], server_max_value_length=16 << 20)
+    expect("a large push with the limit of mqd", client.set("large", large), True)
+    expect("what is there", client.get("large"), large)
+
+
 def main():
     """All of them."""
     redis_port, memcached_port = int(sys.argv[1]), int(sys.argv[2])
@@ -80,6 +113,8 @@ def main():
         redis_py_makes_a_set_of_members(r, redis_port)
         r.flushdb()
     pymemcache_does_not_wait_for_answers(memcached_port)
+    python_memcached_answers_none_to_a_lost_reply(memcached_port)
+    python_memcached_sends_no_large_value(memcached_port)
 
 
 main()
