@@ -32,10 +32,6 @@ use std::sync::{PoisonError, RwLockReadGuard};
 pub(super) const WRONG_TYPE: &str =
     "WRONGTYPE Operation against a key holding the wrong kind of value";
 
-/// The most words of a request to describe the daemon, its commands or its clients: its reply is
-/// made in one turn.
-const DESCRIPTION_WORDS: usize = 1024;
-
 /// The most words of the requests that run in a row, but for the last one.
 const ROW_WORDS: usize = 256;
 
@@ -335,9 +331,9 @@ fn resolve(client: &mut Client, args: Args<'_>) -> Result<&'static Command, Refu
     if !table::allows(command.arity, args.len()) {
         return Err(Refusal::arity(command.name));
     }
-    if command.is_description() && args.len() > DESCRIPTION_WORDS {
-        let name = command.name;
-        return Err(format!("ERR '{name}' takes at most {DESCRIPTION_WORDS} words at once").into());
+    let (name, most) = (command.name, command.most_words());
+    if args.len() > most {
+        return Err(format!("ERR '{name}' takes at most {most} words at once").into());
     }
     Ok(command)
 }

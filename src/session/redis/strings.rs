@@ -99,8 +99,8 @@ pub(super) fn setnx(
 }
 
 /// MSET key value [key value ...]: the dispatcher keeps other clients out while it runs. It is one
-/// moment, and so it is not done in slices: a million keys keep the others waiting for most of a
-/// second, as in Redis, and for a microsecond each where there are fewer.
+/// moment, and so it is not done in slices: others wait about a microsecond for each of the keys,
+/// of which there are not too many.
 pub(super) fn mset(
     kv: &Kv,
     _context: &mut Context<'_>,

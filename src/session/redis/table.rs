@@ -42,6 +42,13 @@ pub(super) struct Command {
 /// What it costs to describe the daemon, its commands or its clients.
 const DESCRIPTION: u64 = 1000;
 
+/// The most words of a request without a list of keys or messages, which is read in one turn, and
+/// whose reply is made in it.
+const OPTION_WORDS: usize = 1024;
+
+/// The most words of a request that sets values: 50,000 of them, all in one moment.
+const PAIRS_WORDS: usize = 100_001;
+
 /// It changes data.
 pub(super) const WRITE: u8 = 1;
 /// It reads data.
@@ -74,6 +81,16 @@ impl Command {
     /// Whether it shows or changes the daemon or its clients, and no data.
     pub fn is_description(&self) -> bool {
         self.flags == 0
+    }
+
+    /// The most words of a request; of a list of keys or messages the bytes are the limit.
+    pub fn most_words(&self) -> usize {
+        match self.keys {
+            (_, -1, 2) => PAIRS_WORDS,
+            (_, -1, _) => usize::MAX,
+            _ if self.has(MEMBERSHIP) => usize::MAX,
+            _ => OPTION_WORDS,
+        }
     }
 
     /// The flags that COMMAND INFO shows.

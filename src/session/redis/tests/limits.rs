@@ -1,5 +1,6 @@
 //! Replies, transactions and watched keys stay within their bounds.
 
+use super::slices::words;
 use super::{Conversation, Daemon, kv_client, queue_client, request};
 use crate::session::{OUTPUT_PIECE, Session};
 
@@ -115,6 +116,21 @@ fn watched_keys_are_bounded() {
         assert_eq!(client.raw(&request(&words)), b"+OK\r\n");
     }
     client.check(&[("WATCH a 1", "+OK|"), ("WATCH b", "-ERR too many watched keys|")]);
+}
+
+/// They are set at one moment, while all others wait.
+#[test]
+fn values_that_are_set_at_once_are_bounded_in_number() {
+    for (name, done) in [("MSET", &b"+OK\r\n"[..]), ("MSETNX", b":1\r\n")] {
+        let set = |count: usize| words(&[name], (0..2 * count).map(|word| word.to_string()));
+        let mut client = kv_client();
+        let refused =
+            format!("-ERR '{}' takes at most 100001 words at once\r\n", name.to_lowercase());
+        assert_eq!(client.raw(&set(50_001)), refused.as_bytes());
+        client.check(&[("DBSIZE", ":0|")]);
+        assert_eq!(client.raw(&set(50_000)), done);
+        client.check(&[("DBSIZE", ":50000|")]);
+    }
 }
 
 #[test]

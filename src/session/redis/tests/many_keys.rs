@@ -117,9 +117,12 @@ fn what_changes_after_a_long_watch_is_seen() {
 }
 
 #[test]
-fn a_request_to_describe_something_has_a_limit_of_words() {
+fn a_request_without_a_list_has_a_limit_of_words() {
     let mut client = Daemon::with_queues(1 << 30, u64::MAX).client();
-    for command in ["command info", "command docs", "config get", "client list id", "info queues"] {
+    let descriptions =
+        ["command info", "command docs", "config get", "client list id", "info queues"];
+    let options = ["scan 0", "sscan q 0", "spop q 1", "hello 3", "auth", "ping", "flushall"];
+    for command in descriptions.into_iter().chain(options) {
         let words = |count: usize| command.to_owned() + &" 1".repeat(count);
         let few = 1024 - command.split(' ').count();
         assert!(!client.ask(&words(few)).contains("at once"), "{command}");
