@@ -8,7 +8,7 @@ use super::request::Args;
 use super::table::Command;
 use crate::protocol::number::parse_u64;
 use crate::queue::{Changes, NAME_MAX, Queues, Ticket};
-use crate::session::budget::{Budget, LOOK};
+use crate::session::budget::{Budget, DROP, LOOK};
 use std::collections::BTreeMap;
 
 /// By queue, as far as the requests have been looked at.
@@ -47,7 +47,13 @@ impl Plan {
                 self.of(args.get(1)).size.moves += 1;
                 self.push(args.get(2), args.from(3));
             }
-            "del" | "unlink" => args.from(1).for_each(|name| self.of(name).drops = true),
+            "del" | "unlink" => {
+                // Of a list, as much as DEL itself spends.
+                budget.spend(DROP.saturating_mul(args.len().saturating_sub(2) as u64));
+                if !budget.is_used_up() {
+                    args.from(1).for_each(|name| self.of(name).drops = true);
+                }
+            }
             "flushall" | "flushdb" => self.drops_all = true,
             _ => {}
         }

@@ -36,7 +36,7 @@ pub(super) const WRONG_TYPE: &str =
 const ROW_WORDS: usize = 256;
 
 /// Steps that each command of a transaction has beside those of the transaction.
-const COMMAND_STEPS: u64 = 16;
+pub(super) const COMMAND_STEPS: u64 = 16;
 
 pub(super) const TRANSACTION_TOO_LONG: &str =
     "ERR the transaction takes too long; use a smaller one";

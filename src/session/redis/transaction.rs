@@ -5,19 +5,19 @@
 //! time is bounded: there are so many commands at most, and what they cost beside their number
 //! comes out of one budget. A command that would take more than is left is refused before it has
 //! changed anything, and those before it stay done. What is queued and what is watched is bounded
-//! in bytes; a refusal is too, and has its place in the reply.
+//! in number and in bytes; a refusal is too, and has its place in the reply.
 
 use super::changes::Plan;
 use super::client::Client;
 use super::context::Context;
-use super::dispatch::{self, TRANSACTION_TOO_LONG};
+use super::dispatch::{self, COMMAND_STEPS, TRANSACTION_TOO_LONG};
 use super::request::{Again, Args, Outcome, Refusal};
 use super::session::{limits, request_limit};
 use super::table::{self, Command, EXCLUSIVE};
 use crate::memory::{self, NoMemory};
 use crate::protocol::Parsed;
 use crate::protocol::resp::{Arguments, Limits, Reply, parse};
-use crate::queue::{QueueError, Steps, Ticket};
+use crate::queue::{NAME_MAX, QueueError, Steps, Ticket};
 use crate::session::budget::{self, Budget};
 use crate::session::{Shared, Store};
 use std::collections::{HashMap, HashSet};
@@ -38,7 +38,9 @@ const TRANSACTION_STEPS: u64 = 200_000;
 /// Bytes of the reply that are kept for the refusal of each command that is still to come.
 pub(super) const REFUSAL_BYTES: usize = 96;
 
-/// Bytes that each key of a transaction is charged beside its name.
+/// Names of queues that are kept of a transaction, about 2 MB with what each is charged beside its
+/// own bytes.
+const MAX_KEYS: usize = 4096;
 const KEY_OVERHEAD: usize = 64;
 
 /// The requests queued since MULTI.
@@ -46,10 +48,12 @@ const KEY_OVERHEAD: usize = 64;
 pub(super) struct Transaction {
     requests: Vec<u8>,
     len: usize,
-    /// The keys of all of them, and what these take.
+    /// What they cost whatever is in the store.
+    steps: u64,
+    /// The queues that they may work on, and what these names take.
     keys: HashSet<Box<[u8]>>,
     key_bytes: usize,
-    /// One of them works on every queue.
+    /// One of them works on every queue, or they name more than are kept: EXEC waits for all.
     needs_all: bool,
     /// What the requests before this byte need has been prepared.
     prepared: usize,
@@ -72,13 +76,39 @@ impl Transaction {
     fn push(&mut self, command: &Command, args: Args<'_>) -> Result<(), NoMemory> {
         memory::append(&mut self.requests, args.request())?;
         self.len += 1;
-        self.needs_all |= command.has(EXCLUSIVE);
-        for key in command.keys(args) {
+        self.steps = self.steps.saturating_add(command.steps(args));
+        self.needs_all |= command.has(EXCLUSIVE) || args.len() > MAX_KEYS;
+        if !self.needs_all {
+            self.keep_keys(command, args)?;
+        }
+        if self.needs_all || self.keys.len() > MAX_KEYS {
+            (self.needs_all, self.keys, self.key_bytes) = (true, HashSet::default(), 0);
+        }
+        Ok(())
+    }
+
+    fn keep_keys(&mut self, command: &Command, args: Args<'_>) -> Result<(), NoMemory> {
+        for key in command.keys(args).filter(|key| key.len() <= NAME_MAX) {
             if !self.keys.contains(key) {
                 self.keys.try_reserve(1)?;
                 self.keys.insert(memory::join(&[key])?.into());
                 self.key_bytes += key.len() + KEY_OVERHEAD;
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses another request if there would be too many, or it could not run behind these.
+    fn check_place(&self, command: &Command, args: Args<'_>, limit: usize) -> Outcome {
+        if self.requests.len().saturating_add(args.request().len()) > limit {
+            return Err(format!("ERR the transaction would be larger than {limit} bytes").into());
+        }
+        if self.len == MAX_REQUESTS {
+            return Err(format!("ERR a transaction has at most {MAX_REQUESTS} commands").into());
+        }
+        let most = TRANSACTION_STEPS + COMMAND_STEPS * (self.len as u64 + 1);
+        if self.steps.saturating_add(command.steps(args)) > most {
+            return Err(TRANSACTION_TOO_LONG.into());
         }
         Ok(())
     }
@@ -157,17 +187,11 @@ pub(super) fn enqueue(
     if let Some(transaction) = &mut context.client.transaction
         && !transaction.failed
     {
-        let bytes = transaction.requests.len() + transaction.key_bytes;
-        if bytes.saturating_add(args.request().len()) > limit {
-            transaction.fail();
-            return Err(format!("ERR the transaction would be larger than {limit} bytes").into());
-        }
-        if transaction.len == MAX_REQUESTS {
-            transaction.fail();
-            return Err(format!("ERR a transaction has at most {MAX_REQUESTS} commands").into());
-        }
         check_runnable(context.shared, command, args).inspect_err(|_| transaction.fail())?;
+        let placed = transaction.check_place(command, args, limit);
+        placed.inspect_err(|_| transaction.fail())?;
         transaction.push(command, args).inspect_err(|_| transaction.fail())?;
+        context.budget.copy(args.request().len());
     }
     reply.simple("QUEUED");
     Ok(())

@@ -1,6 +1,6 @@
 //! Replies, transactions and watched keys stay within their bounds.
 
-use super::slices::words;
+use super::slices::{Turns, filled, waits, words};
 use super::{Conversation, Daemon, kv_client, queue_client, request};
 use crate::session::{OUTPUT_PIECE, Session};
 
@@ -116,6 +116,46 @@ fn watched_keys_are_bounded() {
         assert_eq!(client.raw(&request(&words)), b"+OK\r\n");
     }
     client.check(&[("WATCH a 1", "+OK|"), ("WATCH b", "-ERR too many watched keys|")]);
+}
+
+/// So it waits until no queue at all is claimed.
+#[test]
+fn a_transaction_of_many_names_keeps_none_of_them() {
+    let names = || (0..20_000).map(|number| format!("k{number}")).chain(["q".into()]);
+    let one = words(&["EXISTS"], names());
+    let many: Vec<u8> =
+        names().flat_map(|name| words(&["EXISTS", &name], [].into_iter())).collect();
+    for requests in [one, many] {
+        let daemon = filled(20_000, false);
+        let mut popping = Turns::new(&daemon, words(&["SPOP", "q", "19999"], [].into_iter()));
+        assert!(popping.turn());
+        let mut client = daemon.client();
+        client.ask("MULTI");
+        client.raw(&requests);
+        let (kept, size) = (client.session.client.memory(), requests.len());
+        assert!(kept <= 2 * size, "{kept} bytes for requests of {size}");
+        for _ in 0..50 {
+            assert!(waits(&mut client, "EXEC"));
+        }
+        popping.finish();
+        let reply = client.ask("EXEC");
+        assert!(reply.ends_with(":1|"), "{reply:.200}");
+    }
+}
+
+/// EXEC would refuse it, and would have run what stands before it.
+#[test]
+fn a_request_that_could_not_run_in_a_transaction_is_not_queued() {
+    let push = words(&["SADD", "q"], (0..60_000).map(|number| number.to_string()));
+    let mut client = queue_client();
+    client.check(&[("MULTI", "+OK|")]);
+    assert_eq!(client.raw(&push), b"+QUEUED\r\n");
+    let refused = b"-ERR the transaction takes too long; use a smaller one\r\n";
+    assert_eq!(client.raw(&push), refused);
+    client.check(&[
+        ("EXEC", "-EXECABORT Transaction discarded because of previous errors.|"),
+        ("SCARD q", ":0|"),
+    ]);
 }
 
 /// They are set at one moment, while all others wait.
