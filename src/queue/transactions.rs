@@ -49,6 +49,12 @@ impl Queues {
         self.backing.outlives_crashes()
     }
 
+    /// Whether [`make`](Queues::make) would make the queue `name`.
+    pub fn is_missing(&self, name: &[u8]) -> bool {
+        let Some(slot) = self.slot(name) else { return true };
+        slot.lock().is_ok_and(|state| state.queue.is_none() || state.doomed)
+    }
+
     /// Makes the queue `name` where there is none, which nobody sees before it has messages; false:
     /// it is there. So that a transaction need not make it while all others wait for it.
     pub fn make(&self, name: &[u8]) -> Result<bool, QueueError> {

@@ -21,6 +21,7 @@ mod values;
 use super::RedisSession;
 use crate::clock::Clock;
 use crate::kv::Kv;
+use crate::queue::{Backing, MessageStore, NamedStore, QueueError};
 use crate::queue::{Limits, MemoryBacking, Policy, Queues};
 use crate::session::{Advance, ClientLimits, NewClient, Session, Settings, Shared, Store};
 use std::sync::Arc;
@@ -29,6 +30,23 @@ fn queues_in_memory(max_memory: u64, max_queue_len: u64, max_queues: usize) -> Q
     let backing = Box::new(MemoryBacking::new(max_memory));
     let limits = Limits { max_queues, max_queue_len };
     Queues::open(backing, limits, Policy::Never).unwrap()
+}
+
+/// Says that what it keeps in memory outlives a crash, as the disk does.
+struct Lasting(MemoryBacking);
+
+impl Backing for Lasting {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
+        self.0.existing()
+    }
+
+    fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
+        self.0.create(name)
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        self.0.statistics()
+    }
 }
 
 /// A daemon without sockets; its clients share the store.
@@ -45,6 +63,14 @@ impl Daemon {
     pub fn with_limits(max_memory: u64, max_queue_len: u64, max_queues: usize) -> Daemon {
         let queues = queues_in_memory(max_memory, max_queue_len, max_queues);
         Daemon::new(Store::Queues(Arc::new(queues)), "memory")
+    }
+
+    /// Queues that EXEC takes for lasting ones.
+    pub fn with_lasting_queues() -> Daemon {
+        let backing = Box::new(Lasting(MemoryBacking::new(1 << 30)));
+        let limits = Limits { max_queues: 100, max_queue_len: u64::MAX };
+        let queues = Queues::open(backing, limits, Policy::Never).unwrap();
+        Daemon::new(Store::Queues(Arc::new(queues)), "lasting")
     }
 
     /// With the clock that is given, in place of the system's.

@@ -21,6 +21,7 @@ use crate::queue::{NAME_MAX, QueueError, Steps, Ticket};
 use crate::session::budget::{self, Budget};
 use crate::session::{Shared, Store};
 use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
 
 /// Bytes that the names of watched keys may take, and what each is charged beside its name.
 const WATCHED_BYTES: usize = 16 << 20;
@@ -224,8 +225,8 @@ pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
         let is_whole = left - context.budget.left() < budget::INDEX_SLICE;
         if is_whole {
             prepared = behind;
-            let is_made = make_queue(context, args);
-            context.budget.spend(if is_made { budget::NEW_QUEUE } else { 1 });
+            let was_missing = make_queue(context, args);
+            context.budget.spend(if was_missing { budget::NEW_QUEUE } else { 1 });
         }
         goes_on = is_whole && !context.budget.is_used_up();
         goes_on
@@ -237,16 +238,30 @@ pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
     if is_prepared { Ok(()) } else { Err(Refusal::again(Again::NextTurn)) }
 }
 
-/// Makes the queue that a request pushes to, if there is none: this waits for the disk, some
-/// 0.4 ms, and others need not wait too. One that the client watches is left to EXEC, which would
-/// take it for changed. What fails here fails again there.
-fn make_queue(context: &Context<'_>, args: Args<'_>) -> bool {
-    let Store::Queues(queues) = &context.shared.store else { return false };
+/// Makes the queue that a request pushes to, if there is none, and returns whether there was none:
+/// this waits for the disk, some 0.4 ms, and others need not wait for all of a transaction. What
+/// fails here fails again in EXEC.
+fn make_queue(context: &mut Context<'_>, args: Args<'_>) -> bool {
+    let shared = context.shared;
+    let Store::Queues(queues) = &shared.store else { return false };
     let is_move = args.is(0, "smove");
     let name = args.get(if is_move { 2 } else { 1 });
-    let is_watched = context.client.watched.stamps.contains_key(name);
     let pushes = is_move || args.is(0, "sadd");
-    pushes && !is_watched && queues.outlive_crashes() && queues.make(name).unwrap_or(false)
+    if !pushes || !queues.outlive_crashes() || !queues.is_missing(name) {
+        return false;
+    }
+    match context.client.watched.stamps.get_mut(name) {
+        None => drop(queues.make(name)),
+        Some(then) => {
+            // Nobody sees the new queue, so it is no change to who watches it. Under the gate no
+            // command changes it between the looks at its stamp.
+            let _gate = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
+            if queues.stamp(name) == *then && queues.make(name).unwrap_or(false) {
+                *then = queues.stamp(name);
+            }
+        }
+    }
+    true
 }
 
 pub(super) fn multi(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {

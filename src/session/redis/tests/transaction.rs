@@ -1,6 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use super::{Daemon, kv_client, queue_client};
+use super::slices::Turns;
+use super::{Daemon, kv_client, queue_client, request};
 use crate::clock::Clock;
 use crate::queue::{NewMessage, Ticket};
 use crate::session::Store;
@@ -206,6 +207,42 @@ fn exec_answers_null_when_a_watched_key_was_made_and_is_gone() {
             client.check(&[("MULTI", "+OK|"), ("PING", "+QUEUED|"), ("EXEC", "*-1|")]);
             client.check(&[("WATCH q", "+OK|"), ("MULTI", "+OK|"), ("EXEC", "*0|")]);
         }
+    }
+}
+
+/// To make them waits for the disk, and they are made before EXEC stops all others. Nobody sees
+/// them before they have messages, so that is no change.
+#[test]
+fn queues_that_their_client_watches_are_made_in_several_turns() {
+    let requests = |lines: &[String]| -> Vec<u8> {
+        let words =
+            |line: &String| request(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        lines.iter().flat_map(words).collect()
+    };
+    let watch = (0..20).map(|number| format!("WATCH w{number}"));
+    let push = (0..20).map(|number| format!("SADD w{number} m"));
+    let ends = |line: &str| [line.to_owned()].into_iter();
+    let lines: Vec<String> = watch.chain(ends("MULTI")).chain(push).chain(ends("EXEC")).collect();
+    let before = format!("{}{}", "+OK\r\n".repeat(21), "+QUEUED\r\n".repeat(20));
+    // Also where another client has pushed to one that is made by then, or not yet, and popped.
+    for changed in [None, Some("w0"), Some("w19")] {
+        let daemon = Daemon::with_lasting_queues();
+        let made = || daemon.shared.store.queues_made();
+        let mut turns = Turns::new(&daemon, requests(&lines));
+        while made() < 4 {
+            let had = made();
+            assert!(turns.turn() && made() <= had + 2, "{} in one turn", made() - had);
+        }
+        daemon.client().check(&[("DBSIZE", ":0|")]);
+        if let Some(name) = changed {
+            daemon.client().ask(&format!("SADD {name} other"));
+            daemon.client().check(&[(&format!("SPOP {name}"), "$5|other|")]);
+        }
+        let (replies, count) = turns.finish();
+        let end = if changed.is_some() { "*-1\r\n".into() } else { "*20".to_owned() + "\r\n" };
+        let ones = if changed.is_some() { "".into() } else { ":1\r\n".repeat(20) };
+        assert_eq!(String::from_utf8_lossy(&replies), before.clone() + &end + &ones);
+        assert!(count >= 10, "{count} turns");
     }
 }
 
