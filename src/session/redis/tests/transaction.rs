@@ -224,8 +224,10 @@ fn queues_that_their_client_watches_are_made_in_several_turns() {
     let ends = |line: &str| [line.to_owned()].into_iter();
     let lines: Vec<String> = watch.chain(ends("MULTI")).chain(push).chain(ends("EXEC")).collect();
     let before = format!("{}{}", "+OK\r\n".repeat(21), "+QUEUED\r\n".repeat(20));
-    // Also where another client has pushed to one that is made by then, or not yet, and popped.
-    for changed in [None, Some("w0"), Some("w19")] {
+    // Also where another client has pushed to one that is made by then, or not yet; one that is
+    // gone again is missing as before.
+    let (made, late, gone) = (["SPOP", "w0"], ["SPOP", "w19"], ["DEL", "w19"]);
+    for changed in [None, Some(made), Some(late), Some(gone)] {
         let daemon = Daemon::with_lasting_queues();
         let made = || daemon.shared.store.queues_made();
         let mut turns = Turns::new(&daemon, requests(&lines));
@@ -234,9 +236,10 @@ fn queues_that_their_client_watches_are_made_in_several_turns() {
             assert!(turns.turn() && made() <= had + 2, "{} in one turn", made() - had);
         }
         daemon.client().check(&[("DBSIZE", ":0|")]);
-        if let Some(name) = changed {
-            daemon.client().ask(&format!("SADD {name} other"));
-            daemon.client().check(&[(&format!("SPOP {name}"), "$5|other|")]);
+        if let Some([takes, name]) = changed {
+            let reply = if takes == "DEL" { ":1|" } else { "$5|other|" };
+            daemon.client().check(&[(&format!("SADD {name} other"), ":1|")]);
+            daemon.client().check(&[(&format!("{takes} {name}"), reply)]);
         }
         let (replies, count) = turns.finish();
         let end = if changed.is_some() { "*-1\r\n".into() } else { "*20".to_owned() + "\r\n" };
