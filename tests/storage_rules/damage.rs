@@ -154,6 +154,39 @@ fn rule_05_all_damage_of_a_segment_is_found_with_the_first_place_that_is_met() {
     assert_eq!((rest, lines), (bench.log.len(), vec![]));
 }
 
+/// A start that met the record of a removed message there dropped the others without a word.
+#[test]
+fn rule_05_what_a_start_meets_damaged_under_a_footer_is_said_and_counted() {
+    let (mut bench, offsets) = sealed_segment();
+    let write_footer = loop {
+        match bench.log.write_footer() {
+            Some(work) => break work,
+            None => bench.push("behind"),
+        }
+    };
+    write_footer().unwrap();
+    assert!(bench.remove("message 010"));
+    bench.sync();
+    bench.log.rest();
+    let (name, len) = (&offsets[0].0, bench.log.len());
+    let whole = bench.files();
+    for (rotten, lost) in [(&[10][..], 0), (&[10, 12, 14, 16], 3)] {
+        let mut files = whole.clone();
+        rotten.iter().for_each(|number| flip(&mut files, &offsets[*number]));
+        let (mut bench, lines) = captured(|| Bench::of(&files, 8 * 1024));
+        let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(with("[rotten-record]"), rotten.len(), "{lines:?}");
+        assert_eq!(with("copy of"), 1, "{lines:?}");
+        let counts = |bench: &Bench| (bench.count("damaged_records"), bench.count("lost_messages"));
+        assert_eq!((bench.log.len(), counts(&bench)), (len - lost, (rotten.len() as u64, lost)));
+        let copy = bench.root.path().join("damaged").join(format!("q-q.{name}"));
+        assert_eq!(&fs::read(copy).unwrap(), &files[name], "not as it was found");
+        let (popped, lines) = captured(|| std::iter::from_fn(|| bench.pop()).count() as u64);
+        assert_eq!((popped, lines), (len - lost, vec![]));
+        assert_eq!((bench.log.len(), counts(&bench)), (0, (rotten.len() as u64, lost)));
+    }
+}
+
 /// Messages up to the second segment, and where those of the first one lie.
 fn sealed_segment() -> (Bench, Vec<(String, usize)>) {
     let mut bench = Bench::new(8 * 1024);

@@ -204,8 +204,15 @@ impl Log {
         if self.reported.contains(&position) {
             return Ok(());
         }
-        let index = self.segment_index(position);
-        let mut damage = vec![(position, fault)];
+        self.report_segment(self.segment_index(position), vec![(position, fault)])
+    }
+
+    /// The same of all damage in segment `index` that has not been reported, `damage` with it.
+    pub(in super::super) fn report_segment(
+        &mut self,
+        index: usize,
+        mut damage: Vec<(u64, Fault)>,
+    ) -> Result<(), StorageError> {
         for step in self.walk(self.segments[index].records_start())? {
             if let Step::Damage { position, fault, .. } = step {
                 damage.try_reserve(1).map_err(NoMemory::from)?;
@@ -213,8 +220,8 @@ impl Log {
             }
         }
         // What could not be read there is no damage.
-        self.check_read_at(position)?;
         let segment = &self.segments[index];
+        self.check_read_at(segment.base)?;
         damage.retain(|(position, _)| self.reported.insert(*position));
         let finding = |(position, fault): (u64, Fault)| Finding {
             file: segment.path.clone(),
@@ -223,7 +230,9 @@ impl Log {
             expected: fault.expected(),
             found: fault.found(),
         };
-        self.settings.note_all(&segment.path, damage.into_iter().map(finding));
+        if !damage.is_empty() {
+            self.settings.note_all(&segment.path, damage.into_iter().map(finding));
+        }
         let lost_count = self.recount(index)?;
         add(&self.settings.counters.lost_messages, lost_count);
         if lost_count > 0 {
@@ -246,6 +255,17 @@ impl Log {
                 live_bytes += record.size() as u64;
             }
         }
+        Ok(self.lower_live(index, live_count, live_bytes))
+    }
+
+    /// No more than this lives in segment `index`; answers how many messages fewer that is than was
+    /// known.
+    pub(in super::super) fn lower_live(
+        &mut self,
+        index: usize,
+        live_count: u64,
+        live_bytes: u64,
+    ) -> u64 {
         let segment = &mut self.segments[index];
         let lost_count = segment.live_count.saturating_sub(live_count);
         let lost_bytes = segment.live_bytes.saturating_sub(live_bytes);
@@ -253,7 +273,7 @@ impl Log {
         segment.live_bytes -= lost_bytes;
         self.live_count -= lost_count;
         self.live_bytes -= lost_bytes;
-        Ok(lost_count)
+        lost_count
     }
 
     /// Where a live message lies now that lay at `place`: it may have been copied forward since.

@@ -4,6 +4,7 @@ use super::super::counters::add;
 use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
+use super::super::footer::{Sealed, Summary};
 use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::{BLOCK, Log};
 use super::super::names::file_name;
@@ -11,7 +12,7 @@ use super::super::reaper::remove_file;
 use super::super::record::Verdict;
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::is_zero;
-use super::records::Recovery;
+use super::records::{Recovery, sealed};
 
 impl Recovery {
     /// Whether the records reach as far as something says they did, and the cursor is there.
@@ -272,11 +273,21 @@ impl Recovery {
         }
     }
 
-    /// Counts again what lives in segments where that is in doubt. Nothing is lost with that: what
-    /// is not there has been removed or copied.
+    /// Counts again what lives in segments where that is in doubt. What was read of records and is
+    /// not there has been removed or copied. What a footer told of may be neither, and have rotted.
     fn recount(&mut self) -> Result<(), StorageError> {
         for index in std::mem::take(&mut self.doubtful) {
-            let _not_lost = self.log.recount(index)?;
+            if self.log.segments[index].footer != FooterState::Written {
+                let _not_lost = self.log.recount(index)?;
+            } else if let Sealed::With(footer) = sealed(&self.log.segments[index])? {
+                let told = footer.summaries(self.log.segments[index].records_start());
+                let is_live = |it: &Summary| self.log.is_live(it.position, it.kind, it.sequence);
+                let (count, bytes) = told
+                    .filter(is_live)
+                    .fold((0, 0), |(count, bytes), it| (count + 1, bytes + it.size));
+                let _not_lost = self.log.lower_live(index, count, bytes);
+                self.log.report_segment(index, Vec::new())?;
+            }
         }
         Ok(())
     }
