@@ -2,7 +2,7 @@
 //! no start does.
 
 use super::bench::*;
-use mq::storage::{Finding, Label};
+use mq::storage::{Finding, Inspection, Label};
 use std::fs;
 use std::path::Path;
 
@@ -121,6 +121,47 @@ fn rule_16_the_hash_of_a_removal_in_a_footer_is_not_compared() {
         let mut files = bench.files();
         spoil_hash(files.get_mut(FIRST).unwrap(), index);
         assert_eq!(verified(with_files(&files).path()).len(), count, "record {index}");
+    }
+}
+
+/// Nothing but the header says for certain where a footer begins.
+#[test]
+fn rule_16_a_footer_counts_only_where_the_header_is_intact() {
+    let mut bench = Bench::new(SEGMENT_SIZE);
+    ["one", "two", "three"].iter().for_each(|body| bench.push(body));
+    bench.remove("two");
+    (0..40).for_each(|number| bench.push(format!("{number:0200}")));
+    bench.sync();
+    while let Some(work) = bench.log.write_footer() {
+        work().unwrap();
+    }
+    bench.log.rest();
+    let (places, whole) = (bench.places(), bench.files());
+    let removal = bench.file_of(places[2].1).1 - REMOVAL_SIZE as usize;
+    for is_intact in [true, false] {
+        let mut files = whole.clone();
+        let bytes = files.get_mut(FIRST).unwrap();
+        bytes[removal + 25] ^= 1;
+        bytes[100] ^= u8::from(!is_intact);
+        let root = with_files(&files);
+        let count = places.len() + usize::from(!is_intact);
+        let (mut looked_at, mut from) = (Vec::new(), 0);
+        let mut queue = Inspection::new(root.path()).open("q-q").unwrap().unwrap();
+        while let Some(message) = queue.next(from).unwrap() {
+            from = message.sequence + 1;
+            looked_at.push(message.body.to_vec());
+        }
+        let mut bench = Bench::of(&files, SEGMENT_SIZE);
+        let bodies = bench.bodies();
+        assert_eq!(bodies.len(), count, "intact: {is_intact}");
+        assert_eq!(bodies.contains(&b"two".to_vec()), !is_intact);
+        assert_eq!(looked_at, bodies);
+        // None is written there again: it would not count either.
+        while let Some(work) = bench.log.write_footer() {
+            work().unwrap();
+        }
+        let length = bench.files()[FIRST].len();
+        assert_eq!(length, whole[FIRST].len());
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::index::{HashKey, random_hash_key};
 use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT, SLOT_READER};
 use super::super::names::{SETTINGS, base_of, file_name, is_settings, may_hold};
 use super::super::record::Verdict;
-use super::super::segment::Segment;
+use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
 use super::super::version::Version;
 use super::super::walk::{Step, Walk, is_zero};
@@ -184,6 +184,10 @@ fn read_segment(
     let (version, key) = said.unwrap_or_default();
     let mut segment = segment.known_as(id).with_codec(Codec::new(version, key));
     segment.size = length.min(size);
+    if header.is_err() {
+        // Nothing else says for certain where a footer would begin.
+        segment.footer = FooterState::GivenUp;
+    }
     if settings.is_read_only() {
         segment = segment.read_only();
         if segment.size > 0 {
@@ -341,7 +345,7 @@ fn check_overlaps(found: &mut [Found], settings: &LogSettings) -> Result<(), Sto
         let (Some(first), Some(second)) = (before.last_mut(), rest.first()) else { continue };
         let next_base = second.segment.base;
         if first.header.is_err() {
-            // A footer may be behind it, and nothing else says where that starts.
+            // A footer may be behind it.
             first.declared_end = next_base;
             first.segment.size = first.segment.size.min(next_base - first.segment.base);
             first.segment.unmap();

@@ -134,8 +134,12 @@ pub fn recover(
     recovery.finish(cursor, &declared_ends)
 }
 
-/// What is behind a segment. Where that cannot be read, its records can perhaps.
+/// What is behind a segment: without an intact header, nothing that counts. Where that cannot be
+/// read, its records can perhaps.
 pub(super) fn sealed(segment: &Segment) -> Result<Sealed, StorageError> {
+    if segment.footer == FooterState::GivenUp {
+        return Ok(Sealed::Not);
+    }
     match Footer::read(segment) {
         Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
             Ok(Sealed::Badly { length: 0 })

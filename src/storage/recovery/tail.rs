@@ -249,7 +249,9 @@ impl Recovery {
     fn unseal(&mut self) -> Result<(), StorageError> {
         let first = if self.has_key { self.log.tail } else { 0 };
         for segment in self.log.segments.range_mut(first..) {
-            segment.footer = FooterState::Absent;
+            if segment.footer == FooterState::Written {
+                segment.footer = FooterState::Absent;
+            }
             let cut = || {
                 let file = segment.open(true)?;
                 if file.metadata()?.len() > segment.size {
