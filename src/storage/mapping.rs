@@ -19,6 +19,35 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Mappings that a process may have where nobody has set another number.
+const PROCESS_MAX: usize = 65_530;
+
+/// The most mappings of one queue while its log is put together; who only looks keeps as many.
+pub fn queue_share() -> usize {
+    process_max() / 4
+}
+
+#[cfg(not(test))]
+fn process_max() -> usize {
+    PROCESS_MAX
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Mappings of one queue that this thread may make.
+    static ALLOWED: std::cell::Cell<usize> = const { std::cell::Cell::new(PROCESS_MAX) };
+}
+
+#[cfg(test)]
+pub fn set_process_max(count: usize) {
+    ALLOWED.set(count);
+}
+
+#[cfg(test)]
+fn process_max() -> usize {
+    ALLOWED.get()
+}
+
 /// A mapping that is written under the log's lock, and synced from anywhere.
 #[derive(Clone, Debug)]
 pub struct Mapping {
@@ -55,6 +84,10 @@ impl Mapping {
         is_writable: bool,
         count: &Arc<AtomicUsize>,
     ) -> io::Result<Mapping> {
+        #[cfg(test)]
+        if count.load(Ordering::Relaxed) >= process_max() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let mut options = MmapOptions::new();
         let options = options.len(length);
         let map = match is_writable {

@@ -360,6 +360,16 @@ impl Segment {
         self.is_random = false;
     }
 
+    /// The same when nothing is looked at any more: what could not be read is known only as long as
+    /// the mapping is there. Who only looks takes it for zeros.
+    pub fn let_go(&mut self) -> Result<(), StorageError> {
+        if !self.is_read_only {
+            self.check_read()?;
+        }
+        self.unmap();
+        Ok(())
+    }
+
     /// Drops the pages behind the records from the page cache, where they have been read in large
     /// folios: a sync would write these whole. A folio with records in it stays, and so does what
     /// waits to be written.

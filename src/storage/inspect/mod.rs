@@ -5,6 +5,8 @@
 //!
 //! Beside a daemon the files change while they are read. What is shown of a queue was so at some
 //! time during its opening; when a file vanishes before it is mapped, the queue is opened anew.
+//! Of a queue with more segments than can be mapped the oldest stay so: a daemon lets go of these
+//! first.
 
 mod lock;
 mod queue;

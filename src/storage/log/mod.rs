@@ -13,6 +13,7 @@
 
 mod copy;
 mod footers;
+mod mappings;
 mod membership;
 mod read;
 mod reclaim;

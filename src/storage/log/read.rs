@@ -4,7 +4,6 @@
 //! in the order of the log, copied ones in `relocated`, and the lower number of the two comes
 //! first.
 
-use super::super::bus_error::watched_count;
 use super::super::counters::add;
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
@@ -15,14 +14,6 @@ use super::super::walk::{Step, Walk};
 use super::{Log, PAGE_SCANS, Scan};
 use crate::memory::NoMemory;
 use std::io;
-use std::sync::atomic::Ordering;
-
-/// The most segments of a queue that are mapped at a time, with a few more in between.
-const MAPPINGS_MAX: usize = 32;
-
-/// The same where all queues together have so many mappings.
-const MAPPINGS_LEAST: usize = 2;
-const MANY_MAPPINGS: usize = 32_768;
 
 /// Who looks so many bytes behind where a look has ended is the one who looked there.
 const SAME_READER: u64 = 64 * 1024;
@@ -307,23 +298,6 @@ impl Log {
         match self.settings.is_read_only() {
             true => Ok(()),
             false => self.segments[self.segment_index(position)].check_read(),
-        }
-    }
-
-    /// Lets go of all mappings but the newest segment's when there are too many. A process may have
-    /// 65,530, and each look at a segment makes one. Who only looks keeps them: a daemon at work
-    /// may unlink the files.
-    pub(super) fn bound_mappings(&mut self) {
-        let few = watched_count() < MANY_MAPPINGS;
-        let limit = if few { MAPPINGS_MAX } else { MAPPINGS_LEAST };
-        let count = self.home.mappings().load(Ordering::Relaxed);
-        if count <= limit || self.settings.is_read_only() {
-            return;
-        }
-        for (index, segment) in self.segments.iter_mut().enumerate() {
-            if index != self.tail {
-                segment.unmap();
-            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::super::header::{HeaderFault, SegmentHeader, settings_version};
 use super::super::home::Home;
 use super::super::index::{HashKey, random_hash_key};
 use super::super::layout::{RECORDS, SECTOR, SEGMENT_NAME, SLOT_COUNT, SLOT_READER};
+use super::super::mapping::queue_share;
 use super::super::names::{SETTINGS, base_of, file_name, is_settings, may_hold};
 use super::super::record::Verdict;
 use super::super::segment::{FooterState, Segment};
@@ -19,6 +20,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A segment as it was found.
 pub struct Found {
@@ -66,13 +68,15 @@ pub fn find(
         check_settings(&folder, settings)?;
     }
     for base in bases {
-        let segment = read_segment(home, base, settings)?;
+        let mut segment = read_segment(home, base, settings)?;
         check_name(&segment, home, name.as_deref(), settings)?;
         if let (None, Ok(header)) = (&name, &segment.header) {
             // All of a queue's segments have the same name.
             name = Some(header.name.to_vec());
         }
-        if is_unborn(&segment)? {
+        let is_unborn = is_unborn(&segment)?;
+        bound_mappings(&mut segment, home)?;
+        if is_unborn {
             settings.decide(unborn(&segment))?;
             doomed.push(segment.segment.base);
         } else {
@@ -97,12 +101,13 @@ pub fn find(
     check_overlaps(&mut found, settings)?;
     let key = found.iter().rev().find_map(Found::said_key);
     let (key, has_key) = (key.unwrap_or_else(random_hash_key), key.is_some());
-    give_codecs(&mut found, key, has_key, settings)?;
+    give_codecs(&mut found, key, has_key, settings, home)?;
     let mut expected = oldest;
-    for found in &found {
+    for found in &mut found {
         if is_foreign(found)? {
             settings.decide(foreign(found))?;
         }
+        bound_mappings(found, home)?;
         report(found, expected, settings, home)?;
         expected = Some(found.declared_end);
     }
@@ -190,7 +195,7 @@ fn read_segment(
     }
     if settings.is_read_only() {
         segment = segment.read_only();
-        if segment.size > 0 {
+        if segment.size > 0 && home.mappings().load(Ordering::Relaxed) < queue_share() {
             // A daemon at work may unlink the file; the mapping keeps what was in it.
             segment.mapping()?;
         }
@@ -198,6 +203,14 @@ fn read_segment(
     let cursor = Cursor::newest(base, version, &start);
     let bad_slots = bad_slots(&segment, &start);
     Ok(Found { segment, header, said, cursor, bad_slots, declared_end: base.saturating_add(size) })
+}
+
+/// Lets go of the mapping of a file that was looked at, where there are many.
+fn bound_mappings(found: &mut Found, home: &Home) -> Result<(), StorageError> {
+    match home.mappings().load(Ordering::Relaxed) > queue_share() {
+        true => found.segment.let_go(),
+        false => Ok(()),
+    }
 }
 
 impl Found {
@@ -215,6 +228,7 @@ fn give_codecs(
     key: HashKey,
     has_key: bool,
     settings: &LogSettings,
+    home: &Home,
 ) -> Result<(), StorageError> {
     // Versions only rise from segment to segment.
     let mut version = Version::One;
@@ -243,6 +257,7 @@ fn give_codecs(
                 found: "neither".into(),
             })?;
         }
+        bound_mappings(found, home)?;
     }
     Ok(())
 }

@@ -37,3 +37,6 @@ pub fn open(
     }
     records::recover(home, name, settings, files).map(Some)
 }
+
+#[cfg(test)]
+mod tests;

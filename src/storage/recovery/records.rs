@@ -8,6 +8,7 @@ use super::super::footer::{Footer, Sealed, Summary};
 use super::super::home::Home;
 use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, POSITION_MAX, RECORDS};
 use super::super::log::Log;
+use super::super::mapping::queue_share;
 use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
@@ -171,11 +172,30 @@ impl Recovery {
         }
     }
 
+    /// Lets go of mappings when there are too many. What could not be read through them is known
+    /// only as long as they are there.
+    pub(super) fn bound_mappings(&mut self) -> Result<(), StorageError> {
+        if self.log.has_mappings_above(queue_share()) {
+            self.check_read()?;
+            self.log.let_go_of_mappings();
+        }
+        Ok(())
+    }
+
+    /// An error if something could not be read: what has been made of it is not written down.
+    pub(super) fn check_read(&self) -> Result<(), StorageError> {
+        match self.log.settings.is_read_only() {
+            true => Ok(()),
+            false => self.log.segments.iter().try_for_each(Segment::check_read),
+        }
+    }
+
     fn read_segments(&mut self) -> Result<(), StorageError> {
         for index in 0..self.log.segments.len() {
             if !self.read_segment(index)? {
                 break;
             }
+            self.bound_mappings()?;
         }
         Ok(())
     }
@@ -237,9 +257,9 @@ impl Recovery {
                 }
                 Some(Step::Damage { position, fault, resumes }) => {
                     let damage = Damage { position, fault, resumes };
-                    let unreadable = self.log.segments[index].unreadable().is_some();
+                    let unreadable = segment.unreadable().is_some();
                     if unreadable && !self.log.settings.is_read_only() {
-                        self.log.segments[index].check_read()?;
+                        segment.check_read()?;
                     }
                     let is_rotten = self.is_rotten(index, position, resumes)? || unreadable;
                     if self.is_whole(index, position)? {
@@ -257,6 +277,10 @@ impl Recovery {
             }
         };
         add(&self.log.settings.counters.read_bytes, walk.position() - told);
+        if !self.log.settings.is_read_only() {
+            // The log may have let go of this mapping meanwhile.
+            segment.check_read()?;
+        }
         self.zeros_from[index] = is_to_end.then(|| walk.position());
         Ok(is_to_end)
     }
@@ -410,6 +434,7 @@ impl Recovery {
 
     /// Message `sequence` does not live any more where it was: at `origin`, or where a copy is.
     fn take_from(&mut self, sequence: u64, origin: u64) -> Result<(), StorageError> {
+        self.bound_mappings()?;
         let position = self.log.relocated.get(sequence).unwrap_or(origin);
         let segments = &self.log.segments;
         let index = segments.partition_point(|segment| segment.base <= position);

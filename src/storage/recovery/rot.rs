@@ -13,7 +13,7 @@ impl Recovery {
     /// they do in this segment. Where a record of a newer format follows, nothing is cut: the log
     /// is read on to it, and then refused.
     pub(super) fn is_rotten(
-        &self,
+        &mut self,
         index: usize,
         position: u64,
         resumes: Option<u64>,
@@ -37,6 +37,7 @@ impl Recovery {
             if self.has_records(index)? {
                 return Ok(true);
             }
+            self.bound_mappings()?;
         }
         Ok(false)
     }

@@ -22,6 +22,7 @@ impl Recovery {
         declared_ends: &[u64],
     ) -> Result<(), StorageError> {
         for (index, declared_end) in declared_ends.iter().enumerate() {
+            self.bound_mappings()?;
             let segment = &self.log.segments[index];
             let (claim, end) = (self.claims[index], segment.records_end);
             // Beyond the file of any but the last segment, a missing one has been reported.
@@ -134,13 +135,11 @@ impl Recovery {
         self.recount()?;
         self.note_missing(self.log.next_sequence);
         add(&self.log.settings.counters.lost_messages, self.lost_count());
+        self.check_read()?;
+        self.log.durable = self.durable;
         if self.log.settings.is_read_only() {
-            self.log.durable = self.durable;
             return Ok(self.log);
         }
-        // What has been made of bytes that cannot be read is not written down.
-        self.log.segments.iter().try_for_each(Segment::check_read)?;
-        self.log.durable = self.durable;
         if let Err(error) = self.prepare_writing(cursor, declared_ends) {
             if self.log.settings.is_strict() {
                 return Err(error);
@@ -149,6 +148,7 @@ impl Recovery {
         }
         self.log.record_bytes = self.log.segments.iter().map(Segment::record_bytes).sum();
         self.log.count_spare();
+        self.log.bound_mappings();
         Ok(self.log)
     }
 
@@ -279,6 +279,7 @@ impl Recovery {
     /// not there has been removed or copied. What a footer told of may be neither, and have rotted.
     fn recount(&mut self) -> Result<(), StorageError> {
         for index in std::mem::take(&mut self.doubtful) {
+            self.bound_mappings()?;
             if self.log.segments[index].footer != FooterState::Written {
                 let _not_lost = self.log.recount(index)?;
             } else if let Sealed::With(footer) = sealed(&self.log.segments[index])? {
@@ -298,6 +299,7 @@ impl Recovery {
     fn cut(&mut self) -> Result<(), StorageError> {
         let tail = self.log.tail;
         for index in tail..self.log.segments.len() {
+            self.bound_mappings()?;
             let segment = &mut self.log.segments[index];
             let keep =
                 if index == tail { segment.records_end - segment.base } else { SECTOR as u64 };
