@@ -1,5 +1,7 @@
-//! How often each command was called: `INFO commandstats`.
+//! How often each command was called, and how many errors were answered: `INFO commandstats` and
+//! `INFO stats`.
 
+use super::request::Outcome;
 use super::table::{Command, TABLE};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +11,8 @@ struct Count {
     calls: AtomicU64,
     /// Calls that were answered with an error.
     failed: AtomicU64,
+    /// Requests that were refused before they were a call.
+    rejected: AtomicU64,
 }
 
 /// The calls of each command since the start, shared by all sessions.
@@ -16,56 +20,105 @@ struct Count {
 pub struct CommandCounts {
     /// In the order of the table.
     counts: Box<[Count]>,
+    /// Replies that are errors, also where no command is known.
+    errors: AtomicU64,
 }
 
 impl Default for CommandCounts {
     fn default() -> CommandCounts {
-        CommandCounts { counts: TABLE.iter().map(|_| Count::default()).collect() }
+        let counts = TABLE.iter().map(|_| Count::default()).collect();
+        CommandCounts { counts, errors: AtomicU64::default() }
     }
+}
+
+/// The counts of one command, as they are shown.
+pub(super) struct Counted {
+    pub name: &'static str,
+    pub calls: u64,
+    pub failed: u64,
+    pub rejected: u64,
 }
 
 impl CommandCounts {
-    /// Name, calls and failed calls of each command that was called.
-    pub(super) fn list(&self) -> impl Iterator<Item = (&'static str, u64, u64)> {
-        let numbers = self.counts.iter().map(|count| {
-            (count.calls.load(Ordering::Relaxed), count.failed.load(Ordering::Relaxed))
-        });
-        let named = TABLE.iter().zip(numbers);
-        named
-            .filter(|(_, (calls, _))| *calls > 0)
-            .map(|(command, (calls, failed))| (command.name, calls, failed))
+    /// The counts of each command that was asked for.
+    pub(super) fn list(&self) -> impl Iterator<Item = Counted> {
+        let counted = |(command, count): (&Command, &Count)| Counted {
+            name: command.name,
+            calls: count.calls.load(Ordering::Relaxed),
+            failed: count.failed.load(Ordering::Relaxed),
+            rejected: count.rejected.load(Ordering::Relaxed),
+        };
+        TABLE.iter().zip(&self.counts).map(counted).filter(|it| it.calls + it.rejected > 0)
+    }
+
+    /// Errors that were answered.
+    pub(super) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 }
 
-/// Calls of one command in a row, which one session has not added to the shared counts yet.
+/// What became of a request that names a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// It was called, and not refused.
+    Done,
+    /// It was called, and answered an error.
+    Failed,
+    /// It was refused before it was called: a number of words that it does not take.
+    Rejected,
+}
+
+impl Call {
+    /// What became of a command that was called.
+    pub fn of(outcome: &Outcome) -> Call {
+        if outcome.is_err() { Call::Failed } else { Call::Done }
+    }
+}
+
+/// Requests for one command in a row, and errors, which one session has not added to the shared
+/// counts yet.
 #[derive(Default)]
 pub(super) struct Tally {
     command: Option<&'static Command>,
     calls: u64,
     failed: u64,
+    rejected: u64,
+    errors: u64,
 }
 
 impl Tally {
-    /// Notes a call.
-    pub fn note(&mut self, command: &'static Command, has_failed: bool, counts: &CommandCounts) {
+    /// Notes what became of a request for `command`.
+    pub fn note(&mut self, command: &'static Command, call: Call, counts: &CommandCounts) {
         if !self.command.is_some_and(|last| std::ptr::eq(last, command)) {
             self.flush(counts);
             self.command = Some(command);
         }
-        self.calls += 1;
-        self.failed += u64::from(has_failed);
+        self.calls += u64::from(call != Call::Rejected);
+        self.failed += u64::from(call == Call::Failed);
+        self.rejected += u64::from(call == Call::Rejected);
+    }
+
+    /// Notes a reply that is an error.
+    pub fn note_error(&mut self) {
+        self.errors += 1;
     }
 
     /// Adds what was noted to the shared counts.
     pub fn flush(&mut self, counts: &CommandCounts) {
+        add(&counts.errors, &mut self.errors);
         let Some(command) = self.command.take() else { return };
-        let (calls, failed) = (std::mem::take(&mut self.calls), std::mem::take(&mut self.failed));
         let index = TABLE.binary_search_by_key(&command.name, |known| known.name);
         if let Some(count) = index.ok().and_then(|index| counts.counts.get(index)) {
-            count.calls.fetch_add(calls, Ordering::Relaxed);
-            if failed > 0 {
-                count.failed.fetch_add(failed, Ordering::Relaxed);
-            }
+            add(&count.calls, &mut self.calls);
+            add(&count.failed, &mut self.failed);
+            add(&count.rejected, &mut self.rejected);
         }
+    }
+}
+
+/// Moves what was noted to a shared count.
+fn add(counter: &AtomicU64, noted: &mut u64) {
+    if *noted > 0 {
+        counter.fetch_add(std::mem::take(noted), Ordering::Relaxed);
     }
 }

@@ -16,6 +16,7 @@
 
 use super::client::{Client, Replies};
 use super::context::Context;
+use super::counts::Call;
 use super::pipeline::Pipeline;
 use super::progress::Outgoing;
 use super::request::{Again, Args, Outcome, Refusal};
@@ -84,6 +85,7 @@ fn end(context: &mut Context<'_>, start: usize, outcome: Outcome, reply: &mut Re
 
 /// Where there is not even memory for an error, no reply behind it would be known for what it is.
 fn write_error(context: &mut Context<'_>, text: &[u8], reply: &mut Reply<'_>) {
+    context.client.tally.note_error();
     reply.error_bytes(text);
     if reply.is_cut {
         context.close = Some(Close::NoMemory);
@@ -101,10 +103,11 @@ fn unless_cut(context: &mut Context<'_>, outcome: Outcome, reply: &Reply<'_>) ->
 }
 
 fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let command = resolve(context.client, args)
-        .map_err(|refusal| transaction::refuse(context.client, args, refusal))?;
+    let command =
+        resolve(context.client, args).map_err(|refusal| reject(context, args, refusal))?;
     if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
-        return transaction::enqueue(context, command, args, reply);
+        let queued = transaction::enqueue(context, command, args, reply);
+        return queued.inspect_err(|_| note(context, command, Call::Rejected));
     }
     let shared = context.shared;
     let is_alone = command.has(EXCLUSIVE) || (command.has(ONE_STEP) && args.len() > 2);
@@ -119,22 +122,40 @@ fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> 
     settle(context, command, args, outcome)
 }
 
+/// Counts a request that is refused before it is called, if it names a command.
+fn reject(context: &mut Context<'_>, args: Args<'_>, refusal: Refusal) -> Refusal {
+    if let Some(command) = table::find(args.get(0)) {
+        note(context, command, Call::Rejected);
+    }
+    transaction::refuse(context.client, args, refusal)
+}
+
 /// Builds the indexes further that the command waits for, and counts it when it is done.
 fn settle(
     context: &mut Context<'_>,
     command: &'static Command,
     args: Args<'_>,
-    outcome: Outcome,
+    mut outcome: Outcome,
 ) -> Outcome {
-    match &outcome {
-        Err(Refusal { again: Some(Again::Indexed), .. }) => prepare(context, command, args)?,
-        Err(Refusal { again: Some(Again::NextTurn), .. }) => {}
-        _ => {
-            count(context.shared, 1);
-            context.client.tally.note(command, outcome.is_err(), &context.shared.statistics.redis);
-        }
+    if matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }))
+        && let Err(refusal) = prepare(context, command, args)
+    {
+        outcome = Err(refusal);
+    }
+    if !is_to_go_on(&outcome) {
+        count(context.shared, 1);
+        note(context, command, Call::of(&outcome));
     }
     outcome
+}
+
+/// Whether nothing is answered yet: the command is to be called again.
+fn is_to_go_on(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(Refusal { again: Some(_), .. }))
+}
+
+fn note(context: &mut Context<'_>, command: &'static Command, call: Call) {
+    context.client.tally.note(command, call, &context.shared.statistics.redis);
 }
 
 fn enter(shared: &Shared) -> RwLockReadGuard<'_, ()> {
@@ -173,8 +194,9 @@ fn run_row(
         && let Some(args) = pipeline.next()
         && let Err(refusal) = prepare(context, command, args)
     {
-        reply.error_bytes(&refusal.text);
+        write_error(context, &refusal.text, reply);
         count(context.shared, 1);
+        note(context, command, Call::Failed);
         context.client.forget_request();
         pipeline.done();
     }
@@ -218,9 +240,8 @@ impl Row<'_> {
             let outcome = begun.and_then(|()| run(&mut target, context, args, reply));
             let outcome = unless_cut(context, outcome, reply);
             let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
-            if !matches!(&outcome, Err(Refusal { again: Some(_), .. })) {
-                let total = &context.shared.statistics.redis;
-                context.client.tally.note(command, outcome.is_err(), total);
+            if !is_to_go_on(&outcome) {
+                note(context, command, Call::of(&outcome));
             }
             let is_claimed = claim.is_some();
             context.client.claim = claim;
@@ -267,40 +288,46 @@ pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &m
     count(context.shared, 1);
     context.budget.add(COMMAND_STEPS);
     let start = reply.out.len();
-    let outcome = loop {
-        let prepared = reply.prepare().map_err(Refusal::from);
-        let outcome = prepared.and_then(|()| resolve(context.client, args)).and_then(|command| {
-            context.check_steps(command.steps(args))?;
-            let outcome = run(command, context, args, reply);
-            // What is refused has nothing more to do.
-            context.client.claim = None;
-            match &outcome {
-                // Damage has been found since: the index is built again, as far as there are steps.
-                Err(Refusal { again: Some(Again::Indexed), .. })
-                    if !context.budget.is_used_up() =>
-                {
-                    reply.take_back(start);
-                    prepare(context, command, args).and(outcome)
-                }
-                Err(Refusal { again: Some(_), .. }) => Err(TRANSACTION_TOO_LONG.into()),
-                _ => {
-                    context.budget.spend(command.steps(args));
-                    let total = &context.shared.statistics.redis;
-                    context.client.tally.note(command, outcome.is_err(), total);
-                    outcome
-                }
-            }
-        });
-        if !matches!(&outcome, Err(Refusal { again: Some(_), .. })) {
-            break outcome;
-        }
-    };
+    let outcome = resolve(context.client, args).and_then(|command| {
+        let outcome = run_queued(context, command, args, reply);
+        note(context, command, Call::of(&outcome));
+        outcome
+    });
     if let Err(refusal) = outcome {
         reply.take_back(start);
         let room = usize::try_from(context.room(reply)).unwrap_or(usize::MAX);
         let is_short = refusal.text.len() <= room.max(transaction::REFUSAL_BYTES - 8);
         let text = if is_short { &refusal.text } else { TRANSACTION_TOO_LONG.as_bytes() };
         write_error(context, text, reply);
+    }
+}
+
+/// Runs a queued command to its end.
+fn run_queued(
+    context: &mut Context<'_>,
+    command: &Command,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let start = reply.out.len();
+    loop {
+        reply.prepare()?;
+        context.check_steps(command.steps(args))?;
+        let outcome = run(command, context, args, reply);
+        // What is refused has nothing more to do.
+        context.client.claim = None;
+        match &outcome {
+            // Damage has been found since: the index is built again, as far as there are steps.
+            Err(Refusal { again: Some(Again::Indexed), .. }) if !context.budget.is_used_up() => {
+                reply.take_back(start);
+                prepare(context, command, args)?;
+            }
+            Err(Refusal { again: Some(_), .. }) => return Err(TRANSACTION_TOO_LONG.into()),
+            _ => {
+                context.budget.spend(command.steps(args));
+                return outcome;
+            }
+        }
     }
 }
 
@@ -334,6 +361,9 @@ fn resolve(client: &mut Client, args: Args<'_>) -> Result<&'static Command, Refu
     let (name, most) = (command.name, command.most_words());
     if args.len() > most {
         return Err(format!("ERR '{name}' takes at most {most} words at once").into());
+    }
+    if command.is_description() {
+        table::check_subcommand(command, args)?;
     }
     Ok(command)
 }

@@ -3,6 +3,7 @@
 //! Clients read a few of these by name: `redis_version`, `loading`, `role`, `connected_clients`.
 
 use super::context::Context;
+use super::counts::Counted;
 use super::request::{Args, Outcome};
 use crate::protocol::resp::Reply;
 use crate::queue::{Figures, Sums, Totals};
@@ -78,9 +79,9 @@ fn named(lines: Lines) -> Vec<String> {
 
 /// How often each command was called. Nobody measures how long they take.
 fn command_lines(shared: &Shared) -> Vec<String> {
-    let line = |(name, calls, failed)| {
+    let line = |Counted { name, calls, failed, rejected }| {
         format!(
-            "cmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls=0,\
+            "cmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls={rejected},\
              failed_calls={failed}\r\n"
         )
     };
@@ -170,6 +171,7 @@ fn stats(shared: &Shared, sums: &Sums) -> Lines {
         count("total_net_input_bytes", &statistics.traffic.received),
         count("total_net_output_bytes", &statistics.traffic.sent),
         count("rejected_connections", &statistics.connections_refused),
+        line("total_error_replies", statistics.redis.errors()),
         line("evicted_keys", 0),
     ];
     if let Store::Queues(queues) = &shared.store {

@@ -117,7 +117,10 @@ impl Session for RedisSession {
             // Whatever was found of a request that does not begin.
             _ if advance.close.is_some() => {}
             Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
-            Some(Err(error)) => advance.close = Some(refuse(&error, &mut reply)),
+            Some(Err(error)) => {
+                advance.close = Some(refuse(&error, &mut reply));
+                self.client.tally.note_error();
+            }
             _ => {}
         }
         self.client.tally.flush(&self.shared.statistics.redis);

@@ -194,7 +194,7 @@ fn find_subcommand(
 }
 
 /// Refuses a request that names a subcommand which does not exist, or has too few words for it:
-/// what MULTI queues is checked when it is queued.
+/// before it is called, and in a transaction before it is queued.
 pub(super) fn check_subcommand(command: &Command, args: Args<'_>) -> Outcome {
     let subcommands = match command.name {
         "client" => client::SUBCOMMANDS,

@@ -202,7 +202,6 @@ pub(super) fn enqueue(
 /// it. And CLIENT REPLY, which would take the answers of the others.
 fn check_runnable(shared: &Shared, command: &Command, args: Args<'_>) -> Outcome {
     dispatch::check_store(command, &shared.store)?;
-    table::check_subcommand(command, args)?;
     if command.name == "client" && args.is(1, "reply") {
         return Err("ERR CLIENT REPLY is not allowed in a transaction".into());
     }
@@ -317,6 +316,7 @@ pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply
     reply.kept = 0;
     for _ in 0..left {
         reply.error(&format!("OOM {NoMemory}"));
+        context.client.tally.note_error();
     }
     context.in_transaction = false;
     context.budget = turn;

@@ -26,6 +26,56 @@ fn info_counts_the_calls_of_each_command_and_those_that_failed() {
     assert!(!client.ask("INFO").contains("cmdstat_"), "only where it is asked for");
 }
 
+/// The numbers of a command in `INFO commandstats`: calls, rejected and failed ones.
+fn numbers_of(text: &str, name: &str) -> Option<[u64; 3]> {
+    let line = text.split('|').find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:")))?;
+    let number = |what: &str| {
+        let word = line.split(',').find_map(|word| word.strip_prefix(&format!("{what}=")));
+        word.unwrap().parse().unwrap()
+    };
+    Some(["calls", "rejected_calls", "failed_calls"].map(number))
+}
+
+#[test]
+fn info_counts_requests_that_are_refused_before_they_are_called() {
+    let mut client = queue_client();
+    pipeline(&mut client, &["SADD only"; 50]);
+    pipeline(&mut client, &["SADD q m", "SADD only", "CONFIG GET", "CLIENT none", "none q"]);
+    client.ask("SADD only");
+    let text = client.ask("INFO commandstats");
+    assert_eq!(numbers_of(&text, "sadd"), Some([1, 52, 0]), "{text}");
+    assert_eq!(numbers_of(&text, "config"), Some([0, 1, 0]), "{text}");
+    assert_eq!(numbers_of(&text, "client"), Some([0, 1, 0]), "{text}");
+    let stats = client.ask("INFO stats");
+    assert!(stats.contains("|total_error_replies:55|"), "{stats}");
+}
+
+#[test]
+fn info_counts_what_a_transaction_refuses() {
+    let mut client = queue_client();
+    let refused = ["MULTI", "SADD only", "CONFIG none", "SADD q m", "EXEC"];
+    pipeline(&mut client, &refused);
+    let text = client.ask("INFO commandstats");
+    assert_eq!(numbers_of(&text, "sadd"), Some([0, 1, 0]), "{text}");
+    assert_eq!(numbers_of(&text, "config"), Some([0, 1, 0]), "{text}");
+    assert_eq!(numbers_of(&text, "exec"), Some([1, 0, 1]), "{text}");
+    pipeline(&mut client, &["MULTI", "SPOP q x", "SADD q m", "EXEC"]);
+    let text = client.ask("INFO commandstats");
+    assert_eq!(numbers_of(&text, "sadd"), Some([1, 1, 0]), "{text}");
+    assert_eq!(numbers_of(&text, "spop"), Some([1, 0, 1]), "{text}");
+    assert_eq!(numbers_of(&text, "exec"), Some([2, 0, 1]), "{text}");
+    let stats = client.ask("INFO stats");
+    assert!(stats.contains("|total_error_replies:4|"), "{stats}");
+}
+
+#[test]
+fn info_counts_the_error_that_ends_a_connection() {
+    let daemon = Daemon::with_queues_at(set_by_hand().0);
+    assert!(daemon.client().raw(b"*1\r\nx").starts_with(b"-ERR Protocol error"));
+    let stats = daemon.client().ask("INFO stats");
+    assert!(stats.contains("|total_error_replies:1|"), "{stats}");
+}
+
 #[test]
 fn info_shows_each_queue_that_is_asked_for() {
     let (clock, time_ms) = set_by_hand();
