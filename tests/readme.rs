@@ -92,7 +92,7 @@ fn run_console(mut daemon: Daemon, block: &str) -> Daemon {
                 daemon.kill();
                 String::new()
             }
-            ["target/release/mqd", "&"] => {
+            ["target/release/mqd", "2>>mqd.log", "&"] => {
                 daemon = daemon.restart();
                 "redis listening on 127.0.0.1:4000\nmemcached listening on 127.0.0.1:4001\n".into()
             }
@@ -171,7 +171,7 @@ fn the_session_and_the_usage_of_mq_dump_are_as_they_are_shown() {
     client.ask(request(&[b"SPOP", b"jobs"]), "$12\r\nresize 1.jpg\r\n");
     let directory = daemon.directory().to_str().expect("UTF-8");
     let lines = |text: &str| text.lines().map(timeless).collect::<Vec<_>>();
-    for (typed, expected) in steps(&blocks[0].1, "$ mq-dump ") {
+    for (typed, expected) in steps(&blocks[0].1, "$ target/release/mq-dump ") {
         let arguments: Vec<&str> =
             ["--dir", directory].into_iter().chain(typed.split(' ')).collect();
         assert_eq!(lines(&dump(&arguments)), lines(&expected), "$ mq-dump {typed}");
