@@ -12,6 +12,8 @@ use mq::queue::{
     Backing, DiskBacking, Durability, Limits, MemoryBacking, Message, NewMessage, Policy, Queue,
     QueueError, Queues, Ticket,
 };
+use mq::session::redis::RedisSession;
+use mq::session::{NewClient, Session, Settings, Shared, Store};
 use mq::storage::DataDirectory;
 use random::Random;
 use std::path::Path;
@@ -279,7 +281,8 @@ fn dead_messages_leave_wherever_they_stand() {
     assert_eq!(run.bodies(b"q"), expected);
 }
 
-/// Neither a pop nor a look at the queue may take longer the more of them there are.
+/// Neither a pop nor a look at the queue may take longer the more of them there are; nor a look for
+/// one of many equal ones, nor the beginning of a step.
 #[test]
 fn dead_messages_in_the_way_go_in_several_steps() {
     type Step<'a> = &'a dyn Fn(&mut Queue, &mut Vec<u8>) -> Result<(), QueueError>;
@@ -291,10 +294,22 @@ fn dead_messages_in_the_way_go_in_several_steps() {
             false
         })
     };
-    for (step, expected_steps) in [(pop, 4), (visit, 3)] {
+    let look: Step<'_> = &|queue, shown| {
+        let body: &[u8] = if queue.contains(b"dead")? { b"dead" } else { b"live" };
+        shown.extend_from_slice(body);
+        Ok(())
+    };
+    // A command that is one step has room for none of them.
+    let begin: Step<'_> = &|queue, shown| {
+        queue.begin_popping(2)?;
+        shown.extend_from_slice(b"live");
+        Ok(())
+    };
+    for (step, expected_steps) in [(pop, 4), (visit, 3), (look, 4), (begin, 4)] {
         for (run, _directory) in runs(LIMITS) {
             (0..3500).for_each(|_| run.push(b"q", b"dead", START_MS + 1).unwrap());
             run.push(b"q", b"live", 0).unwrap();
+            while !run.queues.prepare_membership(b"q").unwrap() {}
             run.pass(1);
             let (mut shown, mut steps) = (Vec::new(), 0);
             let mut done = Err(QueueError::Busy);
@@ -367,4 +382,72 @@ fn a_clock_that_is_set_back_is_counted_with() {
             .find(b"q", &mut Ticket::default(), |queue| queue.pop(|message| message.body.to_vec()));
         assert_eq!(popped.unwrap().flatten(), Some(b"c".to_vec()));
     }
+}
+
+/// Equal messages, which are dead at `START_MS` + 1, and one behind them.
+fn fill_with_equal(run: &Run) {
+    (0..3500).for_each(|_| run.push(b"q", b"dead", START_MS + 1).unwrap());
+    run.push(b"q", b"live", 0).unwrap();
+}
+
+/// The replies to these lines, with `|` for each line end, and how many turns they took.
+fn ask(queues: &Arc<Queues>, lines: &[&str]) -> (String, usize) {
+    let store = Store::Queues(Arc::clone(queues));
+    let shared = Arc::new(Shared::new(store, Settings::default(), Arc::default()));
+    let mut session = RedisSession::new(shared, NewClient::detached(1));
+    let request = lines.iter().map(|line| format!("{line}\r\n")).collect::<String>();
+    let (mut output, mut rest, mut turns) = (Vec::new(), request.as_bytes(), 0);
+    while !rest.is_empty() {
+        let advance = session.advance(rest, &mut output);
+        rest = &rest[advance.consumed..];
+        turns += 1;
+        assert!(turns < 1000, "{lines:?}");
+    }
+    (String::from_utf8_lossy(&output).replace("\r\n", "|"), turns)
+}
+
+/// Each look for such a message passed all of them, in one turn.
+#[test]
+fn dead_equal_messages_leave_in_several_turns_and_are_passed_once() {
+    let transaction = ["MULTI", "SADD q dead other", "SISMEMBER q dead", "SPOP q 2", "EXEC"];
+    let cases: [(&[&str], &str); 8] = [
+        (&["SISMEMBER q dead"], ":0|"),
+        (&["SMISMEMBER q live dead"], "*2|:1|:0|"),
+        (&["SADD q dead"], ":1|"),
+        (&["SADD q dead other"], ":2|"),
+        (&["SREM q dead live"], ":1|"),
+        (&["SMOVE q r dead"], ":0|"),
+        (&["SPOP q 2"], "*1|$4|live|"),
+        (&transaction, "+OK|+QUEUED|+QUEUED|+QUEUED|*3|:2|:1|*2|$4|live|$4|dead|"),
+    ];
+    for (lines, expected) in cases {
+        for (run, _directory) in runs(LIMITS) {
+            fill_with_equal(&run);
+            while !run.queues.prepare_membership(b"q").unwrap() {}
+            run.pass(1);
+            let queues = Arc::new(run.queues);
+            let (replies, turns) = ask(&queues, lines);
+            assert_eq!(replies, expected);
+            assert!(turns > 3, "{turns} turns for {lines:?}");
+            let (_, turns) = ask(&queues, &["SISMEMBER q dead"]);
+            assert_eq!(turns, 1, "they are there still after {lines:?}");
+        }
+    }
+}
+
+/// Right after a start nobody knows that they are dead, and a step has no room to remove them: what
+/// it passes is work of its turn.
+#[test]
+fn dead_messages_that_a_step_passes_are_paid_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(disk(directory.path()), LIMITS);
+    fill_with_equal(&run);
+    assert!(run.queues.close());
+    drop(run);
+    let run = Run::at(disk(directory.path()), LIMITS, START_MS + 1);
+    while !run.queues.prepare_membership(b"q").unwrap() {}
+    let line = format!("SADD q{}", " dead".repeat(20));
+    let (replies, turns) = ask(&Arc::new(run.queues), &[&line]);
+    assert_eq!(replies, ":1|");
+    assert!(turns >= 10, "{turns} turns");
 }

@@ -84,6 +84,17 @@ impl Queues {
                 break;
             }
         }
+        self.bury_known(slot)
+    }
+
+    /// Removes a slice of the dead messages of queue `name`, so that a transaction need not; true:
+    /// there are more.
+    pub fn bury_in(&self, name: &[u8]) -> bool {
+        // What fails here fails again in housekeeping, which says so.
+        self.slot(name).is_some_and(|slot| self.bury_known(&slot).unwrap_or(false))
+    }
+
+    fn bury_known(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
         let mut state = slot.lock()?;
         if !state.is_free() {
             return Ok(false);

@@ -11,6 +11,7 @@ use super::hidden::Hidden;
 use super::ledger::QueueId;
 use super::{Message, MessageStore, NewMessage, Place, QueueError};
 use crate::memory::NoMemory;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,6 +44,8 @@ pub struct Queue {
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     now_ms: u64,
+    /// Dead messages that looks by content have passed.
+    passed: u64,
     /// Whether messages came to the store or went from it since the last look.
     pub(super) changed: bool,
     /// Whether clients see another queue than at the last look: the dead had gone for them already.
@@ -66,6 +69,7 @@ impl Queue {
             step: None,
             transaction: None,
             now_ms: 0,
+            passed: 0,
             changed: false,
             differs: false,
             totals: Totals::default(),
@@ -164,6 +168,13 @@ impl Queue {
     /// When the queue is empty because all of its messages have died; `None` if one never does.
     pub(super) fn dies_at(&self) -> Option<u64> {
         self.expiring.all_dead_at(self.store.len())
+    }
+
+    /// Removes a slice of the dead before a step begins, which has no room for that;
+    /// [`Busy`](QueueError::Busy): there still are some.
+    pub(super) fn bury_before_step(&mut self) -> Result<(), QueueError> {
+        // If they cannot leave, they stay.
+        if self.bury_some().unwrap_or(false) { Err(QueueError::Busy) } else { Ok(()) }
     }
 
     /// Whether there are dead messages.
@@ -323,10 +334,44 @@ impl Queue {
         Ok(())
     }
 
-    /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed).
+    /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed). The answer is
+    /// [`Busy`](QueueError::Busy) where more of the dead have them than one step removes.
     fn look_up(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+        self.bury_equal(body)?;
+        let Queue { store, now_ms, passed, .. } = self;
+        let passed = Cell::from_mut(passed);
+        store.find(body, &|message| {
+            let is_dead = has_passed(message.expires_ms, *now_ms);
+            passed.set(passed.get() + u64::from(is_dead));
+            !is_dead
+        })
+    }
+
+    /// Removes the dead messages that a look for these bytes would pass: else each look would pass
+    /// them anew. A step has no room for that.
+    fn bury_equal(&mut self, body: &[u8]) -> Result<(), QueueError> {
+        let may_leave = !self.is_in_step() && self.store.check_writable().is_ok();
+        if !(self.may_have_dead() && may_leave) {
+            return Ok(());
+        }
         let now_ms = self.now_ms;
-        self.store.find(body, &|message| !has_passed(message.expires_ms, now_ms))
+        for _ in 0..DEAD_AT_ONCE {
+            let found = self.store.find(body, &|_| true)?;
+            let found = found.map(|(place, message)| (place, message.expires_ms));
+            let Some((place, expires_ms)) = found.filter(|it| has_passed(it.1, now_ms)) else {
+                return Ok(());
+            };
+            // If the dead cannot leave, a look passes them all.
+            if self.take_out(place, expires_ms).is_err() {
+                return Ok(());
+            }
+        }
+        Err(QueueError::Busy)
+    }
+
+    /// Dead messages that looks by content have passed since the last question.
+    pub fn take_passed(&mut self) -> u64 {
+        std::mem::take(&mut self.passed)
     }
 
     /// Whether a message with these bytes is in the queue.

@@ -5,6 +5,8 @@
 //! its end also if its client goes meanwhile. It begins only if there is room for all that it may
 //! do, so nothing in it fails for want of room. But a full disk refuses no removal: where several
 //! find no room in one segment they go one by one, and a crash in the middle leaves some of them.
+//! There is no room for messages that are dead: those leave before, and while there are too many of
+//! them the answer is [`Busy`](QueueError::Busy).
 
 use super::held::Sliced;
 use super::single::Queue;
@@ -84,12 +86,8 @@ impl Queue {
         }
         // That of a transaction has room for those of its commands.
         if self.transaction.is_none() {
+            self.bury_before_step()?;
             match self.store.begin_step(size) {
-                // The dead are in the way of nobody.
-                Err(QueueError::OutOfMemory { .. }) if self.has_dead() => {
-                    self.bury_some()?;
-                    self.store.begin_step(size)?;
-                }
                 Err(QueueError::DiskFull(_)) if size.pushes == 0 && size.moves == 0 => {
                     return Ok(());
                 }

@@ -5,7 +5,8 @@
 //! 2. A command's own step is part of it: limits hold for each command, and a command that is
 //!    refused takes nothing back of the others.
 //! 3. The transaction runs at one time, and nobody else changes its queues: housekeeping passes
-//!    them over, and dead messages stay but for those in the way of its pops.
+//!    them over. What is dead leaves before it begins, but for what is not known yet: of that, only
+//!    what is in the way of its pops leaves.
 //! 4. The steps end together. What the transaction does belongs to one epoch, which is not closed
 //!    before they have ended: no commit takes half a step for durable.
 //!
@@ -142,6 +143,7 @@ impl Drop for Steps<'_> {
 impl Queue {
     /// Begins the step of a transaction; false: there is nothing to be done here.
     fn begin_transaction(&mut self, changes: &Changes) -> Result<bool, QueueError> {
+        self.bury_before_step()?;
         let Changes { size, drops } = *changes;
         let most = self.store.len().saturating_add(size.pushes);
         if most == 0 {

@@ -6,8 +6,9 @@ const TURN: u64 = 4000;
 /// What a message costs that is pushed, popped, removed, looked at or not found.
 pub const LOOK: u64 = 2;
 
-/// What a slice of building an index costs.
-pub const INDEX_SLICE: u64 = 2000;
+/// What a slice of preparing a queue for a command costs: of building its index, or of removing its
+/// dead messages.
+pub const PREPARATION: u64 = 2000;
 
 /// What it costs to drop a queue, which renames its folder.
 pub const DROP: u64 = 20;

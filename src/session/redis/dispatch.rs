@@ -340,7 +340,7 @@ pub(super) fn prepare(context: &mut Context<'_>, command: &Command, args: Args<'
         context.budget.spend(budget::LOOK);
         for key in command.keys(args) {
             if !queues.prepare_membership(key)? {
-                context.budget.spend(budget::INDEX_SLICE);
+                context.budget.spend(budget::PREPARATION);
                 break;
             }
         }

@@ -8,7 +8,7 @@ use super::request::Args;
 use super::transaction::Watched;
 use crate::memory::{self, NoMemory};
 use crate::protocol::resp::Reply;
-use crate::queue::{Drops, Queue, QueueError, Sums, Ticket};
+use crate::queue::{Drops, Queue, QueueError, Slice, Sums, Ticket};
 use crate::session::OUTPUT_PIECE;
 use crate::session::budget::{Budget, LOOK};
 
@@ -113,6 +113,40 @@ impl Outgoing {
             *self = Outgoing::default();
         }
     }
+}
+
+/// Does something for each message that a request names, from word 2 on, as far as the turn goes:
+/// `each` answers whether it is to be called for the same one again.
+pub(super) fn each_word(
+    queue: &mut Queue,
+    args: Args<'_>,
+    (progress, budget): (&mut Progress, &mut Budget),
+    mut each: impl FnMut(&mut Queue, &[u8], &mut Progress) -> Result<bool, QueueError>,
+) -> Result<Slice<()>, QueueError> {
+    for word in progress.next.max(2)..args.len() as u64 {
+        progress.next = word;
+        let body = args.get(usize::try_from(word).unwrap_or(usize::MAX));
+        loop {
+            if budget.is_turn_over() {
+                return Ok(Slice::More);
+            }
+            budget.look(body.len());
+            let done = each(queue, body, progress);
+            budget.spend(queue.take_passed());
+            match done {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(QueueError::Busy) if budget.pauses() => return Ok(Slice::More),
+                // Damage that it met has cost the queue its index.
+                Err(QueueError::NotIndexed) if word > 2 || progress.count > 0 => {
+                    progress.wants_index = true;
+                    return Ok(Slice::More);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(Slice::Done(()))
 }
 
 /// Messages that are counted in one step.

@@ -5,7 +5,7 @@
 //! of many messages is measured before anything is removed.
 
 use super::context::{Context, too_large};
-use super::progress::{Progress, is_busy, measure_removals};
+use super::progress::{Progress, each_word, is_busy, measure_removals};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions, with_head};
 use crate::memory;
@@ -18,37 +18,6 @@ use crate::session::budget::{self, Budget};
 const BULK_OVERHEAD: u64 = 16;
 
 const SMALLER_COUNT: &str = "use a smaller count";
-
-/// Does something for each message that a request names, from word 2 on, as far as the turn goes:
-/// `each` answers whether it is to be called for the same one again.
-fn each_word(
-    queue: &mut Queue,
-    args: Args<'_>,
-    (progress, budget): (&mut Progress, &mut Budget),
-    mut each: impl FnMut(&mut Queue, &[u8], &mut Progress) -> Result<bool, QueueError>,
-) -> Result<Slice<()>, QueueError> {
-    for word in progress.next.max(2)..args.len() as u64 {
-        progress.next = word;
-        let body = args.get(usize::try_from(word).unwrap_or(usize::MAX));
-        loop {
-            if budget.is_turn_over() {
-                return Ok(Slice::More);
-            }
-            budget.look(body.len());
-            match each(queue, body, progress) {
-                Ok(true) => {}
-                Ok(false) => break,
-                // Damage that it met has cost the queue its index.
-                Err(QueueError::NotIndexed) if word > 2 || progress.count > 0 => {
-                    progress.wants_index = true;
-                    return Ok(Slice::More);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(Slice::Done(()))
-}
 
 fn new_message(body: &[u8]) -> NewMessage<'_> {
     NewMessage { body, flags: 0, expires_ms: 0 }
@@ -71,7 +40,9 @@ pub(super) fn sadd(
     let mut progress = context.resume();
     let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
     let pushed = target.create_sliced(ticket, |queue| {
-        queue.begin_pushing(args.from(2))?;
+        if is_busy(queue.begin_pushing(args.from(2)))? {
+            return Ok(Slice::More);
+        }
         each_word(queue, args, state, |queue, body, progress| {
             progress.count += u64::from(queue.push_unique(&new_message(body))?);
             Ok(false)
@@ -98,7 +69,9 @@ pub(super) fn srem(
             return Ok(Slice::More);
         }
         let most = progress_ref.measured.count;
-        queue.begin_removing(most)?;
+        if is_busy(queue.begin_removing(most))? {
+            return Ok(Slice::More);
+        }
         each_word(queue, args, (progress_ref, budget), |queue, body, progress| {
             let removed = progress.count < most && queue.remove_one(body)?;
             progress.count += u64::from(removed);
@@ -118,7 +91,12 @@ pub(super) fn sismember(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let found = target.find(&mut context.ticket, |queue| queue.contains(args.get(2)))?;
+    let budget = &mut context.budget;
+    let found = target.find(&mut context.ticket, |queue| {
+        let found = queue.contains(args.get(2));
+        budget.spend(queue.take_passed());
+        found
+    })?;
     reply.integer(i64::from(found.unwrap_or(false)));
     Ok(())
 }
@@ -224,7 +202,9 @@ fn pop_many(
         if progress_ref.measured.bytes > room {
             return Ok(Slice::Done(false));
         }
-        queue.begin_popping(count)?;
+        if is_busy(queue.begin_popping(count))? {
+            return Ok(Slice::More);
+        }
         pop_up_to(queue, count, (progress_ref, budget), reply)
     });
     match popped {

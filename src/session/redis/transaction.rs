@@ -220,8 +220,9 @@ pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
         if let Some(command) = table::find(args.get(0)) {
             // What fails here fails again in the command, which has a reply to say so.
             drop(dispatch::prepare(context, command, args));
+            bury_dead(context, command, args);
         }
-        let is_whole = left - context.budget.left() < budget::INDEX_SLICE;
+        let is_whole = left - context.budget.left() < budget::PREPARATION;
         if is_whole {
             prepared = behind;
             let was_missing = make_queue(context, args);
@@ -235,6 +236,15 @@ pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
     let is_prepared = transaction.failed || goes_on || prepared == transaction.requests.len();
     context.client.transaction = Some(transaction);
     if is_prepared { Ok(()) } else { Err(Refusal::again(Again::NextTurn)) }
+}
+
+/// Removes a slice of the dead messages in the queues of a request, which no step has room for.
+fn bury_dead(context: &mut Context<'_>, command: &Command, args: Args<'_>) {
+    if let Store::Queues(queues) = &context.shared.store
+        && command.keys(args).any(|name| queues.bury_in(name))
+    {
+        context.budget.spend(budget::PREPARATION);
+    }
 }
 
 /// Makes the queue that a request pushes to, if there is none, and returns whether there was none:
