@@ -164,10 +164,14 @@ fn free_pages_are_forgotten_and_those_with_records_are_not() {
         // A file system in memory: there is nothing to see.
         return;
     }
-    assert!(is_zero(&segment.bytes().unwrap()[RECORDS + 9..]));
-    assert_eq!([0, size - 1].map(is_dropped), [false, false]);
-    segment.forget_free_pages();
-    assert_eq!([0, size - 1].map(is_dropped), [false, true]);
+    // A system that is short of memory forgets pages by itself, so it may take more than one try.
+    let is_forgotten = |_| {
+        let is_empty = is_zero(&segment.bytes().unwrap()[RECORDS + 9..]);
+        let before = [0, size - 1].map(is_dropped);
+        segment.forget_free_pages();
+        is_empty && (before, [0, size - 1].map(is_dropped)) == ([false; 2], [false, true])
+    };
+    assert!((0..100).any(is_forgotten));
     assert_eq!(segment.bytes().unwrap()[RECORDS..][..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
 }
 
