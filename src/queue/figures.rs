@@ -49,7 +49,8 @@ impl Queue {
 }
 
 impl Queues {
-    /// The figures of queue `name`; `None` if there is no such queue, or it is empty.
+    /// Returns the figures of queue `name`, or `None` if there is no such queue. One that is empty
+    /// has figures until it is forgotten: its totals are those of a queue that works well.
     pub fn figures(&self, name: &[u8]) -> Result<Option<Figures>, QueueError> {
         let Some(slot) = self.slot(name) else { return Ok(None) };
         let mut state = slot.lock()?;
@@ -57,7 +58,12 @@ impl Queues {
             return Ok(None);
         }
         let now_ms = self.clock.now_ms();
-        let figures = state.queue.as_mut().map(|queue| queue.figures(now_ms)).transpose()?;
-        Ok(figures.filter(|figures| figures.length > 0))
+        state.queue.as_mut().map(|queue| queue.figures(now_ms)).transpose()
+    }
+
+    /// The names of the queues that could not be opened at the start: they are closed until the next
+    /// one.
+    pub fn closed(&self) -> &[Box<[u8]>] {
+        &self.closed
     }
 }

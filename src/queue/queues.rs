@@ -39,6 +39,8 @@ pub struct Queues {
     pub(super) mortal: Mutex<Mortal>,
     pub(super) backing: Box<dyn Backing>,
     max_queues: AtomicUsize,
+    /// Names of the queues that could not be opened.
+    pub(super) closed: Vec<Box<[u8]>>,
     /// Every queue reads it.
     max_queue_len: Arc<AtomicU64>,
     pub(super) ledger: Ledger,
@@ -93,7 +95,7 @@ impl Queues {
         limits: Limits,
         policy: Policy,
     ) -> Result<Queues, QueueError> {
-        let (mut slots, mut empty) = (Slots::default(), Vec::new());
+        let (mut slots, mut empty, mut closed) = (Slots::default(), Vec::new(), Vec::new());
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             let slot = match store {
@@ -101,7 +103,10 @@ impl Queues {
                     let queue = Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
                     slots.insert(|id| Slot::new(id, &name, Some(queue)))
                 }
-                Err(why) => slots.insert(|id| Slot::closed(id, &name, why)),
+                Err(why) => {
+                    closed.push(name.clone());
+                    slots.insert(|id| Slot::closed(id, &name, why))
+                }
             };
             empty.push(slot);
         }
@@ -109,6 +114,7 @@ impl Queues {
         Ok(Queues {
             backing,
             max_queues: limits.max_queues.into(),
+            closed,
             max_queue_len,
             ledger,
             last_queue: slots.last_id.into(),

@@ -14,17 +14,20 @@ const UNCHANGED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(
 /// A queue in a list: its name as it is written there, and what is known of it.
 pub(super) type Listed = (String, Result<Figures, QueueError>);
 
-/// The queues of these names that have messages; without names, the oldest queues.
+/// The queues of these names, empty ones too until they are forgotten; without names, those that are
+/// closed, and then the oldest ones with messages.
 pub(super) fn list<'a>(queues: &Queues, names: impl Iterator<Item = &'a [u8]>) -> Vec<Listed> {
     let mut names = names.peekable();
     if names.peek().is_none() {
-        let (end, mut next, mut all) = (queues.end(), Some(0), Vec::<Box<[u8]>>::new());
+        let (end, mut next) = (queues.end(), Some(0));
+        let mut all: Vec<_> = queues.closed().iter().take(MOST_UNNAMED).cloned().collect();
         while let Some(from) = next
             && all.len() < MOST_UNNAMED
         {
             next = queues.scan(from, end, |name| all.push(name.into()));
         }
-        return all.iter().filter_map(|name| figures(queues, name)).collect();
+        let listed = all.iter().filter_map(|name| figures(queues, name));
+        return listed.filter(|(_, figures)| has_messages(figures)).collect();
     }
     names.filter_map(|name| figures(queues, name)).collect()
 }
@@ -32,4 +35,9 @@ pub(super) fn list<'a>(queues: &Queues, names: impl Iterator<Item = &'a [u8]>) -
 fn figures(queues: &Queues, name: &[u8]) -> Option<Listed> {
     let figures = queues.figures(name).transpose()?;
     Some((percent_encode(name, UNCHANGED).to_string(), figures))
+}
+
+/// Whether a queue is to be listed that nobody has named. What a closed one has nobody knows.
+fn has_messages(figures: &Result<Figures, QueueError>) -> bool {
+    figures.as_ref().map_or(true, |figures| figures.length > 0)
 }

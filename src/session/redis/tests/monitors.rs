@@ -2,8 +2,12 @@
 
 use super::{Daemon, kv_client, pipeline, queue_client};
 use crate::clock::set_by_hand;
-use crate::queue::{NewMessage, Ticket};
+use crate::queue::{
+    Backing, Limits, MemoryBacking, MessageStore, NamedStore, NewMessage, Policy, QueueError,
+    Queues, Ticket,
+};
 use crate::session::Store;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
@@ -124,6 +128,57 @@ fn a_queue_whose_messages_are_all_dead_is_in_no_list_and_no_count() {
     ]);
     let stats = client.ask("INFO stats");
     assert!(stats.contains("|queues:1|messages:1|"), "{stats}");
+}
+
+/// A healthy queue is empty most of the time, and its totals go on.
+#[test]
+fn info_shows_an_empty_queue_that_is_named_until_it_is_forgotten() {
+    let daemon = Daemon::with_queues_at(set_by_hand().0);
+    let mut client = daemon.client();
+    client.check(&[("SADD jobs a b", ":2|"), ("SPOP jobs 9", "*2|$1|a|$1|b|")]);
+    let line = "# Queues|queue_jobs:length=0,bytes=0,disk_bytes=0,oldest_age_ms=0,in=2,out=2,\
+                expired=0|";
+    let named = client.ask("INFO queues none jobs");
+    assert!(named.ends_with(&format!("|{line}|")), "{named}");
+    client.check(&[("INFO queues", "$10|# Queues||")]);
+    let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+    (0..2).for_each(|_| queues.rest_idle());
+    client.check(&[("INFO queues jobs", "$10|# Queues||")]);
+}
+
+/// 300 queues were found, and behind them one that cannot be opened.
+struct OneClosed(MemoryBacking);
+
+impl Backing for OneClosed {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
+        let mut found: Vec<NamedStore> = Vec::new();
+        for number in 0..300 {
+            let name = format!("q{number}").into_bytes();
+            let mut store = self.create(&name)?;
+            store.push(&NewMessage { body: b"m", flags: 0, expires_ms: 0 }, 0)?;
+            found.push((name.into(), Ok(store)));
+        }
+        found.push((b"bad"[..].into(), Err(QueueError::Storage("damaged".into()))));
+        Ok(found)
+    }
+
+    fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
+        self.0.create(name)
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        self.0.statistics()
+    }
+}
+
+#[test]
+fn info_shows_closed_queues_first() {
+    let backing = Box::new(OneClosed(MemoryBacking::new(1 << 20)));
+    let limits = Limits { max_queues: 999, max_queue_len: 9 };
+    let queues = Queues::open(backing, limits, Policy::Never).unwrap();
+    let text = Daemon::new(Store::Queues(Arc::new(queues)), "memory").client().ask("INFO queues");
+    assert!(text.contains("|# Queues|queue_bad:closed=1|queue_q0:length=1,"), "{text}");
+    assert!(text.contains("|queue_q254:") && !text.contains("|queue_q255:"), "{text}");
 }
 
 #[test]
