@@ -45,6 +45,9 @@ pub struct DataDirectory {
     last_number: AtomicU64,
     /// Tombstones of dropped queues whose names are not durably gone yet.
     dropped: Mutex<Vec<OsString>>,
+    /// Folders of dropped queues, by the queues' names, that could be neither renamed nor emptied:
+    /// an empty queue is in each.
+    kept: Mutex<HashMap<Box<[u8]>, OsString>>,
     /// Folders whose queues have long names, which nothing tells; and why they are closed.
     unnamed: Mutex<Vec<(String, Arc<str>)>>,
     /// Held over a sync of the directory, so that whoever finds `dropped` empty does not answer
@@ -76,6 +79,7 @@ impl DataDirectory {
             settings,
             last_number: AtomicU64::new(0),
             dropped: Mutex::default(),
+            kept: Mutex::default(),
             unnamed: Mutex::default(),
             settling: Mutex::default(),
             reaper,
@@ -201,6 +205,9 @@ impl DataDirectory {
     /// Makes the log of a new queue.
     pub fn create_log(&self, name: &[u8]) -> Result<Log, StorageError> {
         self.settings.check_writable()?;
+        if let Some(log) = self.reopen_kept(name)? {
+            return Ok(log);
+        }
         let mut folder = folder_name(name);
         if folder.ends_with(CUT_MARK) {
             if let Some((other, why)) =
@@ -218,6 +225,23 @@ impl DataDirectory {
                 self.poison(error);
             }
         })
+    }
+
+    /// Recovers the log that the drop of queue `name` has left. Returns `None` if there is none.
+    fn reopen_kept(&self, name: &[u8]) -> Result<Option<Log>, StorageError> {
+        let Some(folder) = self.kept().get(name).cloned() else { return Ok(None) };
+        let queue = folder.to_str().and_then(decode_folder).flatten();
+        let log = self.open_log(&folder, queue.as_deref())?;
+        if log.as_ref().is_some_and(|log| !log.is_empty()) {
+            let path = self.root().path().join(&folder);
+            return Err(StorageError::io("create", &path, io::ErrorKind::AlreadyExists.into()));
+        }
+        self.kept().remove(name);
+        Ok(log)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, OsString>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A sync of the directory has failed: the next one would say nothing of what this one was for.
@@ -247,12 +271,21 @@ impl DataDirectory {
 
     /// Takes a queue's name away; durably gone after [`settle_drops`](Self::settle_drops). A folder
     /// that cannot be renamed, on a mount of its own or in the lower layer of an overlay, stays and
-    /// is emptied: its messages are durably gone when this answers.
+    /// is emptied: its messages are durably gone when this answers. What cannot be unlinked there
+    /// stays with a cursor that says so, and the next queue of the name goes on behind it.
     pub fn begin_drop(&self, log: &mut Log) -> Result<(), StorageError> {
         match self.drop_folder(log.folder()) {
-            Err(StorageError::Io { source, .. }) if is_immovable(&source) => log.clear(),
+            Err(StorageError::Io { source, .. }) if is_immovable(&source) => self.empty(log),
             dropped => dropped,
         }
+    }
+
+    /// Empties the folder of a queue that is dropped.
+    pub(super) fn empty(&self, log: &mut Log) -> Result<(), StorageError> {
+        if !log.clear()? {
+            self.kept().insert(log.name().into(), log.folder().into());
+        }
+        Ok(())
     }
 
     /// Makes all drops so far durable: one sync for any number of them.

@@ -95,8 +95,8 @@ fn remove_files(folder: &Folder) -> io::Result<usize> {
     Ok(others)
 }
 
-/// Unlinks `name` in the `folder` of a queue if it is a file. Where that fails, a line says so.
-pub fn remove_file(folder: &Folder, name: &str) {
+/// Unlinks `name` in the `folder` of a queue if it is a file; false: it stays, and a line says so.
+pub fn remove_file(folder: &Folder, name: &str) -> bool {
     let name = OsStr::new(name);
     let removed = match folder.kind_of(name) {
         Ok(EntryKind::File) => folder.remove_file(name),
@@ -104,8 +104,9 @@ pub fn remove_file(folder: &Folder, name: &str) {
         // It has gone.
         Err(_) => Ok(()),
     };
-    if let Err(error) = removed {
+    if let Err(error) = &removed {
         let path = folder.path().join(name);
         log::warn!("{} is not needed any more and stays: {error}", path.display());
     }
+    removed.is_ok()
 }

@@ -109,6 +109,51 @@ def immovable(program, directory):
     place.unmount()
 
 
+def immovable_file(program, directory):
+    """A segment is a mount of its own: it cannot be unlinked, and what is dead in it stays dead."""
+    place = FileSystem(directory, "immovable_file", "mkfs.ext4", "-q", "-F")
+    arguments = ["--segment-size", "64k"]
+    daemon = Daemon(program, place.data, arguments)
+    push(daemon, "jobs", 20)
+    oldest = segments(place.data, "jobs")[0]
+    tried("mount", "--bind", oldest, oldest)
+    assert [daemon.redis().ask("SPOP", "jobs") for _ in range(20)] == list(map(body, range(20)))
+    # A backup by hard links: what is unlinked gives no room back.
+    for path in segments(place.data, "jobs"):
+        if path != oldest:
+            os.link(path, os.path.join(place.path, os.path.basename(path)))
+    take_the_rest(place.path)
+    error = refusal(lambda: daemon.redis().ask("SADD", "jobs", bytes(100_000)))
+    assert "full" in error, error
+    assert daemon.stop() == 0
+    tried("umount", oldest)
+    os.remove(os.path.join(place.path, "filler"))
+    daemon = Daemon(program, place.data, arguments)
+    assert daemon.redis().ask("SCARD", "jobs") == 0
+    daemon.check_undamaged()
+
+    # A drop, where the folder is a mount as well.
+    push(daemon, "more", 20)
+    assert daemon.stop() == 0
+    folder = os.path.join(place.data, "q-more")
+    tried("mount", "--bind", folder, folder)
+    oldest = segments(place.data, "more")[0]
+    tried("mount", "--bind", oldest, oldest)
+    daemon = Daemon(program, place.data, arguments)
+    for _ in range(2):
+        assert daemon.redis().ask("DEL", "more") == 1
+        assert daemon.redis().ask("SCARD", "more") == 0
+        assert daemon.redis().ask("SADD", "more", "after") == 1
+    daemon.kill()
+    tried("umount", oldest)
+    tried("umount", folder)
+    daemon = Daemon(program, place.data, arguments)
+    assert daemon.redis().ask("SMEMBERS", "more") == [b"after"]
+    daemon.check_undamaged()
+    daemon.kill()
+    place.unmount()
+
+
 def copy_with_holes(source, target):
     """As rsync -S, tar -S and restores of backup tools do."""
     with open(source, "rb") as old, open(target, "wb") as new:
@@ -227,10 +272,12 @@ def drill(program, directory):
         skip("mounts need root")
     read_only(program, directory)
     immovable(program, directory)
+    immovable_file(program, directory)
     holes(program, directory)
     found = unreadable(program, directory)
     without_fallocate(program, directory)
-    summarize("a read-only file system was read, a queue on a mount of its own dropped, files with "
+    summarize("a read-only file system was read, a queue on a mount of its own dropped, dead files "
+              "on mounts of their own stayed dead, files with "
               f"holes written to on a full disk, an unreadable sector named {found}, and footers "
               "written without fallocate; no signal, and no other queue was touched")
 

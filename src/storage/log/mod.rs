@@ -35,6 +35,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use step::OpenStep;
 pub use step::StepSize;
 pub use sync::{SyncPoint, SyncWork};
@@ -120,6 +121,9 @@ pub struct Log {
     closed: Option<Arc<str>>,
     /// A sync that unlinks dead segments is under way.
     is_unlinking: bool,
+    /// A file that does not count could not be unlinked: only a cursor in the newest segment says
+    /// so, and that stays.
+    has_leftover: Arc<AtomicBool>,
 }
 
 /// What the removal of a live message counts with.
@@ -186,6 +190,7 @@ impl Log {
             dirty: false,
             closed: None,
             is_unlinking: false,
+            has_leftover: Arc::default(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Room on a full disk: dead segments go at once, and of an empty queue all of them.
 
 use super::super::error::StorageError;
-use super::sync::Doomed;
 use super::{FIRST_SEGMENT_SIZE, Log};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Log {
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. This
@@ -22,11 +22,11 @@ impl Log {
         if let Some(doomed) = doomed {
             self.write_cursor()?;
             self.sync_now()?;
-            self.unlink(&doomed)?;
+            self.unlink_doomed(&doomed)?;
         }
-        // While older ones are still on their way out, the newest has what says that they are dead.
-        // And without a segment, the settings would be nobody's.
-        let is_last = !self.is_unlinking && !self.has_settings;
+        // While older ones are still on their way out, or stay, the newest has what says that they
+        // are dead. And without a segment, the settings would be nobody's.
+        let is_last = !self.is_unlinking && !self.has_leftover.load(Relaxed) && !self.has_settings;
         let has_room = self.segments.len() > 1 || self.segments[0].record_bytes() > 0;
         if self.live_count == 0 && is_last && has_room && !self.segments[0].is_unlinked {
             self.start_over()?;
@@ -35,23 +35,13 @@ impl Log {
         Ok(was_dead)
     }
 
-    fn unlink(&mut self, doomed: &Doomed) -> Result<(), StorageError> {
-        doomed.unlink().inspect_err(|error| self.poison(error))
-    }
-
-    /// Removes the only segment in use of an empty queue, and begins with a small one behind it. A
-    /// crash in between leaves a queue without segments, which is an empty queue too.
+    /// Removes the only segment in use of an empty queue and its spare ones, and begins with a
+    /// small one behind them. A crash in between leaves a queue without segments, which is an empty
+    /// queue too. Where they cannot be unlinked, the log goes on in them.
     fn start_over(&mut self) -> Result<(), StorageError> {
         let base = self.segments[self.segments.len() - 1].end().max(self.least_base);
-        let bases = self.segments.iter().map(|segment| segment.base).collect();
-        self.unlink(&Doomed { folder: self.open_folder()?, bases })?;
-        // Until there is a new one nothing fits into what is unlinked now.
-        self.segments.truncate(1);
-        self.segments[0].records_end = self.segments[0].end();
-        self.segments[0].is_unlinked = true;
-        self.dirty = false;
-        self.count_spare();
-        self.begin_anew(base)
+        self.unlink_all(self.doomed(Vec::new())?)?;
+        if self.segments[self.tail].is_unlinked { self.begin_anew(base) } else { Ok(()) }
     }
 
     /// Begins with a small segment at `base`, in place of one that is unlinked: where there was no
@@ -74,6 +64,7 @@ mod tests {
     use crate::storage::format::SETTINGS;
     use crate::storage::log::Log;
     use crate::storage::{DataDirectory, NewMessage, Place, StepSize, StorageError, set_disk_full};
+    use std::fs;
     use std::path::Path;
 
     fn open(path: &Path) -> DataDirectory {
@@ -138,13 +129,103 @@ mod tests {
         }
     }
 
+    /// A queue in two segments, whose oldest file cannot be unlinked from now on; and its bytes.
+    fn with_a_file_that_stays(directory: &DataDirectory, name: &[u8]) -> (Log, Vec<u8>) {
+        let mut log = directory.create_log(name).unwrap();
+        while log.tail == 0 || log.end() < log.segments[1].base + 8 * 1024 {
+            push(&mut log, 100).unwrap();
+        }
+        while log.segments[0].live_count > 1 {
+            let (place, _) = log.next(0).unwrap().unwrap();
+            remove(&mut log, place);
+        }
+        sync(&mut log);
+        let oldest = &log.segments[0].path;
+        let bytes = fs::read(oldest).unwrap();
+        // A folder cannot be unlinked, whoever tries it.
+        fs::remove_file(oldest).unwrap();
+        fs::create_dir(oldest).unwrap();
+        (log, bytes)
+    }
+
+    fn put_back(oldest: &Path, bytes: &[u8]) {
+        fs::remove_dir(oldest).unwrap();
+        fs::write(oldest, bytes).unwrap();
+    }
+
+    /// On a full disk the newest segment went, which alone said that an older file did not count:
+    /// popped messages came back.
+    #[test]
+    fn the_newest_segment_stays_while_an_older_file_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path());
+        let (mut log, bytes) = with_a_file_that_stays(&directory, b"q");
+        let oldest = log.segments[0].path.clone();
+        while let Some((place, _)) = log.next(0).unwrap() {
+            remove(&mut log, place);
+        }
+        sync(&mut log);
+        set_disk_full(true);
+        for _ in 0..2 {
+            let refused = push(&mut log, 15_000);
+            assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+            assert!(log.segments[log.tail].path.exists(), "its cursor is gone");
+        }
+        push(&mut log, 50).unwrap();
+        sync(&mut log);
+        set_disk_full(false);
+        drop((log, directory));
+        put_back(&oldest, &bytes);
+        // A strict start: no damage is found.
+        let log = open(folder.path()).open_logs().unwrap().pop().unwrap();
+        assert_eq!(log.len(), 1, "popped messages are back");
+    }
+
+    /// The folder of a queue cannot be renamed, and a file in it not unlinked: after a drop the
+    /// messages in that came back, and no other queue of the name could be made.
+    #[test]
+    fn a_drop_leaves_an_empty_queue_in_files_that_stay() {
+        let names: [&[u8]; 2] = [b"q", &[0xff; 100]];
+        for (name, is_restarted) in names.into_iter().flat_map(|name| [(name, false), (name, true)])
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let directory = open(folder.path());
+            let (mut log, bytes) = with_a_file_that_stays(&directory, name);
+            let oldest = log.segments[0].path.clone();
+            directory.empty(&mut log).unwrap();
+            assert!(log.segments[log.tail].path.exists(), "its cursor is gone");
+            put_back(&oldest, &bytes);
+            let end = log.end();
+            drop(log);
+            let (directory, mut log) = match is_restarted {
+                false => {
+                    let log = directory.create_log(name).unwrap();
+                    (directory, log)
+                }
+                true => {
+                    drop(directory);
+                    let directory = open(folder.path());
+                    let log = directory.open_logs().unwrap().pop().unwrap();
+                    (directory, log)
+                }
+            };
+            assert!(log.is_empty(), "dropped messages are back");
+            assert!(push(&mut log, 50).unwrap().position >= end);
+            sync(&mut log);
+            drop((log, directory));
+            let logs = open(folder.path()).open_logs().unwrap();
+            let lengths: Vec<_> = logs.iter().map(|log| (log.name(), log.len())).collect();
+            assert_eq!(lengths, [(name, 1)]);
+        }
+    }
+
     #[test]
     fn the_last_file_of_a_queue_with_settings_stays_on_a_full_disk() {
         let folder = tempfile::tempdir().unwrap();
         let directory = open(folder.path());
         let place = push(&mut directory.create_log(b"q").unwrap(), 100).unwrap();
         drop(directory);
-        std::fs::write(folder.path().join("q-q").join(SETTINGS), b"some").unwrap();
+        fs::write(folder.path().join("q-q").join(SETTINGS), b"some").unwrap();
         let directory = open(folder.path());
         let mut log = directory.open_logs().unwrap().pop().unwrap();
         remove(&mut log, place);

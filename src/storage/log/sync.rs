@@ -19,6 +19,8 @@ use super::super::folder::Folder;
 use super::super::names::{SETTINGS, file_name};
 use super::super::reaper::remove_file;
 use super::Log;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::{fmt, io};
 
 /// The least bytes of records that are worth a sync which nobody waits for yet.
@@ -41,15 +43,19 @@ pub(super) struct Doomed {
     /// Open from before they were taken out: that there is no descriptor is no failed sync.
     pub(super) folder: Folder,
     /// Bases of the segments.
-    pub(super) bases: Vec<u64>,
+    bases: Vec<u64>,
+    /// Whether one of the log's could not be unlinked.
+    has_leftover: Arc<AtomicBool>,
 }
 
 impl Doomed {
     /// Unlinks the files, and makes that durable. One that cannot be unlinked takes room and does
-    /// no other harm: what says that it does not count is durable.
-    pub(super) fn unlink(&self) -> Result<(), StorageError> {
+    /// no other harm: what says that it does not count is durable, and stays.
+    fn unlink(&self) -> Result<(), StorageError> {
         for base in &self.bases {
-            remove_file(&self.folder, &file_name(*base));
+            if !remove_file(&self.folder, &file_name(*base)) {
+                self.has_leftover.store(true, Relaxed);
+            }
         }
         self.folder.sync()
     }
@@ -187,8 +193,47 @@ impl Log {
         self.settings.check_writable()?;
         // What says that they are dead is written there: it must find its place.
         self.segments[self.tail].prepare_writing()?;
-        let folder = self.open_folder()?;
-        Ok(Some(Doomed { folder, bases: self.take_dead_segments() }))
+        let mut doomed = self.doomed(Vec::new())?;
+        doomed.bases = self.take_dead_segments();
+        Ok(Some(doomed))
+    }
+
+    pub(super) fn doomed(&self, bases: Vec<u64>) -> Result<Doomed, StorageError> {
+        let (folder, has_leftover) = (self.open_folder()?, Arc::clone(&self.has_leftover));
+        Ok(Doomed { folder, bases, has_leftover })
+    }
+
+    /// Unlinks files that are not in the log, durably.
+    pub(in super::super) fn unlink(&self, bases: Vec<u64>) -> Result<(), StorageError> {
+        self.doomed(bases)?.unlink()
+    }
+
+    pub(super) fn unlink_doomed(&mut self, doomed: &Doomed) -> Result<(), StorageError> {
+        doomed.unlink().inspect_err(|error| self.poison(error))
+    }
+
+    /// Unlinks all segments of a log without messages, the newest first: where one cannot be
+    /// unlinked, those before it stay with it. All stay where an older file does. When the log is
+    /// in none any more, its last one is marked as unlinked.
+    pub(super) fn unlink_all(&mut self, mut doomed: Doomed) -> Result<(), StorageError> {
+        while !self.has_leftover.load(Relaxed) && !self.segments[self.tail].is_unlinked {
+            let newest = self.segments.len() - 1;
+            doomed.bases = vec![self.segments[newest].base];
+            self.unlink_doomed(&doomed)?;
+            if self.has_leftover.load(Relaxed) {
+                break;
+            }
+            if newest > self.tail {
+                self.segments.pop_back();
+                self.count_spare();
+            } else {
+                // Until there is a new one nothing fits into it.
+                let tail = &mut self.segments[self.tail];
+                (tail.is_unlinked, tail.records_end) = (true, tail.end());
+                self.dirty = false;
+            }
+        }
+        Ok(())
     }
 
     /// The folder of the segments, for the sync of what changes in it.
@@ -196,13 +241,14 @@ impl Log {
         self.home.open().map_err(|error| StorageError::io("open", self.directory(), error))
     }
 
-    /// Removes all messages and all files, durably. A cursor says that the messages are gone before
-    /// the first file goes: a crash leaves all of them or none. The log is not to be used
-    /// afterwards.
+    /// Removes all messages and all files, durably; false: some files stay, and an empty queue in
+    /// them. A cursor says that the messages are gone before the first file goes, and its own file
+    /// only when the older ones are durably gone: a crash leaves all of them or none. The log is
+    /// not to be used afterwards.
     ///
     /// # Errors
     /// Among others, that a sync under way is about to unlink files of the folder by their names.
-    pub(in super::super) fn clear(&mut self) -> Result<(), StorageError> {
+    pub(in super::super) fn clear(&mut self) -> Result<bool, StorageError> {
         self.check_writable()?;
         if self.is_unlinking {
             let source = io::ErrorKind::ResourceBusy.into();
@@ -211,7 +257,7 @@ impl Log {
         if !self.segments[self.tail].is_unlinked {
             self.segments[self.tail].prepare_writing()?;
         }
-        let folder = self.open_folder()?;
+        let mut doomed = self.doomed(Vec::new())?;
         self.head = self.next_sequence;
         self.removed.clear();
         self.relocated.clear();
@@ -220,11 +266,13 @@ impl Log {
         for segment in &mut self.segments {
             (segment.live_count, segment.live_bytes) = (0, 0);
         }
+        doomed.bases = self.take_dead_segments();
         self.write_cursor()?;
         self.sync_now()?;
-        let bases = self.segments.iter().map(|segment| segment.base).collect();
-        remove_file(&folder, SETTINGS);
-        Doomed { folder, bases }.unlink().inspect_err(|error| self.poison(error))
+        remove_file(&doomed.folder, SETTINGS);
+        self.unlink_doomed(&doomed)?;
+        self.unlink_all(doomed)?;
+        Ok(self.segments[self.tail].is_unlinked)
     }
 
     fn take_dead_segments(&mut self) -> Vec<u64> {

@@ -8,7 +8,6 @@ use super::super::footer::{Sealed, Summary};
 use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
 use super::super::log::{BLOCK, Log};
 use super::super::names::file_name;
-use super::super::reaper::remove_file;
 use super::super::record::Verdict;
 use super::super::segment::{FooterState, Segment};
 use super::super::walk::is_zero;
@@ -179,7 +178,8 @@ impl Recovery {
             self.sync_tail()?;
         }
         // Only now: what makes a segment dead, a cursor or copies, may not have been durable.
-        self.remove_doomed()?;
+        let doomed = std::mem::take(&mut self.doomed);
+        self.remove(doomed)?;
         if ends {
             self.go_on_behind(last_end.max(self.durable))?;
         }
@@ -217,11 +217,6 @@ impl Recovery {
         }
     }
 
-    /// Removes files that were never finished or are dead.
-    fn remove_doomed(&self) -> Result<(), StorageError> {
-        self.remove(&self.doomed)
-    }
-
     /// Removes segments without records from the first on whose file is short: the log goes on with
     /// whole ones.
     fn remove_short_spares(&mut self, declared_ends: &[u64]) -> Result<(), StorageError> {
@@ -231,17 +226,12 @@ impl Recovery {
             return Ok(());
         };
         let bases: Vec<u64> = segments.drain(first..).map(|spare| spare.base).collect();
-        self.remove(&bases)
+        self.remove(bases)
     }
 
-    /// Unlinks segments that count no more, durably. One that cannot be unlinked only takes room.
-    fn remove(&self, bases: &[u64]) -> Result<(), StorageError> {
-        if bases.is_empty() {
-            return Ok(());
-        }
-        let folder = self.log.open_folder()?;
-        bases.iter().for_each(|base| remove_file(&folder, &file_name(*base)));
-        folder.sync()
+    /// Unlinks segments that count no more, durably.
+    fn remove(&self, bases: Vec<u64>) -> Result<(), StorageError> {
+        if bases.is_empty() { Ok(()) } else { self.log.unlink(bases) }
     }
 
     /// Takes away the footers of the segments that the log goes on in: they were sealed once, and
