@@ -315,13 +315,19 @@ impl DataDirectory {
     }
 
     fn drop_folder(&self, folder: &OsStr) -> Result<(), StorageError> {
-        let tombstone = OsString::from(tombstone_name(self.next_number()));
         self.settings.check_writable()?;
-        let renamed = self.root().rename(folder, &tombstone);
-        renamed.map_err(|error| {
-            let path = self.root().path().join(folder);
-            StorageError::io("drop", &path, error)
-        })?;
+        let tombstone = loop {
+            let tombstone = OsString::from(tombstone_name(self.next_number()));
+            match self.root().rename(folder, &tombstone) {
+                Ok(()) => break tombstone,
+                // Somebody else has put it there.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    let path = self.root().path().join(folder);
+                    return Err(StorageError::io("drop", &path, error));
+                }
+            }
+        };
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(tombstone);
         Ok(())
     }

@@ -9,8 +9,8 @@
 
 use super::error::StorageError;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fchown, fstat, mkdirat, openat, renameat,
-    statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fchown, fstat, mkdirat, openat,
+    renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -199,9 +199,20 @@ impl Folder {
         Ok(unlinkat(&self.descriptor, name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Renames what is in this folder.
+    /// Renames what is in this folder to a name that is free.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        Ok(renameat(&self.descriptor, from, &self.descriptor, to)?)
+        let folder = &self.descriptor;
+        match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+            // The file system does not know of that: all that can be done is to look.
+            Err(Errno::INVAL | Errno::NOSYS) => match self.kind_of(to) {
+                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Ok(renameat(folder, from, folder, to)?)
+                }
+                Err(error) => Err(error),
+            },
+            renamed => Ok(renamed?),
+        }
     }
 
     /// What is in it, sorted by name.

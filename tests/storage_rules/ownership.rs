@@ -213,6 +213,20 @@ fn rule_18_files_of_others_in_a_queues_folder_stay() {
     assert_eq!(kept.len(), 1, "{kept:?}");
 }
 
+/// The first drop failed beside a file of that name, and an empty folder was replaced.
+#[test]
+fn rule_18_what_has_the_name_of_a_dropped_queue_stays() {
+    let mut bench = Bench::new(1 << 20);
+    bench.push("m");
+    let (file, folder) = (bench.root.path().join("dropped-1"), bench.root.path().join("dropped-2"));
+    fs::write(&file, "precious").unwrap();
+    fs::create_dir(&folder).unwrap();
+    bench.directory.drop_log(&mut bench.log).unwrap();
+    assert!(!bench.folder().exists());
+    assert_eq!(fs::read(file).unwrap(), b"precious");
+    assert!(fs::read_dir(folder).unwrap().next().is_none(), "it was replaced");
+}
+
 /// It counted as a failed sync: the pop was lost, and the queue closed.
 #[test]
 fn rule_18_what_is_dead_and_cannot_be_unlinked_only_takes_room() {
