@@ -152,7 +152,8 @@ class Segment:
     def read(self):
         """Reads the records, and looks at the footer where not all of them are whole."""
         self.records = list(self.steps())
-        self.footer = read_footer(self.file[len(self.data) :], self.base, len(self.data))
+        if self.header:
+            self.footer = read_footer(self.file[len(self.data) :], self.base, len(self.data))
         if self.footer and self.key:
             self.believe_footer()
         elif self.footer:
