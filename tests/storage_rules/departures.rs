@@ -55,7 +55,8 @@ fn rule_20_a_command_whose_client_goes_in_the_middle_is_done_as_a_whole_or_not_a
             if is_killed {
                 let kill = format!("CLIENT KILL ID {id}\r\n");
                 assert_eq!(number(&mut observer, &kill), 1);
-                client.expect_end();
+                // On a busy machine the command may have been answered before.
+                client.read_to_end();
             } else {
                 client.reset();
             }
