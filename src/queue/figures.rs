@@ -61,8 +61,8 @@ impl Queues {
         state.queue.as_mut().map(|queue| queue.figures(now_ms)).transpose()
     }
 
-    /// The names of the queues that could not be opened at the start: they are closed until the next
-    /// one.
+    /// The names of the queues that could not be opened at the start: they are closed until the
+    /// next one.
     pub fn closed(&self) -> &[Box<[u8]>] {
         &self.closed
     }

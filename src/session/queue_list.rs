@@ -14,8 +14,8 @@ const UNCHANGED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(
 /// A queue in a list: its name as it is written there, and what is known of it.
 pub(super) type Listed = (String, Result<Figures, QueueError>);
 
-/// The queues of these names, empty ones too until they are forgotten; without names, those that are
-/// closed, and then the oldest ones with messages.
+/// The queues of these names, empty ones too until they are forgotten; without names, those that
+/// are closed, and then the oldest ones with messages.
 pub(super) fn list<'a>(queues: &Queues, names: impl Iterator<Item = &'a [u8]>) -> Vec<Listed> {
     let mut names = names.peekable();
     if names.peek().is_none() {

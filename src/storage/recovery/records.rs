@@ -172,8 +172,7 @@ impl Recovery {
         }
     }
 
-    /// Lets go of mappings when there are too many. What could not be read through them is known
-    /// only as long as they are there.
+    /// Lets go of mappings when there are too many: what they know of unreadable bytes goes, too.
     pub(super) fn bound_mappings(&mut self) -> Result<(), StorageError> {
         if self.log.has_mappings_above(queue_share()) {
             self.check_read()?;
