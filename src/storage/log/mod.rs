@@ -119,6 +119,8 @@ pub struct Log {
     pub(super) dirty: bool,
     /// Why it is closed for writing until restart.
     closed: Option<Arc<str>>,
+    /// A sync is under way: it looks for the newest segment at its end.
+    is_syncing: bool,
     /// A sync that unlinks dead segments is under way.
     is_unlinking: bool,
     /// A file that does not count could not be unlinked: only a cursor in the newest segment says
@@ -189,6 +191,7 @@ impl Log {
             said_durable: 0,
             dirty: false,
             closed: None,
+            is_syncing: false,
             is_unlinking: false,
             has_leftover: Arc::default(),
         }

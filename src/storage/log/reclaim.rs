@@ -24,9 +24,9 @@ impl Log {
             self.sync_now()?;
             self.unlink_doomed(&doomed)?;
         }
-        // While older ones are still on their way out, or stay, the newest has what says that they
-        // are dead. And without a segment, the settings would be nobody's.
-        let is_last = !self.is_unlinking && !self.has_leftover.load(Relaxed) && !self.has_settings;
+        // A sync under way looks for the newest at its end. While older ones stay, that has what
+        // says that they are dead. And without a segment, the settings would be nobody's.
+        let is_last = !self.is_syncing && !self.has_leftover.load(Relaxed) && !self.has_settings;
         let has_room = self.segments.len() > 1 || self.segments[0].record_bytes() > 0;
         if self.live_count == 0 && is_last && has_room && !self.segments[0].is_unlinked {
             self.start_over()?;
@@ -217,6 +217,23 @@ mod tests {
             let lengths: Vec<_> = logs.iter().map(|log| (log.name(), log.len())).collect();
             assert_eq!(lengths, [(name, 1)]);
         }
+    }
+
+    /// The sync did not find the file that it was about, and closed the queue.
+    #[test]
+    fn the_newest_segment_stays_while_it_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path());
+        let mut log = directory.create_log(b"q").unwrap();
+        let place = push(&mut log, 100).unwrap();
+        remove(&mut log, place);
+        let (work, point) = log.begin_sync().unwrap();
+        set_disk_full(true);
+        let refused = push(&mut log, 15_000);
+        assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+        log.end_sync(point, &work());
+        set_disk_full(false);
+        push(&mut log, 15_000).unwrap();
     }
 
     #[test]

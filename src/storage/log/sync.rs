@@ -107,6 +107,7 @@ impl Log {
         let place = self.segments[self.tail].place();
         self.dirty = false;
         self.begun = point.end;
+        self.is_syncing = true;
         self.is_unlinking = doomed.is_some();
         self.turns.begin_sync();
         let work = move || {
@@ -123,7 +124,7 @@ impl Log {
 
     /// Takes the outcome of the sync that began at `point`.
     pub fn end_sync(&mut self, point: SyncPoint, outcome: &io::Result<()>) {
-        self.is_unlinking = false;
+        (self.is_syncing, self.is_unlinking) = (false, false);
         if let Err(error) = outcome {
             self.poison(&format_args!("a sync failed: {error}"));
         }
