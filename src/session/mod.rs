@@ -18,7 +18,8 @@ pub use settings::{ClientLimits, Settings};
 
 use crate::clock::Clock;
 use crate::kv::Kv;
-use crate::queue::{Queues, Ticket};
+use crate::queue::{Queues, Sums, Ticket};
+use budget::Budget;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
@@ -144,6 +145,18 @@ impl Store {
             Store::Queues(queues) => queues.made(),
             Store::Kv(_) => 0,
         }
+    }
+
+    /// Adds up all queues as far as the turn goes, and returns true once they are.
+    fn add_up(&self, sums: &mut Sums, budget: &mut Budget) -> bool {
+        let Store::Queues(queues) = self else { return true };
+        while !queues.add_up(sums) {
+            budget.spend(budget::ADD_UP);
+            if budget.is_used_up() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Bytes that what is in the store may take, 0 for no limit: the disk store has none.

@@ -152,7 +152,9 @@ impl MemcachedSession {
             Command::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
             Command::Verbosity => "OK".into(),
             Command::Stats { group, words } => {
-                if statistics::needs_sums(group) && !self.add_up() {
+                let store = &self.shared.store;
+                if statistics::needs_sums(group) && !store.add_up(&mut self.sums, &mut self.budget)
+                {
                     advance.again = true;
                     return;
                 }
@@ -174,18 +176,6 @@ impl MemcachedSession {
         if !request.noreply {
             reply::line(output, &reply);
         }
-    }
-
-    /// Adds up all queues as far as the turn goes, and returns true once they are.
-    fn add_up(&mut self) -> bool {
-        let Store::Queues(queues) = &self.shared.store else { return true };
-        while !queues.add_up(&mut self.sums) {
-            self.budget.spend(budget::ADD_UP);
-            if self.budget.is_used_up() {
-                return false;
-            }
-        }
-        true
     }
 
     /// Busy or not indexed: it is to be asked again when others have had their turn.

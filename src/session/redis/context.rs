@@ -11,7 +11,7 @@ use super::session::REPLY_LIMIT;
 use crate::memory;
 use crate::protocol::resp::Reply;
 use crate::queue::{Sums, Ticket};
-use crate::session::budget::{self, Budget};
+use crate::session::budget::Budget;
 use crate::session::{Close, Shared, Store};
 
 /// The most words of a request whose keys are all looked at in one turn: half of a turn's work.
@@ -100,14 +100,7 @@ impl Context<'_> {
 
     /// Adds up all queues as far as the turn goes, and returns true once they are.
     pub fn add_up(&mut self, sums: &mut Sums) -> bool {
-        let Store::Queues(queues) = &self.shared.store else { return true };
-        while !queues.add_up(sums) {
-            self.budget.spend(budget::ADD_UP);
-            if self.budget.is_used_up() {
-                return false;
-            }
-        }
-        true
+        self.shared.store.add_up(sums, &mut self.budget)
     }
 
     /// Refuses what cannot stop in the middle and has to be done at once, if it takes too long.
