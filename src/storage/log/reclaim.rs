@@ -86,6 +86,20 @@ mod tests {
         log.remove(log.current(place)).unwrap();
     }
 
+    /// Removes all messages, durably.
+    fn empty(log: &mut Log) {
+        while let Some((place, _)) = log.next(0).unwrap() {
+            remove(log, place);
+        }
+        sync(log);
+    }
+
+    /// Pushes a message that is larger than what any segment has room for.
+    fn expect_no_room(log: &mut Log) {
+        let refused = push(log, 15_000);
+        assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+    }
+
     /// In any order, and with what moves have been promised, with steps that are not durable, and
     /// with syncs or none in between.
     #[test]
@@ -142,7 +156,7 @@ mod tests {
         sync(&mut log);
         let oldest = &log.segments[0].path;
         let bytes = fs::read(oldest).unwrap();
-        // A folder cannot be unlinked, whoever tries it.
+        // Even root cannot unlink a folder.
         fs::remove_file(oldest).unwrap();
         fs::create_dir(oldest).unwrap();
         (log, bytes)
@@ -161,14 +175,10 @@ mod tests {
         let directory = open(folder.path());
         let (mut log, bytes) = with_a_file_that_stays(&directory, b"q");
         let oldest = log.segments[0].path.clone();
-        while let Some((place, _)) = log.next(0).unwrap() {
-            remove(&mut log, place);
-        }
-        sync(&mut log);
+        empty(&mut log);
         set_disk_full(true);
         for _ in 0..2 {
-            let refused = push(&mut log, 15_000);
-            assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+            expect_no_room(&mut log);
             assert!(log.segments[log.tail].path.exists(), "its cursor is gone");
         }
         push(&mut log, 50).unwrap();
@@ -261,15 +271,10 @@ mod tests {
         let directory = open(folder.path());
         let mut log = directory.create_log(b"q").unwrap();
         while push(&mut log, 100).unwrap().position < 12 * 1024 {}
-        while let Some((place, _)) = log.next(0).unwrap() {
-            remove(&mut log, place);
-        }
-        sync(&mut log);
+        empty(&mut log);
         set_disk_full(true);
         for _ in 0..2 {
-            // More than any segment has room for.
-            let refused = push(&mut log, 15_000);
-            assert!(matches!(refused, Err(StorageError::Full { .. })), "{refused:?}");
+            expect_no_room(&mut log);
             assert!(log.segments[log.tail].is_unlinked, "its last file is there");
             sync(&mut log);
             log.sync_now().unwrap();
