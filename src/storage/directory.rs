@@ -320,7 +320,7 @@ impl DataDirectory {
             let tombstone = OsString::from(tombstone_name(self.next_number()));
             match self.root().rename(folder, &tombstone) {
                 Ok(()) => break tombstone,
-                // Somebody else has put it there.
+                // Another program has made a file of that name.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     let path = self.root().path().join(folder);

@@ -85,6 +85,7 @@ def drill(program, directory):
     assert resident_mib <= MAX_RESIDENT_MIB, f"{resident_mib:.0f} MiB resident"
     most = WORKERS + MAX_OTHER_THREADS
     assert threads <= most, f"{threads} threads, {most} at most"
+    # That nothing happens has no event to wait for.
     ticks = daemon.cpu_ticks()
     time.sleep(IDLE_SECONDS)
     ticks = daemon.cpu_ticks() - ticks

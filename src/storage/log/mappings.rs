@@ -9,8 +9,10 @@ use std::sync::atomic::Ordering;
 /// The most segments of a queue that are mapped at a time, with a few more in between.
 const MAPPINGS_MAX: usize = 32;
 
-/// The same where all queues together have so many mappings.
+/// The most where all queues together have more than [`MANY_MAPPINGS`].
 const MAPPINGS_LEAST: usize = 2;
+
+/// Mappings of all queues that are half of what a process may have.
 const MANY_MAPPINGS: usize = 32_768;
 
 impl Log {
@@ -39,7 +41,7 @@ impl Log {
         }
     }
 
-    /// Who only looks keeps the oldest segments mapped: a daemon at work unlinks these first.
+    /// A log that is only read keeps its oldest segments mapped: a daemon unlinks these first.
     fn kept_count(&self) -> usize {
         if self.settings.is_read_only() { queue_share() } else { 0 }
     }

@@ -184,7 +184,7 @@ impl Log {
 
     /// Says once that a record which had been written is damaged, sets a copy of its segment aside,
     /// and counts again what lives there (rule 5). All other damage in the segment is reported with
-    /// it: whoever meets that later finds it known. This blocks for the sync of the copy, and for a
+    /// it, so that a later reader finds it known. This blocks for the sync of the copy, and for a
     /// walk through the segment.
     pub(super) fn report_damage(
         &mut self,
