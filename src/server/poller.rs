@@ -55,6 +55,12 @@ impl Poller {
         Ok(Poller { epoll, wake })
     }
 
+    /// Makes every wait fail.
+    #[cfg(test)]
+    pub(super) fn spoil(&mut self) {
+        self.epoll = self.wake.try_clone().unwrap();
+    }
+
     pub(super) fn wake(&self) -> io::Result<Wake> {
         Ok(Wake(self.wake.try_clone()?))
     }

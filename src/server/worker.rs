@@ -20,18 +20,26 @@ use super::mailbox::{Handle, Mailbox, Message};
 use super::poller::{Interest, Poller, Ready};
 use super::report::report;
 use super::wire::Socket;
+use crate::logging;
 use crate::queue::Durability;
 use crate::session::{ClientLimits, NewClient};
+use log::Level;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often clients are looked through for one that has been idle for too long.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long a worker pauses after a turn that failed. Each further one in a row doubles the pause,
+/// so that a fault that stays costs no CPU, and the stop is still noticed.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A client that has been admitted, on its way to its worker.
 pub(super) struct Newcomer {
@@ -116,16 +124,34 @@ impl Worker {
         &self.mailbox
     }
 
+    /// Makes every wait for clients fail.
+    #[cfg(test)]
+    pub(super) fn spoil(&mut self) {
+        self.poller.spoil();
+    }
+
     /// Serves until the stop, when the last client has gone.
     pub(super) fn run(&mut self) {
+        self.run_with(thread::sleep);
+    }
+
+    /// As [`run`](Worker::run). `pause` waits after a turn that failed.
+    pub(super) fn run_with(&mut self, mut pause: impl FnMut(Duration)) {
+        let mut next_pause = FIRST_PAUSE;
         while !(self.is_stopping && self.clients.is_empty()) {
             // A panic here is none of a session's. What it leaves of a client is served on.
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn(Instant::now)));
-            match turn {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => log::error!("waiting for clients: {error}"),
-                Err(_) => log::error!("a worker goes on after a panic"),
-            }
+            let text = match turn {
+                Ok(Ok(())) => {
+                    next_pause = FIRST_PAUSE;
+                    continue;
+                }
+                Ok(Err(error)) => format!("waiting for clients: {error}"),
+                Err(_) => "a worker goes on after a panic".into(),
+            };
+            logging::limited(Level::Error, "turns of workers failed", format_args!("{text}"));
+            pause(next_pause);
+            next_pause = (2 * next_pause).min(LONGEST_PAUSE);
         }
     }
 

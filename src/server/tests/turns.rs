@@ -301,3 +301,18 @@ fn the_stop_lets_clients_read_what_was_answered() {
     room.worker.run();
     assert_eq!(room.connections(), 0);
 }
+
+#[test]
+fn a_worker_that_cannot_wait_pauses_for_longer_and_longer_and_stops_when_it_is_told() {
+    let mut room = Room::new(limits());
+    room.worker.spoil();
+    let (mailbox, mut pauses_ms) = (Arc::clone(room.worker.mailbox()), Vec::new());
+    room.worker.run_with(|pause| {
+        pauses_ms.push(pause.as_millis());
+        if pauses_ms.len() == 12 {
+            mailbox.post(Message::Stop);
+        }
+    });
+    let doubling = (0..10).map(|power| 1 << power);
+    assert_eq!(pauses_ms, doubling.chain([1000; 3]).collect::<Vec<u128>>());
+}
