@@ -88,16 +88,28 @@ pub(super) fn announced(verb: &[u8], rest: Words<'_>) -> Announced {
     if BLOCKLESS.contains(&verb) {
         return Announced::Nothing;
     }
-    let is_storage = verb == META_SET || STORAGE.contains(&verb);
-    let length = behind_key(rest).and_then(|mut behind_key| match verb {
-        META_SET => behind_key.find(|word| is_number(word)),
-        _ => length_of(behind_key, verb == b"cas"),
+    // No word has a control character, so to its client a tab or a NUL ends one: which is the
+    // length cannot be told.
+    if rest.chain([verb]).any(|word| word.iter().any(u8::is_ascii_control)) {
+        return Announced::Unmeasured;
+    }
+    let is_meta = begins_with(verb, META_SET);
+    let is_storage = is_meta || STORAGE.iter().any(|name| begins_with(verb, name));
+    let length = behind_key(rest).and_then(|mut behind_key| match is_meta {
+        true => behind_key.find(|word| is_number(word)),
+        false => length_of(behind_key, verb.eq_ignore_ascii_case(b"cas")),
     });
     match Announced::by(length) {
         // A line that only may be a storage command.
         Announced::Unmeasured if !is_storage => Announced::Nothing,
         announced => announced,
     }
+}
+
+/// Whether `verb` is `name` in any case, perhaps with something behind it that its client takes for
+/// a space, or that makes it another storage command.
+fn begins_with(verb: &[u8], name: &[u8]) -> bool {
+    verb.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 
 /// The length among `words`: the end of the last numbers that are enough for a storage command, or
@@ -183,6 +195,23 @@ mod tests {
             ("ms k 99999999999999999999", Nothing),
             ("set a b 0 0 99999999999999999999", Nothing),
             ("foo k 0 0 9x", Nothing),
+            ("set\tk 0 0 9", Unmeasured),
+            ("set\tk\t0\t0\t9\r\n", Unmeasured),
+            ("set\x0bk 0 0 9", Unmeasured),
+            ("set\0k 0 0 9", Unmeasured),
+            ("\tset 0 0 9", Unmeasured),
+            ("  set k 0 0\t9\r\n", Unmeasured),
+            ("set a b 0 0 9\0", Unmeasured),
+            ("foo\tk 0 0 9", Unmeasured),
+            ("set\u{a0}k 0 0 9", Unmeasured),
+            ("set:k 0 0 9", Unmeasured),
+            ("SET k 0 0", Unmeasured),
+            ("Set k 0 0 9x", Unmeasured),
+            ("MS k 9 T0", Block(9)),
+            ("MS k S9", Unmeasured),
+            ("CAS a b 0 0 9 12", Block(9)),
+            ("  SET k 0 0 9", Block(9)),
+            ("get\tk", Unmeasured),
         ];
         for (line, expected) in cases {
             assert_eq!(of(line), expected, "{line}");

@@ -113,7 +113,9 @@ fn the_connection_ends_where_the_length_of_a_block_cannot_be_told() {
         let expected = Fatal::Unmeasured { refusal: Refusal::BadFormat, noreply };
         assert_eq!(fatal(line), Some(expected), "{line}");
     }
-    for line in ["set k 0 0", "set", "ms k", "ms k 9x"] {
+    let lines = ["set k 0 0", "set", "ms k", "ms k 9x", "SET k 0 0", "set:k 0 0 9"];
+    let glued = ["set\tk 0 0 9", "set\x0bk 0 0 9", "set\0k 0 0 9", "\tset 0 0 9", "\tget k"];
+    for line in lines.iter().chain(&glued) {
         let fatal = fatal(line);
         assert!(matches!(fatal, Some(Fatal::Unmeasured { noreply: false, .. })), "{line}");
     }
