@@ -36,6 +36,8 @@ const SECTIONS: [(&str, Section); 7] = [
 /// `everything` also `commandstats`. `INFO queues [name ...]` is for itself; behind another section
 /// `queues` has no names.
 pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    // The requests before this one in the same read count too.
+    context.client.tally.flush(&context.shared.statistics.redis);
     if args.is(1, "queues") {
         return show(vec![("Queues", queue_lines(context.shared, args.from(2)))], context, reply);
     }

@@ -73,6 +73,15 @@ fn info_counts_what_a_transaction_refuses() {
 }
 
 #[test]
+fn info_counts_what_stands_before_it_in_the_same_read() {
+    let mut client = queue_client();
+    let text = client.raw(b"none\r\nsadd q m\r\nsadd\r\ninfo stats\r\ninfo commandstats\r\n");
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("total_error_replies:2\r\n"), "{text}");
+    assert!(text.contains("cmdstat_sadd:calls=1,usec=0,usec_per_call=0.00,rejected_calls=1,"));
+}
+
+#[test]
 fn info_counts_the_error_that_ends_a_connection() {
     let daemon = Daemon::with_queues_at(set_by_hand().0);
     assert!(daemon.client().raw(b"*1\r\nx").starts_with(b"-ERR Protocol error"));
