@@ -134,6 +134,14 @@ impl Codec {
         Some(outline.size)
     }
 
+    /// The record at `position` as its head says it, where that can be believed: the head is whole,
+    /// or it says that the record ends where it does, at `end`. Its body may be anything.
+    pub fn believed<'a>(&self, bytes: &'a [u8], position: u64, end: u64) -> Option<Record<'a>> {
+        let Verdict::Whole(record) = self.reread(bytes) else { return None };
+        let ends_there = position.checked_add(record.size() as u64) == Some(end);
+        (ends_there || self.extent(bytes, position).is_some()).then_some(record)
+    }
+
     /// The checksum so far, or what is wrong with the head.
     fn check_head(&self, bytes: &[u8], position: u64, head: usize) -> Result<Hasher, Fault> {
         let mut hasher = self.seeded.clone();

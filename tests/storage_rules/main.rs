@@ -17,6 +17,7 @@ mod cursor;
 mod damage;
 mod departures;
 mod isolation;
+mod losses;
 mod membership;
 mod newer;
 #[path = "../common/opening.rs"]

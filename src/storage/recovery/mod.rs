@@ -5,6 +5,7 @@
 
 pub mod files;
 mod footers;
+mod losses;
 mod records;
 mod rot;
 mod steps;

@@ -6,7 +6,7 @@ use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::footer::{Footer, Sealed, Summary};
 use super::super::home::Home;
-use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, POSITION_MAX, RECORDS};
+use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
 use super::super::log::Log;
 use super::super::mapping::queue_share;
 use super::super::record::{Fault, Kind, Record, Verdict};
@@ -15,9 +15,9 @@ use super::super::settings::LogSettings;
 use super::super::version::Version;
 use super::super::walk::{Step, Walk};
 use super::files::Files;
+use super::losses::Losses;
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -73,9 +73,9 @@ pub(super) struct Recovery {
     pub(super) with_records: Option<usize>,
     /// Segments whose predecessors have been read to their ends: those before this one.
     entered: usize,
-    /// One more than the highest number of a pushed message so far.
-    numbered_to: u64,
-    /// The same of messages in segments of version 2.
+    /// What damage has taken.
+    pub(super) losses: Losses,
+    /// One more than the highest number of a pushed message in a segment of version 2 so far.
     rising_to: u64,
     /// Records of a step whose last one has not come yet.
     pub(super) unfinished: Vec<Seen>,
@@ -85,10 +85,6 @@ pub(super) struct Recovery {
     pub(super) doomed: Vec<u64>,
     /// For each segment, what is wrong with its slots.
     pub(super) bad_slots: Vec<Vec<Finding>>,
-    /// Something durable is damaged or not there, behind the last message that was read.
-    pub(super) has_gap: bool,
-    /// Numbers of messages that damage has taken, but for those that were removed or copied.
-    missing: Vec<Range<u64>>,
 }
 
 /// Puts the log together from its segments, of which there is at least one.
@@ -109,7 +105,8 @@ pub fn recover(
         found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
     let mut log = Log::over(Arc::clone(home), settings, name, key, segments);
     log.has_settings = has_settings;
-    let count = log.segments.len();
+    let (count, first) = (log.segments.len(), log.segments[0].base);
+    let losses = Losses::from(cursor.map_or(first, |(_, cursor)| cursor.oldest), first);
     let mut recovery = Recovery {
         log,
         has_key,
@@ -120,14 +117,12 @@ pub fn recover(
         zeros_from: vec![None; count],
         with_records: None,
         entered: 0,
-        numbered_to: 0,
+        losses,
         rising_to: 0,
         unfinished: Vec::new(),
         doubtful: BTreeSet::new(),
         doomed,
         bad_slots,
-        has_gap: false,
-        missing: Vec::new(),
     };
     recovery.take_cursor(cursor);
     recovery.read_segments()?;
@@ -205,20 +200,24 @@ impl Recovery {
         if let Some(before) = index.checked_sub(1) {
             let end = self.log.segments[before].records_end;
             // There may be a segment missing between the two.
-            self.has_gap |= self.log.segments[before].end() < self.log.segments[index].base;
+            let (end_before, base) =
+                (self.log.segments[before].end(), self.log.segments[index].base);
+            if end_before < base {
+                self.losses.note_bytes(base - end_before);
+            }
             if self.is_whole(before, end)? {
                 // There is a successor with records, so nothing is cut.
                 let _never_cut = self.read_records(before, end)?;
             }
         }
         self.entered = index + 1;
-        self.log.segments[index].first_sequence = self.numbered_to;
+        self.log.segments[index].first_sequence = self.losses.numbered_to;
         Ok(())
     }
 
     /// Reads the records of a segment; false: the log was cut in it.
     fn read_segment(&mut self, index: usize) -> Result<bool, StorageError> {
-        self.log.segments[index].first_sequence = self.numbered_to;
+        self.log.segments[index].first_sequence = self.losses.numbered_to;
         if self.read_footer(index)? {
             return Ok(true);
         }
@@ -340,13 +339,12 @@ impl Recovery {
         }
         // What came before it was durable, and no step is durable in part.
         self.settle_step(index)?;
-        self.has_gap = true;
         self.log.reported.insert(position);
         if resumes.is_none() {
             self.given_up[index] = position;
             self.log.segments[index].records_end = self.last_written(index)?;
         }
-        Ok(())
+        self.note_damage(index, position, resumes.unwrap_or(self.log.segments[index].records_end))
     }
 
     pub(super) fn account(&mut self, index: usize, seen: &Seen) -> Result<(), StorageError> {
@@ -363,8 +361,8 @@ impl Recovery {
         match kind {
             Kind::Message => {
                 self.check_rising(index, seen)?;
-                self.note_missing(sequence);
-                self.numbered_to = self.numbered_to.max(next);
+                self.note_missing(sequence, size);
+                self.losses.numbered_to = self.losses.numbered_to.max(next);
                 if is_gone || self.log.removed.contains(&sequence) {
                     return Ok(());
                 }
@@ -401,34 +399,6 @@ impl Recovery {
         }
         let (offset, number) = (seen.position - segment.base, seen.sequence.to_string());
         self.find(index, offset, Label::NewerFormat, format!("a number from {least} on"), number)
-    }
-
-    /// The next message has the number `next`: those before it were between damage.
-    pub(super) fn note_missing(&mut self, next: u64) {
-        let first = if next >= FIRST_SEQUENCE { FIRST_SEQUENCE } else { 1 };
-        let from = self.numbered_to.max(self.log.head).max(first);
-        if std::mem::take(&mut self.has_gap) && from < next {
-            self.missing.push(from..next);
-        }
-    }
-
-    /// Messages that damage has taken: those missing that nobody removed and that have no copy.
-    pub(super) fn lost_count(&self) -> u64 {
-        let is_missing = |number: &u64| self.missing.iter().any(|numbers| numbers.contains(number));
-        let lengths = self.missing.iter().map(|numbers| numbers.end - numbers.start);
-        let all = lengths.fold(0, u64::saturating_add);
-        let removed = self.log.removed.iter().filter(|number| is_missing(number)).count() as u64;
-        let copied = self.missing.iter().map(|numbers| {
-            let mut copies = 0;
-            let mut from = numbers.start;
-            while let Some((number, _)) = self.log.relocated.next(from)
-                && number < numbers.end
-            {
-                (copies, from) = (copies + 1, number + 1);
-            }
-            copies
-        });
-        all.saturating_sub(removed).saturating_sub(copied.sum())
     }
 
     /// Message `sequence` does not live any more where it was: at `origin`, or where a copy is.

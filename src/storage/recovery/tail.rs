@@ -5,7 +5,9 @@ use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
 use super::super::footer::{Sealed, Summary};
-use super::super::layout::{ALIGNMENT, FIRST_SEQUENCE, RECORDS, SECTOR, SLOT_COUNT, SLOTS};
+use super::super::layout::{
+    ALIGNMENT, FIRST_SEQUENCE, MESSAGE_HEAD, RECORDS, SECTOR, SLOT_COUNT, SLOTS,
+};
 use super::super::log::{BLOCK, Log};
 use super::super::names::file_name;
 use super::super::record::Verdict;
@@ -34,7 +36,7 @@ impl Recovery {
                 let base = segment.base;
                 let expected = format!("records up to offset {}", claim - base);
                 self.find(index, end - base, Label::LostEnd, expected, "none")?;
-                self.has_gap = true;
+                self.losses.note_bytes(claim - end);
             }
         }
         self.check_cursor(has_cursor)
@@ -132,8 +134,9 @@ impl Recovery {
             self.log.head = self.log.head.max(self.log.next_sequence);
         }
         self.recount()?;
-        self.note_missing(self.log.next_sequence);
-        add(&self.log.settings.counters.lost_messages, self.lost_count());
+        self.note_missing(self.log.next_sequence, MESSAGE_HEAD as u64);
+        let lost_count = self.lost_count()?;
+        add(&self.log.settings.counters.lost_messages, lost_count);
         self.check_read()?;
         self.log.durable = self.durable;
         if self.log.settings.is_read_only() {
