@@ -177,7 +177,7 @@ impl DataDirectory {
     /// Recovers the log in the folder `name`. Returns `None` if there is no queue in it.
     fn open_log(&self, name: &OsStr, queue: Option<&[u8]>) -> Result<Option<Log>, StorageError> {
         let path = || self.root().path().join(name);
-        let home = Home::of(self.root(), name)
+        let (home, _kept_open) = Home::of(self.root(), name)
             .map_err(|error| StorageError::io("open", &path(), error))?;
         let log = recovery::open(&Arc::new(home), queue, &self.settings)?;
         let Some(mut log) = log else {

@@ -1,15 +1,16 @@
 //! The folder of one queue, by its name in the data directory.
 //!
 //! There are more queues than descriptors, so it is opened for each use. What is there by then must
-//! be the folder of before: in another one the same names mean other files.
+//! be the folder of before: in another one the same names mean other files. While a queue is put
+//! together or made, one descriptor serves all uses.
 
 use super::folder::{FileId, Folder};
 use super::names::{SETTINGS, is_segment, is_settings};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 
 /// A file and where it must be.
 #[derive(Debug)]
@@ -41,20 +42,23 @@ pub struct Home {
     name: OsString,
     path: PathBuf,
     id: FileId,
+    /// The folder as it was opened first, for as long as whoever did that keeps it.
+    first_opened: Weak<Folder>,
     /// Mappings of its segments.
     mappings: Arc<AtomicUsize>,
 }
 
 impl Home {
-    /// That of the folder `name` in `root`.
-    pub fn of(root: &Arc<Folder>, name: &OsStr) -> io::Result<Home> {
-        Home::over(root, &root.folder(name)?, name)
+    /// That of the folder `name` in `root`, and the open folder: every use shares that descriptor
+    /// until it is dropped.
+    pub fn of(root: &Arc<Folder>, name: &OsStr) -> io::Result<(Home, Arc<Folder>)> {
+        Home::over(root, root.folder(name)?, name)
     }
 
-    /// Makes the folder `name` in `root`, and opens it. One that is there may be used if no segment
-    /// is in it: somebody else may have left something in the folder of a queue that has gone. The
+    /// As [`of`](Home::of), but makes the folder. One that is there may be used if no segment is in
+    /// it: somebody else may have left something in the folder of a queue that has gone. The
     /// settings of that queue are not those of the new one.
-    pub fn create(root: &Arc<Folder>, name: &OsStr) -> io::Result<(Home, Folder)> {
+    pub fn create(root: &Arc<Folder>, name: &OsStr) -> io::Result<(Home, Arc<Folder>)> {
         let folder = match root.create_folder(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let folder = root.folder(name)?;
@@ -69,22 +73,33 @@ impl Home {
             }
             made => made?,
         };
-        Ok((Home::over(root, &folder, name)?, folder))
+        Home::over(root, folder, name)
     }
 
-    fn over(root: &Arc<Folder>, folder: &Folder, name: &OsStr) -> io::Result<Home> {
-        let (path, id) = (root.path().join(name), folder.id()?);
-        Ok(Home { root: Arc::clone(root), name: name.into(), path, id, mappings: Arc::default() })
+    fn over(root: &Arc<Folder>, folder: Folder, name: &OsStr) -> io::Result<(Home, Arc<Folder>)> {
+        let (path, id, folder) = (root.path().join(name), folder.id()?, Arc::new(folder));
+        let home = Home {
+            root: Arc::clone(root),
+            name: name.into(),
+            path,
+            id,
+            first_opened: Arc::downgrade(&folder),
+            mappings: Arc::default(),
+        };
+        Ok((home, folder))
     }
 
-    /// Opens the folder.
-    pub fn open(&self) -> io::Result<Folder> {
+    /// Opens the folder, unless it is open still.
+    pub fn open(&self) -> io::Result<Arc<Folder>> {
+        if let Some(folder) = self.first_opened.upgrade() {
+            return Ok(folder);
+        }
         let folder = self.root.folder(&self.name)?;
         if folder.id()? != self.id {
             let what = "another folder is in its place";
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         }
-        Ok(folder)
+        Ok(Arc::new(folder))
     }
 
     /// The count of mappings of its segments.
@@ -105,5 +120,27 @@ impl Home {
     /// Where it was when the data directory was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_first_descriptor_serves_all_uses_and_no_other_folder_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Arc::new(Folder::open(directory.path()).unwrap());
+        let (home, kept) = Home::create(&root, OsStr::new("q")).unwrap();
+        assert!(Arc::ptr_eq(&home.open().unwrap(), &kept));
+        fs::rename(home.path(), directory.path().join("moved")).unwrap();
+        fs::create_dir(home.path()).unwrap();
+        assert_eq!(home.open().unwrap().id().unwrap(), home.id);
+        drop(kept);
+        assert_eq!(home.open().unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::remove_dir(home.path()).unwrap();
+        fs::rename(directory.path().join("moved"), home.path()).unwrap();
+        assert_eq!(home.open().unwrap().id().unwrap(), home.id);
     }
 }

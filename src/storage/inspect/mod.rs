@@ -70,7 +70,7 @@ impl Inspection {
         Ok(root)
     }
 
-    fn home(&self, folder: &str) -> Result<Home, StorageError> {
+    fn home(&self, folder: &str) -> Result<(Home, Arc<Folder>), StorageError> {
         let home = Home::of(&Arc::new(self.root()?), OsStr::new(folder));
         home.map_err(|error| StorageError::io("open", &self.path.join(folder), error))
     }
@@ -97,7 +97,7 @@ impl Inspection {
         &self,
         folder: &str,
     ) -> Result<Vec<Result<SegmentFile, StorageError>>, StorageError> {
-        let home = self.home(folder)?;
+        let (home, _kept_open) = self.home(folder)?;
         let path = |base| home.path().join(file_name(base));
         let bases = recovery::files::bases(&home)?.into_iter();
         let files = bases.map(|base| SegmentFile::open(&path(base)));
@@ -136,9 +136,9 @@ impl Inspection {
         let known = findings.lock().unwrap_or_else(PoisonError::into_inner).len();
         let mut attempts = 1..ATTEMPTS;
         loop {
-            let opened = self
-                .home(folder)
-                .and_then(|home| recovery::open(&Arc::new(home), name.as_deref(), &settings));
+            let opened = self.home(folder).and_then(|(home, _kept_open)| {
+                recovery::open(&Arc::new(home), name.as_deref(), &settings)
+            });
             let has_vanished = opened.as_ref().is_err_and(StorageError::is_not_found);
             if has_vanished && path.exists() && attempts.next().is_some() {
                 // What was found of files that are not there any more does not count.

@@ -54,9 +54,7 @@ impl Inspection {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        if let Ok(home) = self.home(folder) {
-            let folder =
-                home.open().map_err(|error| StorageError::io("open", home.path(), error))?;
+        if let Ok((_, folder)) = self.home(folder) {
             found.extend(others(&folder, |name, kind| {
                 let is_own = base_of(name).is_some() || name == SETTINGS;
                 let is_known = is_own && kind == EntryKind::File;

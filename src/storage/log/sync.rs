@@ -41,7 +41,7 @@ pub struct SyncPoint {
 /// Segments that are out of the log, on their way out of its folder.
 pub(super) struct Doomed {
     /// Open from before they were taken out: that there is no descriptor is no failed sync.
-    pub(super) folder: Folder,
+    pub(super) folder: Arc<Folder>,
     /// Bases of the segments.
     bases: Vec<u64>,
     /// Whether one of the log's could not be unlinked.
@@ -238,7 +238,7 @@ impl Log {
     }
 
     /// The folder of the segments, for the sync of what changes in it.
-    pub(in super::super) fn open_folder(&self) -> Result<Folder, StorageError> {
+    pub(in super::super) fn open_folder(&self) -> Result<Arc<Folder>, StorageError> {
         self.home.open().map_err(|error| StorageError::io("open", self.directory(), error))
     }
 

@@ -115,7 +115,7 @@ pub fn find(
 }
 
 /// A queue's folder, and what is in it.
-fn list(home: &Home) -> Result<(Folder, Vec<Entry>), StorageError> {
+fn list(home: &Home) -> Result<(Arc<Folder>, Vec<Entry>), StorageError> {
     let listed = home.open().and_then(|folder| folder.entries().map(|entries| (folder, entries)));
     listed.map_err(|error| StorageError::io("list", home.path(), error))
 }

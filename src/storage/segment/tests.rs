@@ -13,7 +13,7 @@ use std::io::IoSliceMut;
 fn home(root: &Path) -> Arc<Home> {
     let root = Arc::new(Folder::open(root).unwrap());
     let name = OsStr::new("q");
-    Arc::new(Home::of(&root, name).unwrap_or_else(|_| Home::create(&root, name).unwrap().0))
+    Arc::new(Home::of(&root, name).or_else(|_| Home::create(&root, name)).unwrap().0)
 }
 
 fn create(home: &Arc<Home>, size: u64) -> Segment {
