@@ -4,19 +4,21 @@
 //! Until then it is hidden: it is not delivered, not found and not counted.
 
 use super::Place;
+use crate::storage::Runs;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The hidden messages of one queue.
 ///
-/// 1. `runs` holds the start and the end of runs of numbers, the end excluded. No message that
-///    clients see has one of these numbers, and all numbers of hidden messages are among them.
+/// 1. No message that clients see has one of the numbers in `runs`, and all numbers of hidden
+///    messages are among them.
 /// 2. Each run has a hidden message: there are not more of them.
 /// 3. What a look has passed becomes one run, so that the next one passes it at once.
 #[derive(Default)]
 pub(super) struct Hidden {
     /// By number.
     messages: BTreeMap<u64, HiddenMessage>,
-    runs: BTreeMap<u64, u64>,
+    runs: Runs,
     /// The sum of these lengths.
     bytes: u64,
 }
@@ -49,33 +51,20 @@ impl Hidden {
         !self.is_empty() && self.messages.contains_key(&number)
     }
 
-    /// The start and the end of the run that `number` is in.
-    fn run(&self, number: u64) -> Option<(u64, u64)> {
-        let (start, end) = self.runs.range(..=number).next_back()?;
-        (number < *end).then_some((*start, *end))
-    }
-
     /// The number behind the run that `number` is in, or `number` if it is in none.
     pub(super) fn skip(&self, number: u64) -> u64 {
-        self.run(number).map_or(number, |(_, end)| end)
+        self.runs.skip(number)
     }
 
-    /// Notes that clients see no message from `start` to before `end`. A hidden one is among them.
-    pub(super) fn join(&mut self, start: u64, end: u64) {
-        let (mut first, mut last) = (start, end);
-        while let Some((start, end)) = self.runs.range(..=last).next_back().map(|it| (*it.0, *it.1))
-            && end >= first
-        {
-            (first, last) = (first.min(start), last.max(end));
-            self.runs.remove(&start);
-        }
-        self.runs.insert(first, last);
+    /// Notes that clients see no message with a number in `run`. A hidden one is among them.
+    pub(super) fn join(&mut self, run: Range<u64>) {
+        self.runs.insert(run);
     }
 
     /// Keeps a run if there is a hidden message in it.
-    fn keep_run(&mut self, start: u64, end: u64) {
-        if start < end && self.messages.range(start..end).next().is_some() {
-            self.runs.insert(start, end);
+    fn keep_run(&mut self, run: Range<u64>) {
+        if !run.is_empty() && self.messages.range(run.clone()).next().is_some() {
+            self.runs.insert(run);
         }
     }
 
@@ -85,17 +74,16 @@ impl Hidden {
         let hidden = HiddenMessage { place, length, expires_ms };
         if self.messages.insert(number, hidden).is_none() {
             self.bytes += length;
-            self.join(number, number + 1);
+            self.join(number..number + 1);
         }
     }
 
     /// Forgets a message that has gone.
     pub(super) fn remove(&mut self, number: u64) {
         if self.forget(number).is_some()
-            && let Some((start, end)) = self.run(number)
+            && let Some(run) = self.runs.remove_run(number)
         {
-            self.runs.remove(&start);
-            self.keep_run(start, end);
+            self.keep_run(run);
         }
     }
 
@@ -103,10 +91,9 @@ impl Hidden {
     /// its time of expiry.
     pub(super) fn show(&mut self, number: u64) -> Option<(Place, u64)> {
         let HiddenMessage { place, expires_ms, .. } = self.forget(number)?;
-        if let Some((start, end)) = self.run(number) {
-            self.runs.remove(&start);
-            self.keep_run(start, number);
-            self.keep_run(number + 1, end);
+        if let Some(Range { start, end }) = self.runs.remove_run(number) {
+            self.keep_run(start..number);
+            self.keep_run(number + 1..end);
         }
         Some((place, expires_ms))
     }

@@ -236,7 +236,7 @@ impl Queue {
             visible = self.hidden.skip(place.sequence);
         }
         if visible > from {
-            self.hidden.join(from, visible);
+            self.hidden.join(from..visible);
         }
         self.store.next(visible)
     }

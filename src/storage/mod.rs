@@ -7,7 +7,8 @@
 //!   `version_one` where that was different once,
 //! - `blocks`, `segment`, `walk`, `footer`: the blocks of one file, the file, the way through its
 //!   records, and their summary,
-//! - `log`: one queue; `index` and `relocated` say where its messages are,
+//! - `log`: one queue; `index` and `relocated` say where its messages are, and `runs` which of them
+//!   are gone,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
 //!   that, and `quarantine` sets copies of damaged files aside,
 //! - `bus_error` makes an error of what a mapping cannot read,
@@ -40,6 +41,7 @@ mod reaper;
 mod record;
 mod recovery;
 mod relocated;
+mod runs;
 mod segment;
 mod settings;
 mod version;
@@ -58,6 +60,7 @@ pub use inspect::{
     BaseSource, InspectedQueue, Inspection, Piece, Role, SegmentFile, SegmentView, Slot,
 };
 pub use message::{Message, NewMessage, Place};
+pub use runs::Runs;
 pub use settings::{Access, LogSettings};
 
 /// The bytes themselves, for tools and tests that read files without a log.

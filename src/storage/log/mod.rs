@@ -28,6 +28,7 @@ use super::home::Home;
 use super::index::{BodyHash, HashKey};
 use super::layout::FIRST_SEQUENCE;
 use super::relocated::Relocated;
+use super::runs::Runs;
 use super::segment::Segment;
 use super::settings::LogSettings;
 use membership::Membership;
@@ -73,7 +74,7 @@ pub struct Log {
     /// The number of the next push.
     pub(super) next_sequence: u64,
     /// Numbers that are gone, from `head` and from the oldest segment's first number on.
-    pub(super) removed: HashSet<u64>,
+    pub(super) removed: Runs,
     pub(super) relocated: Relocated,
     pub(super) live_count: u64,
     /// Bytes of the records of live messages.
@@ -165,7 +166,7 @@ impl Log {
             tail: 0,
             head: FIRST_SEQUENCE,
             next_sequence: FIRST_SEQUENCE,
-            removed: HashSet::new(),
+            removed: Runs::default(),
             relocated: Relocated::default(),
             live_count: 0,
             live_bytes: 0,

@@ -159,7 +159,7 @@ impl Log {
             Kind::Copy => self.relocated.get(sequence) == Some(position),
             Kind::Message => {
                 sequence >= self.head
-                    && !self.removed.contains(&sequence)
+                    && !self.removed.contains(sequence)
                     && self.relocated.get(sequence).is_none()
             }
         }
@@ -317,28 +317,4 @@ enum Scanned {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::PAGE_SCANS;
-    use crate::storage::{DataDirectory, NewMessage};
-
-    /// Two readers took their place from each other, and each page began at the segment's start.
-    #[test]
-    fn readers_at_different_places_each_go_on_where_they_were() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::open(folder.path(), 64 << 20, true).unwrap();
-        let mut log = directory.create_log(b"q").unwrap();
-        for _ in 0..20_000 {
-            log.push(&NewMessage { body: &[7; 100], flags: 0, expires_ms: 0 }, 1).unwrap();
-        }
-        let first = log.next(0).unwrap().unwrap().0.sequence;
-        let mut places: Vec<u64> = (1..PAGE_SCANS as u64).map(|it| first + it * 1000).collect();
-        for round in 0..50 {
-            for place in &mut places {
-                let before: Vec<_> = log.page_scans.iter().map(|scan| scan.from).collect();
-                assert!(round == 0 || before.contains(place), "{place} is not known: {before:?}");
-                *place = log.next(*place).unwrap().unwrap().0.sequence;
-                *place = log.next(*place + 1).unwrap().unwrap().0.sequence;
-            }
-        }
-    }
-}
+mod tests;

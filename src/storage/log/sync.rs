@@ -288,8 +288,7 @@ impl Log {
             }
         }
         let (first, base) = (self.segments[0].first_sequence, self.segments[0].base);
-        self.removed.retain(|sequence| *sequence >= first);
-        self.removed.shrink_to(2 * self.removed.len());
+        self.removed.remove_below(first);
         self.reported.retain(|position| *position >= base);
         doomed
     }

@@ -144,7 +144,6 @@ impl Log {
         let Place { sequence, position } = place;
         // Nothing may fail between the first change in memory and the last one in the log.
         self.segments[self.tail].prepare_writing()?;
-        self.removed.try_reserve(1).map_err(NoMemory::from)?;
         self.sync_slot()?;
         let (Promise { size, hash }, lowest) = match self.promised.remove(&sequence) {
             // To find the oldest one may take a descriptor: a record says as much as the cursor.
@@ -189,19 +188,8 @@ impl Log {
 
     /// The oldest live message, `sequence`, is gone, and so is everything before it.
     pub(in super::super) fn advance_head(&mut self, sequence: u64) {
-        let first = self.segments.front().map_or(0, |segment| segment.first_sequence);
-        let start = self.head.max(first);
-        if sequence.saturating_sub(start) > self.removed.len() as u64 {
-            self.removed.retain(|gone| *gone > sequence);
-        } else {
-            for gone in start..sequence {
-                self.removed.remove(&gone);
-            }
-        }
-        self.head = sequence.saturating_add(1);
-        while self.removed.remove(&self.head) {
-            self.head += 1;
-        }
+        self.head = self.removed.skip(sequence.saturating_add(1));
+        self.removed.remove_below(self.head);
     }
 
     /// Remembers that `sequence`, not the oldest live message, is gone, where a record may say
@@ -209,7 +197,7 @@ impl Log {
     pub(in super::super) fn note_removed(&mut self, sequence: u64) {
         let first = self.segments.front().map_or(0, |segment| segment.first_sequence);
         if sequence >= self.head.max(first) {
-            self.removed.insert(sequence);
+            self.removed.insert(sequence..sequence.saturating_add(1));
         }
     }
 

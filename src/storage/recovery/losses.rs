@@ -115,7 +115,7 @@ impl Recovery {
         let (log, losses) = (&self.log, &self.losses);
         let lengths = losses.missing.iter().map(|numbers| numbers.end - numbers.start);
         let all = lengths.fold(0, u64::saturating_add);
-        let removed = log.removed.iter().filter(|number| losses.is_missing(**number)).count();
+        let removed: u64 = losses.missing.iter().map(|it| log.removed.count_within(it)).sum();
         let copied = losses.missing.iter().map(|numbers| {
             let mut copies = 0;
             let mut from = numbers.start;
@@ -126,7 +126,7 @@ impl Recovery {
             }
             copies
         });
-        let pushed = all.saturating_sub(removed as u64).saturating_sub(copied.sum());
+        let pushed = all.saturating_sub(removed).saturating_sub(copied.sum());
         Ok(pushed.saturating_add(self.lost_copies()?))
     }
 
@@ -135,7 +135,7 @@ impl Recovery {
         let mut lost = 0;
         for (number, origin) in std::mem::take(&mut self.losses.copies) {
             self.bound_mappings()?;
-            let is_gone = number < self.log.head || self.log.removed.contains(&number);
+            let is_gone = number < self.log.head || self.log.removed.contains(number);
             let is_known = self.log.relocated.get(number).is_some();
             let is_counted = is_known || self.losses.is_missing(number);
             if !is_gone && !is_counted && !self.is_at(number, origin)? {

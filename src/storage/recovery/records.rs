@@ -363,7 +363,7 @@ impl Recovery {
                 self.check_rising(index, seen)?;
                 self.note_missing(sequence, size);
                 self.losses.numbered_to = self.losses.numbered_to.max(next);
-                if is_gone || self.log.removed.contains(&sequence) {
+                if is_gone || self.log.removed.contains(sequence) {
                     return Ok(());
                 }
             }
