@@ -1,8 +1,8 @@
 //! Properties: what must hold for every input, one module for each fuzz target.
 //!
 //! Each module has a `check` that takes any bytes and panics where its property does not hold. The
-//! fuzz targets call it with what the fuzzer makes up, and `tests/fuzz_seeds.rs`, which includes
-//! this file, with the seeds that are kept. Nothing in here knows a fuzzer, and nothing sleeps.
+//! fuzz targets call it with what the fuzzer makes up, and `tests/library/fuzz_seeds.rs` with the
+//! seeds that are kept. Nothing in here knows a fuzzer, and nothing sleeps.
 
 // A property that does not hold says so by panicking.
 #![allow(clippy::expect_used)]

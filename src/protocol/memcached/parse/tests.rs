@@ -1,5 +1,5 @@
-//! Tests of the framing: data blocks, blocks to skip, every cut. `tests/fuzz_seeds.rs` has random
-//! input.
+//! Tests of the framing: data blocks, blocks to skip, every cut. `tests/library/fuzz_seeds.rs` has
+//! random input.
 
 use super::*;
 use crate::protocol::memcached::{Command, Keys, Retrieval, StoreMode};

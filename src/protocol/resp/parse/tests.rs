@@ -1,4 +1,5 @@
-//! Tests of the request parser: every error, every cut. `tests/fuzz_seeds.rs` has random input.
+//! Tests of the request parser: every error, every cut. `tests/library/fuzz_seeds.rs` has random
+//! input.
 
 use super::*;
 
