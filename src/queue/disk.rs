@@ -94,6 +94,10 @@ impl MessageStore for DiskStore {
         self.log.segments().map(|segment| segment.size).sum()
     }
 
+    fn may_expire(&self) -> bool {
+        !self.log.is_empty() && self.log.may_expire()
+    }
+
     fn end(&self) -> u64 {
         self.log.next_sequence()
     }

@@ -7,7 +7,7 @@
 
 use super::Place;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Included};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 /// The messages of one queue that expire and that are not hidden.
 ///
@@ -78,6 +78,11 @@ impl Expiring {
             }
         }
         self.dead -= u64::from(expires_ms <= self.now_ms);
+    }
+
+    /// When the next one dies.
+    pub(super) fn next_death(&self) -> Option<u64> {
+        self.counts.range((Excluded(self.now_ms), Unbounded)).next().map(|(at_ms, _)| *at_ms)
     }
 
     /// When the last of them is dead, if there are `count` of them.

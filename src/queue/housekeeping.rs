@@ -3,21 +3,24 @@
 //! Each queue is locked for a slice at a time; work on files runs without its lock.
 
 use super::queues::Queues;
-use super::single::Queue;
+use super::single::{LEARNED_AT_ONCE, Queue};
 use super::slot::{Retired, Slot};
 use super::{Durability, QueueError, Ticket, Tidied};
 use crate::logging;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 /// The most syncs of idle queues at once: other queues wait for their housekeeping meanwhile.
 const IDLE_SYNCS: usize = 64;
 
-/// Slices of a log from before the start that are looked at in each round: nobody waits for it, and
-/// others want the disk and the queue.
-const LEARNING_SLICES: usize = 8;
+/// Slices of a log from before the start that are looked at in each round.
+const LEARNING_SLICES: usize = 32;
+
+/// The pause behind each of these: others want the disk and the queue.
+const LEARNING_PAUSE: Duration = Duration::from_millis(1);
 
 impl Queues {
     /// Housekeeping, a slice for each queue: gives space back, syncs what fills. True when there is
@@ -75,16 +78,17 @@ impl Queues {
     }
 
     /// Finds the dead messages of a log from before the start, by and by, and removes a slice of
-    /// all that are known; true: there are more of these.
+    /// all that are known; true: there is more to find or to remove.
     fn bury_dead(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
+        let mut more = false;
         for _ in 0..LEARNING_SLICES {
-            let mut state = slot.lock()?;
-            // A step has room for those that were known to be dead when it began.
-            if !state.is_free() || !state.queue.as_mut().map_or(Ok(false), Queue::learn)? {
+            more = learn(slot)?;
+            if !more {
                 break;
             }
+            thread::sleep(LEARNING_PAUSE);
         }
-        self.bury_known(slot)
+        Ok(self.bury_known(slot)? || more)
     }
 
     /// Removes a slice of the dead messages of queue `name`, so that a transaction need not; true:
@@ -172,6 +176,21 @@ impl Queues {
             }
         }
         is_whole & self.backing.settle().is_ok() & !self.backing.has_failed()
+    }
+}
+
+/// Looks at a slice of the queue's log from before the start; true: there is more. A step has room
+/// for the dead that were known when it began, so nothing is looked at in the middle of one.
+fn learn(slot: &Slot) -> Result<bool, QueueError> {
+    let mut state = slot.lock()?;
+    let (is_free, mut bytes) = (state.is_free(), LEARNED_AT_ONCE);
+    match state.queue.as_mut().filter(|queue| is_free && !queue.is_learned()) {
+        None => Ok(false),
+        Some(queue) => {
+            let more = queue.learn(&mut bytes);
+            slot.note_len(queue);
+            more
+        }
     }
 }
 

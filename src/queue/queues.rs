@@ -12,7 +12,7 @@ use super::drops::Remains;
 use super::held::Handle;
 use super::ledger::Ledger;
 use super::places::Mortal;
-use super::single::Queue;
+use super::single::{LEARNED_AT_START, Queue};
 use super::slot::{Filled, Slot, State};
 use super::sums::Sums;
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
@@ -95,12 +95,25 @@ impl Queues {
         limits: Limits,
         policy: Policy,
     ) -> Result<Queues, QueueError> {
+        Queues::open_learning(backing, limits, policy, LEARNED_AT_START)
+    }
+
+    /// The same; so many bytes of all logs are looked through for messages that expire.
+    pub(super) fn open_learning(
+        backing: Box<dyn Backing>,
+        limits: Limits,
+        policy: Policy,
+        mut bytes: u64,
+    ) -> Result<Queues, QueueError> {
         let (mut slots, mut empty, mut closed) = (Slots::default(), Vec::new(), Vec::new());
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             let slot = match store {
                 Ok(store) => {
-                    let queue = Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
+                    let mut queue =
+                        Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
+                    // What cannot be read is found again by housekeeping, which says so.
+                    let _is_left = queue.learn(&mut bytes);
                     slots.insert(|id| Slot::new(id, &name, Some(queue)))
                 }
                 Err(why) => {

@@ -2,8 +2,9 @@
 //! affair.
 //!
 //! A message whose time of expiry has passed is dead: no client sees it, and it is counted nowhere,
-//! also while it is still in the store. In a log from before the start the dead are found by and
-//! by; until then each counts, unless somebody has met it.
+//! also while it is still in the store. In a log from before the start the dead are found at the
+//! start, as far as `LEARNED_AT_START` goes, and then by and by; until then each counts, unless
+//! somebody has met it.
 
 use super::expiring::Expiring;
 use super::figures::Totals;
@@ -22,8 +23,14 @@ const DEAD_AT_PUSH: usize = 2;
 /// passes on its way.
 pub(super) const DEAD_AT_ONCE: usize = 1000;
 
-/// Messages of a log from before the start that one slice of housekeeping looks at.
-const LEARNED_AT_ONCE: usize = 4000;
+/// Bytes of a log from before the start that one slice looks at: about a millisecond.
+pub(super) const LEARNED_AT_ONCE: u64 = 256 * 1024;
+
+/// Bytes of all such logs together that are looked at before anybody asks.
+pub(super) const LEARNED_AT_START: u64 = 16 << 20;
+
+/// What a look at a message costs beside its body, in these bytes.
+const LOOK: u64 = 100;
 
 /// One queue.
 pub struct Queue {
@@ -61,7 +68,7 @@ impl Queue {
     pub(super) fn new(id: QueueId, store: Box<dyn MessageStore>, max_len: Arc<AtomicU64>) -> Queue {
         Queue {
             id,
-            unread_from: (!store.is_empty()).then_some(0),
+            unread_from: store.may_expire().then_some(0),
             store,
             hidden: Hidden::default(),
             expiring: Expiring::default(),
@@ -134,10 +141,7 @@ impl Queue {
 
     /// Appends a message.
     pub fn push(&mut self, message: &NewMessage<'_>) -> Result<(), QueueError> {
-        let limit = self.max_len.load(Ordering::Relaxed);
-        if self.len() >= limit {
-            return Err(QueueError::QueueFull { limit });
-        }
+        self.check_places(1)?;
         let place = match self.store.push(message, self.now_ms) {
             // The dead are in the way of nobody.
             Err(QueueError::OutOfMemory { .. }) if self.expiring.dead() > 0 => {
@@ -158,6 +162,23 @@ impl Queue {
             let _is_left = self.bury(DEAD_AT_PUSH);
         }
         Ok(())
+    }
+
+    /// Refuses `count` more messages if the queue has no places for them. Where dead messages may
+    /// have these that nobody has met yet, a slice of the log is looked at;
+    /// [`Busy`](QueueError::Busy): there is more of it.
+    pub(super) fn check_places(&mut self, count: u64) -> Result<(), QueueError> {
+        let limit = self.max_len.load(Ordering::Relaxed);
+        let is_full = |queue: &Queue| queue.len().saturating_add(count) > limit;
+        if is_full(self) && !self.is_in_step() {
+            let mut bytes = LEARNED_AT_ONCE;
+            // What cannot be read keeps its places.
+            let is_left = self.learn(&mut bytes).unwrap_or(false);
+            if is_left && is_full(self) {
+                return Err(QueueError::Busy);
+            }
+        }
+        if is_full(self) { Err(QueueError::QueueFull { limit }) } else { Ok(()) }
     }
 
     /// Removes a slice of the dead messages; true: there are more.
@@ -207,21 +228,25 @@ impl Queue {
         Ok(self.expiring.dead() > 0)
     }
 
-    /// Looks at a slice of what was in the store at the start, for times of expiry; true: there is
-    /// more.
-    pub(super) fn learn(&mut self) -> Result<bool, QueueError> {
-        for _ in 0..LEARNED_AT_ONCE {
-            let Some(from) = self.unread_from else { break };
+    /// Looks at what was in the store at the start, for times of expiry, until `bytes` are used up;
+    /// true: there is more.
+    pub(super) fn learn(&mut self, bytes: &mut u64) -> Result<bool, QueueError> {
+        while let Some(from) = self.unread_from.filter(|_| *bytes > 0) {
             let next = self.store.next(from)?;
             self.unread_from = next.map(|(place, _)| place.sequence + 1);
-            if let Some((place, Message { expires_ms, .. })) = next
-                && !self.hidden.contains(place.sequence)
-            {
+            let Some((place, Message { expires_ms, body, .. })) = next else { break };
+            *bytes = bytes.saturating_sub(body.len() as u64 + LOOK);
+            if !self.hidden.contains(place.sequence) {
                 self.expiring.insert(place, expires_ms);
                 self.differs |= has_passed(expires_ms, self.now_ms);
             }
         }
         Ok(self.unread_from.is_some())
+    }
+
+    /// When the next message dies.
+    pub(super) fn next_death(&self) -> Option<u64> {
+        self.expiring.next_death()
     }
 
     /// The oldest message whose number is `from` or more and that is not hidden.

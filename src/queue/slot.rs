@@ -17,6 +17,8 @@ pub(super) struct Slot {
     pub(super) len: AtomicU64,
     /// When all of them have died, or `NEVER`; Unix time in milliseconds.
     dies_at: AtomicU64,
+    /// When `len` counts one too many, because a message has died, or `NEVER`.
+    recount_at: AtomicU64,
     /// How many slots of the map have messages; this one is counted there.
     filled: Arc<Filled>,
     /// Their bytes, likewise.
@@ -100,6 +102,7 @@ impl Slot {
         let len = queue.as_ref().map_or(0, Queue::len);
         let bytes = queue.as_ref().map_or(0, Queue::bytes);
         let dies_at = queue.as_ref().and_then(Queue::dies_at).unwrap_or(NEVER);
+        let recount_at = queue.as_ref().and_then(Queue::next_death).unwrap_or(NEVER);
         let holds = queue.as_ref().map_or(NO_QUEUE, Queue::id);
         let state = State {
             queue,
@@ -118,6 +121,7 @@ impl Slot {
             name: name.into(),
             len: AtomicU64::new(len),
             dies_at: AtomicU64::new(dies_at),
+            recount_at: AtomicU64::new(recount_at),
             filled: Arc::default(),
             bytes: AtomicU64::new(bytes),
             stamp: AtomicU64::new(id << 32),
@@ -169,7 +173,21 @@ impl Slot {
     /// Notes how many messages there are now: some may have died.
     pub(super) fn note_len(&self, queue: &Queue) {
         self.set_len(queue.len(), queue.dies_at());
+        self.recount_at.store(queue.next_death().unwrap_or(NEVER), Ordering::Relaxed);
         self.bytes.store(queue.bytes(), Ordering::Relaxed);
+    }
+
+    /// Counts again if messages have died since the last work on the queue. Whoever works on it now
+    /// does that itself, so the lock is not waited for.
+    pub(super) fn recount(&self, now_ms: u64) {
+        if now_ms >= self.recount_at.load(Ordering::Relaxed)
+            && let Ok(mut state) = self.state.try_lock()
+            && !state.doomed
+            && let Some(queue) = &mut state.queue
+        {
+            queue.set_time(now_ms);
+            self.note_len(queue);
+        }
     }
 
     /// The slot comes into the map, in which `filled` slots have messages.

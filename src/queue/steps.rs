@@ -14,7 +14,6 @@ use super::slot::{Slot, State};
 use super::{Place, QueueError, Queues, Slice, StepSize, Ticket};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Messages of one command that are counted one by one where there may not be room for all: looking
 /// for more would take long.
@@ -73,9 +72,8 @@ impl Queue {
     }
 
     fn begin_if_it_fits(&mut self, size: &StepSize) -> Result<(), QueueError> {
-        let limit = self.max_len.load(Ordering::Relaxed);
-        if size.pushes > 0 && self.len().saturating_add(size.pushes) > limit {
-            return Err(QueueError::QueueFull { limit });
+        if size.pushes > 0 {
+            self.check_places(size.pushes)?;
         }
         self.begin_step(size)
     }
@@ -170,9 +168,10 @@ mod tests {
         Box::new(DiskBacking::new(DataDirectory::open(path, 16 * 1024, true).unwrap()))
     }
 
+    /// Queues that have not been looked through for dead messages.
     fn queues(path: &Path) -> Queues {
         let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
-        Queues::open(backing(path), limits, Policy::Never).unwrap()
+        Queues::open_learning(backing(path), limits, Policy::Never, 0).unwrap()
     }
 
     fn push(queues: &Queues, name: &[u8], body: &[u8]) {

@@ -36,6 +36,11 @@ pub trait MessageStore: Send {
         0
     }
 
+    /// Whether a message may expire of those that were there when the store was opened.
+    fn may_expire(&self) -> bool {
+        !self.is_empty()
+    }
+
     /// The number that the next message gets.
     fn end(&self) -> u64;
 

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 /// The most queues that one slice adds.
 pub const ADDED_AT_ONCE: usize = 256;
 
-/// What all queues are together, as of the last work on each. A queue whose messages are all dead
-/// is none.
+/// What all queues are together. Dead messages count for nothing, but for the bytes of those that
+/// have not left yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     /// Queues that have messages.
@@ -28,7 +28,11 @@ impl Queues {
         let (slots, now_ms) = (self.slots(), self.clock.now_ms());
         let end = *sums.end.get_or_insert(slots.last_id + 1);
         let mut rest = slots.by_id.range(sums.next..end).map(|(_, slot)| slot);
-        for slot in rest.by_ref().take(ADDED_AT_ONCE).filter(|slot| slot.has_living(now_ms)) {
+        for slot in rest.by_ref().take(ADDED_AT_ONCE) {
+            slot.recount(now_ms);
+            if !slot.has_living(now_ms) {
+                continue;
+            }
             sums.queues += 1;
             sums.messages += slot.len.load(Ordering::Relaxed);
             sums.bytes += slot.bytes.load(Ordering::Relaxed);

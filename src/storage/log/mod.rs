@@ -79,6 +79,8 @@ pub struct Log {
     pub(super) live_count: u64,
     /// Bytes of the records of live messages.
     pub(super) live_bytes: u64,
+    /// The opening has met a record with a time of expiry, or a footer, which does not say.
+    pub(super) may_expire: bool,
     /// Bytes of all records.
     pub(super) record_bytes: u64,
     /// Removal records that fit into the spare segments.
@@ -170,6 +172,7 @@ impl Log {
             relocated: Relocated::default(),
             live_count: 0,
             live_bytes: 0,
+            may_expire: false,
             record_bytes: 0,
             spare_removals: 0,
             promised: HashMap::new(),
@@ -201,6 +204,11 @@ impl Log {
     /// Live messages.
     pub fn len(&self) -> u64 {
         self.live_count
+    }
+
+    /// Whether a message may have a time of expiry of those that were there at the opening.
+    pub fn may_expire(&self) -> bool {
+        self.may_expire
     }
 
     /// True without messages.

@@ -251,6 +251,7 @@ impl Recovery {
                     if index >= self.entered {
                         self.enter(index)?;
                     }
+                    self.log.may_expire |= record.expires_ms != 0;
                     self.take(index, Seen::of(position, &record))?;
                 }
                 Some(Step::Damage { position, fault, resumes }) => {
@@ -302,6 +303,7 @@ impl Recovery {
         self.enter(index)?;
         let segment = &mut self.log.segments[index];
         segment.footer = FooterState::Written;
+        self.log.may_expire = true;
         let start = segment.records_start();
         self.claim(footer.durable.0);
         self.claim(footer.durable.1);
