@@ -90,10 +90,13 @@ impl Drop for Claim {
         // A queue that a panic has closed stays closed, whoever claims it.
         if let Ok(state) = &mut locked {
             state.claimed = false;
-            // Only a panic of its session leaves a command half done: that much of it stays. What
-            // fails here fails again for the next one.
-            if let Some(queue) = &mut state.queue {
-                let _closed = queue.end_step();
+            // Only a panic of its session leaves a command half done. That much of it stays in
+            // memory; on disk nothing does.
+            if let State { queue: Some(queue), half_done, .. } = &mut **state {
+                *half_done = queue.store().is_in_step();
+                if !*half_done {
+                    let _nobody_is_answered = queue.end_step();
+                }
             }
         }
         self.claims.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));

@@ -52,6 +52,10 @@ impl Backing for DiskBacking {
         self.directory.check_writable().is_err()
     }
 
+    fn count_closed(&self) {
+        self.directory.counters().closed_queues.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn give_up(&self) {
         self.directory.give_up_drops();
     }
@@ -112,6 +116,10 @@ impl MessageStore for DiskStore {
 
     fn begin_step(&mut self, size: &StepSize) -> Result<(), QueueError> {
         Ok(self.log.begin_step(size)?)
+    }
+
+    fn is_in_step(&self) -> bool {
+        self.log.is_in_step()
     }
 
     fn end_step(&mut self) -> Result<(), QueueError> {

@@ -15,6 +15,8 @@ pub struct Figures {
     pub oldest_age_ms: u64,
     /// Messages that came, went, and died of age.
     pub totals: Totals,
+    /// The queue is closed for writing until the next start.
+    pub is_closed: bool,
 }
 
 /// Messages that passed through a queue.
@@ -44,6 +46,7 @@ impl Queue {
             disk_bytes: self.store().disk_bytes(),
             oldest_age_ms: now_ms.saturating_sub(pushed_ms),
             totals: self.totals(),
+            is_closed: self.store().check_writable().is_err(),
         })
     }
 }
@@ -59,11 +62,5 @@ impl Queues {
         }
         let now_ms = self.clock.now_ms();
         state.queue.as_mut().map(|queue| queue.figures(now_ms)).transpose()
-    }
-
-    /// The names of the queues that could not be opened at the start: they are closed until the
-    /// next one.
-    pub fn closed(&self) -> &[Box<[u8]>] {
-        &self.closed
     }
 }

@@ -37,7 +37,9 @@ impl Queues {
                 say_failed(&slot, error);
                 false
             });
-            let Some((tidied, is_unneeded)) = self.tidy_locked(&slot) else { continue };
+            let tidied = self.tidy_locked(&slot);
+            self.note_closed(&slot);
+            let Some((tidied, is_unneeded)) = tidied else { continue };
             more |= tidied.more;
             if let Some(Err(error)) = tidied.work.map(|work| work()) {
                 say_failed(&slot, error);

@@ -7,6 +7,7 @@
 
 mod chores;
 mod claims;
+mod closed;
 mod disk;
 mod drops;
 mod error;

@@ -8,6 +8,7 @@
 
 use super::chores::Chores;
 use super::claims::{Claims, Waiting};
+use super::closed::ClosedQueues;
 use super::drops::Remains;
 use super::held::Handle;
 use super::ledger::Ledger;
@@ -39,8 +40,7 @@ pub struct Queues {
     pub(super) mortal: Mutex<Mortal>,
     pub(super) backing: Box<dyn Backing>,
     max_queues: AtomicUsize,
-    /// Names of the queues that could not be opened.
-    pub(super) closed: Vec<Box<[u8]>>,
+    pub(super) closed: ClosedQueues,
     /// Every queue reads it.
     max_queue_len: Arc<AtomicU64>,
     pub(super) ledger: Ledger,
@@ -105,7 +105,8 @@ impl Queues {
         policy: Policy,
         mut bytes: u64,
     ) -> Result<Queues, QueueError> {
-        let (mut slots, mut empty, mut closed) = (Slots::default(), Vec::new(), Vec::new());
+        let (mut slots, mut empty) = (Slots::default(), Vec::new());
+        let closed = ClosedQueues::default();
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             let slot = match store {
@@ -117,7 +118,7 @@ impl Queues {
                     slots.insert(|id| Slot::new(id, &name, Some(queue)))
                 }
                 Err(why) => {
-                    closed.push(name.clone());
+                    closed.add(&name);
                     slots.insert(|id| Slot::closed(id, &name, why))
                 }
             };

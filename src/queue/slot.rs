@@ -5,7 +5,7 @@ use super::ledger::{NO_QUEUE, QueueId};
 use super::single::Queue;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// One name's place in the map.
@@ -29,6 +29,8 @@ pub(super) struct Slot {
     pub(super) awaited_by: AtomicUsize,
     /// Why nothing can be done with the queue until restart. Its store is not there.
     closed: Option<QueueError>,
+    /// It is in the list of closed queues.
+    is_named_closed: AtomicBool,
     /// The queue that `state` holds now; read without the lock.
     queue: AtomicU64,
     state: Mutex<State>,
@@ -77,6 +79,9 @@ pub(super) struct State {
     pub(super) claimed: bool,
     /// A step of the transaction under way is open: only its commands change the queue.
     pub(super) in_transaction: bool,
+    /// A panic has ended a step in its middle. Nobody sees the half that was done: its end is never
+    /// written, and the next start cuts it (rule 20).
+    pub(super) half_done: bool,
     /// The queue does not exist for clients, and its store is still to be let go of.
     pub(super) doomed: bool,
     /// In the list of slots that may be empty.
@@ -92,7 +97,7 @@ pub(super) struct State {
 impl State {
     /// Whether housekeeping may work on the queue, and a command in a row.
     pub(super) fn is_free(&self) -> bool {
-        !self.claimed && !self.doomed && !self.in_transaction
+        !self.claimed && !self.doomed && !self.in_transaction && !self.half_done
     }
 }
 
@@ -110,6 +115,7 @@ impl Slot {
             awaited: (0, holds),
             claimed: false,
             in_transaction: false,
+            half_done: false,
             doomed: false,
             listed: true,
             retired: false,
@@ -127,6 +133,7 @@ impl Slot {
             stamp: AtomicU64::new(id << 32),
             awaited_by: AtomicUsize::new(0),
             closed: None,
+            is_named_closed: AtomicBool::default(),
             queue: AtomicU64::new(holds),
             state: Mutex::new(state),
             syncing: Mutex::new(()),
@@ -143,14 +150,27 @@ impl Slot {
         self.closed.clone().map_or(Ok(()), Err)
     }
 
+    /// Whether the queue has been named among the closed ones; from now on it has.
+    pub(super) fn is_named_closed(&self) -> bool {
+        self.is_named_closed.swap(true, Ordering::Relaxed)
+    }
+
     /// Locks the queue for work on it.
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, State>, QueueError> {
+        self.lock_store()
+            .and_then(|state| if state.half_done { Err(self.broken()) } else { Ok(state) })
+    }
+
+    /// The same for a sync: what was done before a panic is to be durable.
+    fn lock_store(&self) -> Result<MutexGuard<'_, State>, QueueError> {
         self.check_open()?;
         // A panic under the lock may have left the store half-changed: it is not touched again.
-        self.state.lock().map_err(|_| {
-            let name = self.name.escape_ascii();
-            QueueError::Storage(format!("queue {name} is closed after an internal error; restart"))
-        })
+        self.state.lock().map_err(|_| self.broken())
+    }
+
+    fn broken(&self) -> QueueError {
+        let name = self.name.escape_ascii();
+        QueueError::Storage(format!("queue {name} is closed after an internal error; restart"))
     }
 
     /// Notes what work on the queue has changed; true: something in its store.
@@ -244,14 +264,14 @@ impl Slot {
             return Ok(());
         }
         let _one_at_a_time = self.no_sync();
-        let mut state = self.lock().map_err(|_| self.queue_id())?;
+        let mut state = self.lock_store().map_err(|_| self.queue_id())?;
         let Some(queue) = &mut state.queue else { return Ok(()) };
         let id = queue.id();
         let Some((work, point)) = queue.store().begin_sync() else { return Ok(()) };
         drop(state);
         let panicked = |_| Err(io::Error::other("a sync panicked"));
         let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
-        let mut state = self.lock().map_err(|_| id)?;
+        let mut state = self.lock_store().map_err(|_| id)?;
         // One that was dropped meanwhile is not where it was, and needs no sync any more: what was
         // answered about it waits for the drop. Another of its name has nothing to do with it.
         let Some(queue) = state.queue.as_mut().filter(|queue| queue.id() == id) else {
@@ -299,6 +319,7 @@ impl Slot {
         let Some(_no_sync) = self.no_sync_now() else { return Retired::NotYet };
         let mut state = match self.state.try_lock() {
             Ok(state) if state.in_transaction => return Retired::NotInTransaction,
+            Ok(state) if state.half_done => return Retired::Not,
             Ok(state) if state.is_free() => state,
             Ok(_) | Err(TryLockError::WouldBlock) => return Retired::NotYet,
             Err(TryLockError::Poisoned(_)) => return Retired::Not,

@@ -59,6 +59,11 @@ pub trait MessageStore: Send {
         Ok(())
     }
 
+    /// Whether a step has begun that a crash would undo.
+    fn is_in_step(&self) -> bool {
+        false
+    }
+
     /// Ends the step.
     fn end_step(&mut self) -> Result<(), QueueError> {
         Ok(())
@@ -189,6 +194,9 @@ pub trait Backing: Send + Sync {
     fn is_closed(&self) -> bool {
         false
     }
+
+    /// Counts a queue that a fault of this program has closed.
+    fn count_closed(&self) {}
 
     /// Forgets stores that have been discarded, and not durably; everybody has been told.
     fn give_up(&self) {}

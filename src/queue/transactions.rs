@@ -17,6 +17,7 @@ use super::single::{DEAD_AT_ONCE, Queue};
 use super::slot::Slot;
 use super::{Queues, StepSize, Ticket};
 use std::sync::{Arc, MutexGuard};
+use std::thread;
 
 /// What a transaction may do to one queue at most.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,7 +137,15 @@ impl Steps<'_> {
 impl Drop for Steps<'_> {
     /// A command of it has panicked, or it has not begun as a whole.
     fn drop(&mut self) {
-        let _nobody_is_answered = self.end_steps(&mut Ticket::default());
+        if !thread::panicking() {
+            // Nothing has been done in the steps.
+            let _nobody_is_answered = self.end_steps(&mut Ticket::default());
+        }
+        for slot in self.slots.drain(..) {
+            if let Ok(mut state) = slot.lock() {
+                state.half_done = true;
+            }
+        }
     }
 }
 

@@ -20,14 +20,19 @@ pub(super) fn list<'a>(queues: &Queues, names: impl Iterator<Item = &'a [u8]>) -
     let mut names = names.peekable();
     if names.peek().is_none() {
         let (end, mut next) = (queues.end(), Some(0));
-        let mut all: Vec<_> = queues.closed().iter().take(MOST_UNNAMED).cloned().collect();
+        let mut all = queues.closed(MOST_UNNAMED);
+        let closed_count = all.len();
         while let Some(from) = next
             && all.len() < MOST_UNNAMED
         {
-            next = queues.scan(from, end, |name| all.push(name.into()));
+            next = queues.scan(from, end, |name| {
+                if !all[..closed_count].iter().any(|closed| **closed == *name) {
+                    all.push(name.into());
+                }
+            });
         }
         let listed = all.iter().filter_map(|name| figures(queues, name));
-        return listed.filter(|(_, figures)| has_messages(figures)).collect();
+        return listed.filter(|(_, figures)| is_listed(figures)).collect();
     }
     names.filter_map(|name| figures(queues, name)).collect()
 }
@@ -37,7 +42,8 @@ fn figures(queues: &Queues, name: &[u8]) -> Option<Listed> {
     Some((percent_encode(name, UNCHANGED).to_string(), figures))
 }
 
-/// Whether a queue is to be listed that nobody has named. What a closed one has nobody knows.
-fn has_messages(figures: &Result<Figures, QueueError>) -> bool {
-    figures.as_ref().map_or(true, |figures| figures.length > 0)
+/// Whether a queue is to be listed that nobody has named. What one that is closed as a whole has
+/// nobody knows.
+fn is_listed(figures: &Result<Figures, QueueError>) -> bool {
+    figures.as_ref().map_or(true, |figures| figures.length > 0 || figures.is_closed)
 }

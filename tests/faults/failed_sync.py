@@ -36,8 +36,18 @@ def check_said(daemon):
     assert "Input/output error" in lines[0] and "q-q is closed" in lines[0], lines
 
 
+def check_named(daemon):
+    """INFO says which queue is closed, and of no other that it is."""
+    def closed():
+        text = daemon.redis().ask("INFO", "queues").decode()
+        return [line.split(":")[0] for line in text.splitlines() if ",closed=1" in line]
+
+    wait_until(lambda: closed() == ["queue_q"], "INFO says which queue is closed")
+
+
 def check_closed_for_writing(daemon):
     """Every write is refused, and every read is answered."""
+    check_named(daemon)
     client = daemon.redis()
     for _ in range(2):
         for command in (["SADD", "q", "later"], ["SPOP", "q"], ["SREM", "q", "m3"]):

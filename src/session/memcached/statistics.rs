@@ -130,6 +130,9 @@ fn queue_lines(shared: &Shared, names: Keys<'_>, output: &mut Vec<u8>) {
         line("total_items", figures.totals.came);
         line("taken_items", figures.totals.went);
         line("expired_items", figures.totals.expired);
+        if figures.is_closed {
+            line("closed", 1);
+        }
     }
 }
 

@@ -148,6 +148,11 @@ impl Log {
         }
     }
 
+    /// Whether a step has begun and not ended.
+    pub fn is_in_step(&self) -> bool {
+        self.step.is_some()
+    }
+
     /// Where a sync that begins now may say that the log is durable up to.
     pub(super) fn settled_end(&self) -> u64 {
         self.step.as_ref().map_or(self.end(), |step| step.start)

@@ -3,6 +3,7 @@
 //! Syncs fail here because files have been moved away under the queues, which a sync notices.
 
 use super::bench::{new_message, open_directory};
+use crate::common::Daemon;
 use mq::queue::{DiskBacking, Durability, Limits, Policy, Queue, Queues, Ticket, Verdict};
 use std::fs;
 use std::path::Path;
@@ -198,4 +199,43 @@ fn rule_15_a_drop_is_answered_when_the_directory_knows_it() {
     let again = bench.push("q", "n");
     bench.queues.commit();
     assert_eq!((bench.len("q").0, bench.verdicts([&again])), (Some(1), [Leave]));
+}
+
+/// One whose sync had failed looked like any other, and had no line when it was empty.
+#[test]
+fn rule_17_info_names_the_queues_that_are_closed_for_writing() {
+    let daemon = Daemon::start("--fsync never");
+    let mut client = daemon.redis();
+    client.ask("SADD fine m\r\nSADD jobs m\r\nSADD gone m\r\n", ":1\r\n:1\r\n:1\r\n");
+    client.ask("SPOP gone\r\n", "$1\r\nm\r\n");
+    for name in ["q-jobs", "q-gone"] {
+        fs::remove_dir_all(daemon.directory().join(name)).unwrap();
+    }
+    let mut closed_lines = || {
+        client.send("INFO queues\r\n");
+        let length: usize = client.read_line()[1..].parse().unwrap();
+        let text = String::from_utf8(client.read(length + 2)).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("queue_")).map(String::from);
+        let lines: Vec<_> = lines.collect();
+        let is_closed = |line: &&String| line.ends_with("closed=1");
+        (lines.iter().take_while(is_closed).count(), lines)
+    };
+    // Housekeeping finds that out.
+    let lines = loop {
+        match closed_lines() {
+            (2, lines) => break lines,
+            (count, lines) => assert!(count < 2, "{lines:?}"),
+        }
+    };
+    let begins = |line: usize, text: &str| lines[line].starts_with(text);
+    assert!(begins(0, "queue_jobs:") && begins(1, "queue_gone:length=0,"), "{lines:?}");
+    assert!(begins(2, "queue_fine:length=1,") && lines.len() == 3, "{lines:?}");
+    let mut client = daemon.memcached();
+    client.send("stats queues jobs fine\r\n");
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line| line != "END") {
+        said.push(client.read_line());
+    }
+    assert!(said.contains(&"STAT queue_jobs_closed 1".to_string()), "{said:?}");
+    assert!(!said.iter().any(|line| line.contains("queue_fine_closed")), "{said:?}");
 }

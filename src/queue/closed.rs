@@ -1,0 +1,171 @@
+//! Queues that are closed until the next start: as a whole, because they could not be opened or a
+//! panic has left them half-changed, or for writing, because a sync has failed.
+
+use super::Queues;
+use super::slot::Slot;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The names of closed queues, in the order in which they were found closed.
+#[derive(Default)]
+pub(super) struct ClosedQueues {
+    names: Mutex<Vec<Box<[u8]>>>,
+}
+
+impl ClosedQueues {
+    // The list is changed by single insertions: what a panic left is good.
+    fn names(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, name: &[u8]) {
+        self.names().push(name.into());
+    }
+}
+
+impl Queues {
+    /// The names of `most` queues that are closed until the next start, and that others are not: a
+    /// failure of the data directory, which closes all, names none.
+    pub fn closed(&self, most: usize) -> Vec<Box<[u8]>> {
+        self.closed.names().iter().take(most).cloned().collect()
+    }
+
+    /// Names the queue in `slot` from now on if it is closed; housekeeping does that.
+    pub(super) fn note_closed(&self, slot: &Slot) {
+        if self.backing.is_closed() {
+            return;
+        }
+        let broken = match slot.lock() {
+            Err(why) => Some(why),
+            Ok(mut state) => {
+                let Some(queue) = &mut state.queue else { return };
+                if queue.store().check_writable().is_ok() {
+                    return;
+                }
+                // The store has said why.
+                None
+            }
+        };
+        if slot.is_named_closed() {
+            return;
+        }
+        self.closed.add(&slot.name);
+        if let Some(why) = broken {
+            log::error!("{why}");
+            self.backing.count_closed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::queue::{
+        Changes, DiskBacking, Durability, Limits, NewMessage, Policy, Queue, QueueError, Queues,
+        Slice, StepSize, Target, Ticket, Verdict,
+    };
+    use crate::storage::DataDirectory;
+    use std::fs;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::Path;
+
+    fn queues(path: &Path) -> Queues {
+        let directory = DataDirectory::open(path, 16 * 1024, true).unwrap();
+        let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
+        Queues::open(Box::new(DiskBacking::new(directory)), limits, Policy::Always).unwrap()
+    }
+
+    fn push(queue: &mut Queue, body: &[u8]) -> Result<(), QueueError> {
+        queue.push(&NewMessage { body, flags: 0, expires_ms: 0 })
+    }
+
+    fn push_to(queues: &Queues, name: &[u8], body: &[u8]) -> Result<Ticket, QueueError> {
+        let mut ticket = Ticket::default();
+        queues.create(name, &mut ticket, |queue| push(queue, body))?;
+        Ok(ticket)
+    }
+
+    fn len(queues: &Queues, name: &[u8]) -> Result<Option<u64>, QueueError> {
+        queues.find(name, &mut Ticket::default(), |queue| Ok(queue.len()))
+    }
+
+    /// Queue `q` is closed as a whole, and what was done to it before is durable; the other one
+    /// works, and after a start both do.
+    fn expect_broken(queues: Queues, path: &Path, before: &Ticket) {
+        queues.commit();
+        assert_eq!(queues.verdict(before), Verdict::Leave);
+        for _ in 0..2 {
+            assert!(push_to(&queues, b"q", b"later").is_err() && len(&queues, b"q").is_err());
+            assert!(queues.figures(b"q").is_err());
+            push_to(&queues, b"other", b"m").unwrap();
+            while queues.tidy() {}
+            queues.rest_idle();
+            assert_eq!(queues.closed(9), [(*b"q").into()]);
+        }
+        assert!(queues.statistics(&queues.sums()).contains(&("closed_queues", 1)));
+        drop(queues);
+        let queues = self::queues(path);
+        assert_eq!((len(&queues, b"q"), len(&queues, b"other")), (Ok(Some(1)), Ok(Some(2))));
+        assert!(queues.closed(9).is_empty());
+        push_to(&queues, b"q", b"later").unwrap();
+    }
+
+    /// The half that had been done was ended like a step, and was there after a start.
+    #[test]
+    fn rule_20_a_panic_between_two_slices_of_a_command_leaves_nothing_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = queues(folder.path());
+        let before = push_to(&queues, b"q", b"before").unwrap();
+        let mut claim = None;
+        let mut target = Target {
+            queues: &queues,
+            name: b"q",
+            locked: None,
+            claim: &mut claim,
+            in_transaction: false,
+        };
+        let slice = target.create_sliced(&mut Ticket::default(), |queue| {
+            queue.begin_pushing([&b"first"[..], b"second"].into_iter())?;
+            push(queue, b"first")?;
+            Ok(Slice::<()>::More)
+        });
+        assert!(matches!(slice, Ok(Slice::More)));
+        // With the session of the client whose command panics.
+        drop(claim);
+        expect_broken(queues, folder.path(), &before);
+    }
+
+    /// The same in a transaction.
+    #[test]
+    fn rule_20_a_panic_in_a_transaction_leaves_nothing_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = queues(folder.path());
+        let before = push_to(&queues, b"q", b"before").unwrap();
+        let size = StepSize { pushes: 2, pushed_bytes: 9, ..StepSize::default() };
+        let changes = [(&b"q"[..], Changes { size, drops: false })];
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let mut ticket = Ticket::default();
+            let _steps = queues.begin_transaction(changes.into_iter(), &mut ticket).unwrap();
+            push_to(&queues, b"q", b"first").unwrap();
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        expect_broken(queues, folder.path(), &before);
+    }
+
+    /// A queue that a failure has closed for writing was in no list.
+    #[test]
+    fn rule_17_a_queue_that_closes_while_running_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = queues(folder.path());
+        push_to(&queues, b"other", b"m").unwrap();
+        push_to(&queues, b"q", b"m").unwrap();
+        assert!(!queues.figures(b"q").unwrap().unwrap().is_closed);
+        fs::remove_dir_all(folder.path().join("q-q")).unwrap();
+        for _ in 0..2 {
+            while queues.tidy() {}
+            assert_eq!(queues.closed(9), [(*b"q").into()]);
+        }
+        let figures = queues.figures(b"q").unwrap().unwrap();
+        assert!(figures.is_closed && figures.length == 1);
+        assert!(!queues.figures(b"other").unwrap().unwrap().is_closed);
+    }
+}
