@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
+/// There is no room in a file (`RLIMIT_FSIZE`).
+const FILE_TOO_LARGE: &str = "the limit of file sizes leaves no room";
+
 /// An error of the storage.
 #[derive(Debug)]
 pub enum StorageError {
-    /// The device has no room, or a quota leaves none.
+    /// The device has no room, or a quota or a limit of file sizes leaves none.
     Full {
         /// What there is no room in.
         what: &'static str,
@@ -83,9 +86,16 @@ impl StorageError {
         let what = match source.kind() {
             io::ErrorKind::StorageFull => "no space left on device",
             io::ErrorKind::QuotaExceeded => "the quota of disk space is used up",
+            io::ErrorKind::FileTooLarge => FILE_TOO_LARGE,
             _ => return StorageError::Io { doing, path: path.into(), source },
         };
         StorageError::Full { what, path: path.into(), bytes: 0 }
+    }
+
+    /// Whether there may be room for a smaller file. A limit of file sizes is no want of room that
+    /// comes and goes: what is larger is refused, and no queue of many small files made of it.
+    pub fn leaves_less_room(&self) -> bool {
+        matches!(self, StorageError::Full { what, .. } if *what != FILE_TOO_LARGE)
     }
 
     /// True when a file is not there, or not any more.

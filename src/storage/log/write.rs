@@ -375,7 +375,7 @@ impl Log {
         let mut wanted = grown.max(smallest).next_multiple_of(BLOCK);
         let segment = loop {
             match self.create_segment(base, wanted) {
-                Err(StorageError::Full { .. }) if wanted > smallest => {
+                Err(error) if error.leaves_less_room() && wanted > smallest => {
                     wanted = (wanted / 8).max(smallest).next_multiple_of(BLOCK);
                 }
                 other => break other?,

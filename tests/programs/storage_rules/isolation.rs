@@ -207,16 +207,22 @@ fn rule_19_a_limit_of_file_sizes_is_an_error_of_the_push() {
     let limit = Rlimit { current: Some(64 * 1024), maximum };
     prlimit(pid, Resource::Fsize, limit).unwrap();
     let mut client = daemon.redis();
-    let (body, mut body_number) = ("x".repeat(15_995), 0);
-    let error = (0..100).find_map(|_| {
+    let (body, mut body_number) = ("x".repeat(95), 0);
+    let error = (0..1000).find_map(|_| {
         body_number += 1;
         let body = format!("{body_number:05}{body}");
         client.send(request(&[b"SADD", b"q", body.as_bytes()]));
         Some(client.read_line()).filter(|line| line.starts_with('-'))
     });
     let error = error.expect("every push fits");
-    assert!(error.contains("q-q/") && error.contains("File too large"), "{error}");
-    client.ask("SPOP q\r\n", format!("$16000\r\n00001{body}\r\n"));
+    assert!(error.contains("the disk is full: the limit of file sizes"), "{error}");
+    assert!(error.contains("q-q/"), "{error}");
+    client.ask("SPOP q\r\n", format!("$100\r\n00001{body}\r\n"));
+    // As on a full disk, there is room to remove all others.
+    let bodies: Vec<_> = (2..body_number).map(|number| format!("{number:05}{body}")).collect();
+    let mut removal = vec![&b"SREM"[..], b"q"];
+    removal.extend(bodies.iter().map(|body| body.as_bytes()));
+    client.ask(request(&removal), format!(":{}\r\n", bodies.len()));
 }
 
 /// The last segment of 64 MiB, and the one ahead of it, stayed until the queue had been idle for up
