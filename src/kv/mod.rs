@@ -2,6 +2,7 @@
 
 mod error;
 mod store;
+mod table;
 
 pub use error::KvError;
 pub use store::{Change, Entry, KEY_MAX, Kv};

@@ -11,11 +11,11 @@
 //! is changed, so the map that they leave behind is whole.
 
 use super::error::KvError;
+use super::table::Table;
 use crate::clock::Clock;
 use crate::memory::{self, NoMemory};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -164,6 +164,7 @@ impl Kv {
         }
         let new = lengths.iter().map(|(key, length)| (*key, *length));
         map.make_room(new, now_ms, self.max_memory()).inspect_err(KvError::log)?;
+        map.slots.reserve_all(lengths.keys().copied())?;
         // In their order, which is that of SCAN.
         for (key, value) in values {
             map.remove_if_dead(key, now_ms);
@@ -276,8 +277,7 @@ struct Slot {
 /// 3. `bytes` is the sum of `cost` over all slots, and at most the limit given to `apply`.
 #[derive(Debug, Default)]
 struct Map {
-    /// The table's hash is keyed at random, so that no client can craft collisions.
-    slots: HashMap<Arc<[u8]>, Slot>,
+    slots: Table<Slot>,
     order: BTreeMap<u64, Arc<[u8]>>,
     due: BTreeSet<(u64, u64)>,
     bytes: u64,
@@ -301,7 +301,7 @@ impl Map {
 
     /// The place of a key in `gone`.
     fn place(&self, key: &[u8]) -> usize {
-        self.slots.hasher().hash_one(key) as usize % GONE_PLACES
+        self.slots.hash(key) as usize % GONE_PLACES
     }
 
     fn stamp(&self, key: &[u8], now_ms: u64) -> u64 {
@@ -344,6 +344,7 @@ impl Map {
             Change::Delete => drop(self.remove(key)),
             Change::Set { value, flags, expires_ms } => {
                 self.make_room([(key, value.len())].into_iter(), now_ms, max_memory)?;
+                self.slots.reserve(key)?;
                 let value = match value {
                     Cow::Borrowed(value) => memory::join(&[value])?,
                     Cow::Owned(value) => value,
@@ -373,8 +374,6 @@ impl Map {
         if new.clone().any(|(key, _)| key.len() > KEY_MAX) {
             return Err(KvError::KeyTooLong);
         }
-        // For all of them, as if none were here.
-        self.slots.try_reserve(new.clone().count()).map_err(NoMemory::from)?;
         loop {
             let old = |key| self.slots.get(key).map_or(0, |slot| cost(key, slot.value.len()));
             let (mut added, mut replaced) = (0, 0);

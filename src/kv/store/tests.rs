@@ -242,11 +242,12 @@ impl Model {
 /// What the comments above `Map` promise.
 fn check_invariants(map: &Map) {
     assert_eq!(map.order.len(), map.slots.len());
-    assert!(map.order.iter().all(|(number, key)| map.slots[key].number == *number));
-    let timed = map.slots.values().filter(|slot| slot.expires_ms != 0);
-    assert_eq!(map.due.len(), timed.clone().count());
-    assert!(timed.clone().all(|slot| map.due.contains(&(slot.expires_ms, slot.number))));
-    let sum: u64 = map.slots.iter().map(|(key, slot)| cost(key, slot.value.len())).sum();
+    let slots: Vec<_> = map.order.values().map(|key| (key, map.slots.get(key).unwrap())).collect();
+    assert!(map.order.keys().zip(&slots).all(|(number, (_, slot))| slot.number == *number));
+    let timed = || slots.iter().filter(|(_, slot)| slot.expires_ms != 0);
+    assert_eq!(map.due.len(), timed().count());
+    assert!(timed().all(|(_, slot)| map.due.contains(&(slot.expires_ms, slot.number))));
+    let sum: u64 = slots.iter().map(|(key, slot)| cost(key, slot.value.len())).sum();
     assert_eq!(map.bytes, sum);
 }
 
