@@ -7,8 +7,8 @@
 //!   `version_one` where that was different once,
 //! - `blocks`, `segment`, `walk`, `footer`: the blocks of one file, the file, the way through its
 //!   records, and their summary,
-//! - `log`: one queue; `index` and `relocated` say where its messages are, and `runs` which of them
-//!   are gone,
+//! - `log`: one queue; `index`, `relocated` and `waypoints` say where its messages are, and
+//!   `runs` which of them are gone,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
 //!   that, and `quarantine` sets copies of damaged files aside,
 //! - `bus_error` makes an error of what a mapping cannot read,
@@ -47,6 +47,7 @@ mod settings;
 mod version;
 mod version_one;
 mod walk;
+mod waypoints;
 
 pub use self::log::{Log, StepSize, SyncPoint, SyncWork};
 #[cfg(test)]

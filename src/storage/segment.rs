@@ -15,6 +15,7 @@ use super::layout::*;
 use super::mapping::Mapping;
 use super::names::file_name;
 use super::version::Version;
+use super::waypoints::{Waypoint, Waypoints};
 use rustix::fs::{Advice as FileAdvice, SeekFrom, fadvise, seek};
 use rustix::io::Errno;
 use std::cell::OnceCell;
@@ -75,6 +76,8 @@ pub struct Segment {
     pub path: PathBuf,
     /// No message that was pushed into this segment has a lower number; `u64::MAX` in a spare one.
     pub first_sequence: u64,
+    /// Where some of these messages lie.
+    pub waypoints: Waypoints,
     /// The position after its last record.
     pub records_end: u64,
     /// Live messages in it.
@@ -116,6 +119,7 @@ impl Segment {
             codec: Codec::new(Version::One, HashKey::default()),
             path,
             first_sequence: u64::MAX,
+            waypoints: Waypoints::default(),
             records_end: base.saturating_add(RECORDS as u64),
             live_count: 0,
             live_bytes: 0,
@@ -168,12 +172,27 @@ impl Segment {
     pub fn apart(&self) -> Result<Segment, StorageError> {
         let map = OnceCell::from(self.mapping()?.clone());
         let (path, home, codec) = (self.path.clone(), self.home.clone(), self.codec.clone());
-        Ok(Segment { path, home, codec, is_read_only: true, map, ..*self })
+        Ok(Segment {
+            path,
+            home,
+            codec,
+            is_read_only: true,
+            map,
+            waypoints: Waypoints::default(),
+            ..*self
+        })
     }
 
     /// The position of its first record.
     pub fn records_start(&self) -> u64 {
         self.base.saturating_add(RECORDS as u64)
+    }
+
+    /// None of the messages that were pushed with the number `from` or a higher one lies before
+    /// `position`.
+    pub fn note_place(&mut self, from: u64, position: u64) {
+        let start = self.records_start();
+        self.waypoints.note(Waypoint { from, position }, start);
     }
 
     /// Bytes of all its records.

@@ -1,8 +1,9 @@
 //! The log of one queue: messages by number, in segment files.
 //!
 //! Every number below `head` is gone; a gone number from `head` on is in `removed`. What is left is
-//! live. A live message lies where `relocated` says, or else where it was pushed. See the design's
-//! storage rules, which the parts of this folder name where they keep them:
+//! live. A live message lies where `relocated` says, or else where it was pushed, near a waypoint
+//! of its segment. See the design's storage rules, which the parts of this folder name where they
+//! keep them:
 //!
 //! - `write` appends, makes room and goes from segment to segment,
 //! - `step` binds what one command does together,
@@ -31,6 +32,7 @@ use super::relocated::Relocated;
 use super::runs::Runs;
 use super::segment::Segment;
 use super::settings::LogSettings;
+use super::waypoints::Waypoint;
 use membership::Membership;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
@@ -50,9 +52,6 @@ const OVERSIZE: u64 = 1 << 20;
 
 /// What a file system allocates in, in bytes.
 pub(super) const BLOCK: u64 = 4096;
-
-/// How many read pages of a log at different places before they take their places from each other.
-const PAGE_SCANS: usize = 16;
 
 /// The log of one queue.
 #[derive(Debug)]
@@ -89,11 +88,12 @@ pub struct Log {
     promised: HashMap<u64, Promise>,
     /// The number of the oldest live message, where it is known.
     lowest: Option<u64>,
-    head_scan: Scan,
-    /// One for each of those who read pages lately.
-    page_scans: [Scan; PAGE_SCANS],
-    /// Which of them was given to a new reader last.
-    last_page_scan: usize,
+    /// What the last look for the oldest message has come to, and the last look for another one:
+    /// whoever reads on starts there.
+    head_look: Waypoint,
+    page_look: Waypoint,
+    /// Records that looks have passed on their way.
+    passed: u64,
     membership: Option<Membership>,
     /// Records of the oldest segment before this position have been copied forward.
     copied_to: u64,
@@ -140,14 +140,6 @@ struct Promise {
     hash: Option<BodyHash>,
 }
 
-/// A place to start looking: of the live messages numbered `from` or higher, none lies before
-/// `position` where it was pushed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Scan {
-    from: u64,
-    position: u64,
-}
-
 impl Log {
     /// A log over `segments`, of which there is at least one, with nothing counted yet.
     pub(super) fn over(
@@ -177,9 +169,9 @@ impl Log {
             spare_removals: 0,
             promised: HashMap::new(),
             lowest: None,
-            head_scan: Scan::default(),
-            page_scans: Default::default(),
-            last_page_scan: 0,
+            head_look: Waypoint::default(),
+            page_look: Waypoint::default(),
+            passed: 0,
             membership: None,
             copied_to: 0,
             copies_end: 0,

@@ -11,12 +11,10 @@ use super::super::message::{Message, Place};
 use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::FooterState;
 use super::super::walk::{Step, Walk};
-use super::{Log, PAGE_SCANS, Scan};
+use super::super::waypoints::Waypoint;
+use super::Log;
 use crate::memory::NoMemory;
 use std::io;
-
-/// Who looks so many bytes behind where a look has ended is the one who looked there.
-const SAME_READER: u64 = 64 * 1024;
 
 impl Log {
     /// The oldest live message whose number is `from` or more.
@@ -35,17 +33,28 @@ impl Log {
         Ok(self.lowest)
     }
 
+    /// The number of a message says whether it is live, and a waypoint is near where it lies: a
+    /// look passes little of the log, however many messages are gone. Only what damage has taken is
+    /// looked for, once.
     fn find_next(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
         self.bound_mappings();
-        let from = from.max(self.head);
-        let pushed = self.scan(from)?;
-        let copied = self.next_copied(from)?;
-        let found = match (pushed, copied) {
-            (Some(pushed), Some(copied)) if copied.sequence < pushed.sequence => Some(copied),
-            (Some(pushed), _) => Some(pushed),
-            (None, copied) => copied,
+        let (is_head, mut from) = (from <= self.head, from.max(self.head));
+        let found = loop {
+            let copied = self.next_copied(from)?;
+            let number = self.removed.skip(from.max(self.segments[0].first_sequence));
+            if copied.is_some_and(|copied| copied.sequence <= number) {
+                break copied;
+            }
+            let pushed = self.scan(number, is_head)?;
+            match (pushed, copied) {
+                (Some(pushed), _) if pushed.sequence == number => break Some(pushed),
+                // Damage has taken the messages before it, or they went with older segments.
+                (Some(pushed), None) => from = pushed.sequence,
+                (Some(pushed), Some(copied)) => from = pushed.sequence.min(copied.sequence),
+                (None, copied) => break copied,
+            }
         };
-        if from == self.head {
+        if is_head {
             self.lowest = found.map(|place| place.sequence);
         }
         Ok(found)
@@ -77,23 +86,20 @@ impl Log {
         Ok(None)
     }
 
-    /// Looks through the messages that lie where they were pushed.
-    fn scan(&mut self, from: u64) -> Result<Option<Place>, StorageError> {
-        let segment = self.segments.partition_point(|segment| segment.first_sequence <= from);
-        let start = self.segments[segment.saturating_sub(1).min(self.tail)].records_start();
-        let (mut position, mut used) = (start, None);
-        if self.head_scan.from <= from {
-            position = position.max(self.head_scan.position);
+    /// The first message that was pushed with the number `number` or a higher one, live or not.
+    fn scan(&mut self, number: u64, is_head: bool) -> Result<Option<Place>, StorageError> {
+        if number >= self.next_sequence {
+            return Ok(None);
         }
-        let pages = if from == self.head { &[][..] } else { &self.page_scans[..] };
-        for (index, hint) in pages.iter().enumerate() {
-            if hint.from <= from && hint.position >= position {
-                (position, used) = (hint.position, Some(index));
-            }
-        }
-        let begun = position;
+        let index = self.segments.partition_point(|segment| segment.first_sequence <= number);
+        let index = index.saturating_sub(1).min(self.tail);
+        let segment = &self.segments[index];
+        let start = segment.waypoints.before(number).unwrap_or(segment.records_start());
+        let looks = [self.head_look, self.page_look].into_iter();
+        let begun = looks.filter(|look| look.from <= number).map(|look| look.position).max();
+        let mut position = start.max(begun.unwrap_or_default());
         let found = loop {
-            match self.scan_segment(position, from)? {
+            match self.scan_segment(position, number)? {
                 Scanned::Found(place) => break Some(place),
                 Scanned::Damage(at, fault, resumes) => {
                     self.report_damage(at, fault)?;
@@ -111,40 +117,39 @@ impl Log {
             }
         };
         let position = found.map_or(self.end(), |place| place.position);
-        let used = used.filter(|_| position.saturating_sub(begun) <= SAME_READER);
-        *self.hint(from, used) = Scan { from, position };
+        let look = if is_head { &mut self.head_look } else { &mut self.page_look };
+        *look = Waypoint { from: number, position };
+        if found.is_none_or(|place| place.sequence > number) {
+            // What damage has taken is not looked for again.
+            self.segments[index].note_place(number, position);
+        }
         Ok(found)
     }
 
-    /// Where to note what a look for `from` has come to. `used` is where this reader noted its last
-    /// one; who has none takes the place of another reader.
-    fn hint(&mut self, from: u64, used: Option<usize>) -> &mut Scan {
-        if from == self.head {
-            return &mut self.head_scan;
-        }
-        let next = (self.last_page_scan + 1) % PAGE_SCANS;
-        let index = used.unwrap_or_else(|| {
-            self.last_page_scan = next;
-            next
-        });
-        &mut self.page_scans[index]
-    }
-
-    fn scan_segment(&self, start: u64, from: u64) -> Result<Scanned, StorageError> {
+    fn scan_segment(&mut self, start: u64, from: u64) -> Result<Scanned, StorageError> {
+        let (mut passed, mut scanned) = (0, Scanned::End);
         for step in self.walk(start)? {
             match step {
-                Step::Whole(position, record) => {
-                    let sequence = record.sequence;
-                    if sequence >= from && self.is_live(position, record.kind, record.sequence) {
-                        return Ok(Scanned::Found(Place { sequence, position }));
-                    }
+                Step::Whole(position, Record { kind: Kind::Message, sequence, .. })
+                    if sequence >= from =>
+                {
+                    scanned = Scanned::Found(Place { sequence, position });
+                    break;
                 }
+                Step::Whole(..) => passed += 1,
                 Step::Damage { position, fault, resumes } => {
-                    return Ok(Scanned::Damage(position, fault, resumes));
+                    scanned = Scanned::Damage(position, fault, resumes);
+                    break;
                 }
             }
         }
-        Ok(Scanned::End)
+        self.passed += passed;
+        Ok(scanned)
+    }
+
+    /// How many records looks by number have passed on their way since the last question.
+    pub fn take_passed(&mut self) -> u64 {
+        std::mem::take(&mut self.passed)
     }
 
     /// A walk from `position` to the last record of its segment.
@@ -302,8 +307,7 @@ impl Log {
     }
 
     pub(super) fn reset_scans(&mut self) {
-        self.head_scan = Scan::default();
-        self.page_scans = Default::default();
+        (self.head_look, self.page_look) = Default::default();
         self.lowest = None;
         self.copied_to = 0;
     }

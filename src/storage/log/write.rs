@@ -104,6 +104,7 @@ impl Log {
         let position = self.append(&record)?;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        self.segments[self.tail].note_place(sequence, position);
         self.count_live(position, size);
         self.index_insert(position, |key| BodyHash::new(key, message.body));
         Ok(Place { sequence, position })

@@ -365,6 +365,7 @@ impl Recovery {
                 self.check_rising(index, seen)?;
                 self.note_missing(sequence, size);
                 self.losses.numbered_to = self.losses.numbered_to.max(next);
+                self.log.segments[index].note_place(sequence, position);
                 if is_gone || self.log.removed.contains(sequence) {
                     return Ok(());
                 }

@@ -1,8 +1,12 @@
 //! What a look for a message passes on its way.
 
-use super::PAGE_SCANS;
+use crate::random::Random;
+use crate::storage::layout::REMOVAL_HEAD;
 use crate::storage::log::Log;
+use crate::storage::waypoints::SPACING;
 use crate::storage::{DataDirectory, NewMessage, Place};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 fn open(path: &Path) -> DataDirectory {
@@ -14,21 +18,48 @@ fn push(log: &mut Log, count: u64) -> Vec<Place> {
     (0..count).map(|_| log.push(&message, 1).unwrap()).collect()
 }
 
-/// Two readers took their place from each other, and each page began at the segment's start.
+/// What the next look for `from` finds, and how many records it passes.
+fn look(log: &mut Log, from: u64) -> (Option<u64>, u64) {
+    log.take_passed();
+    let found = log.next(from).unwrap().map(|(place, _)| place.sequence);
+    (found, log.take_passed())
+}
+
+/// More records than these do not lie between two waypoints, where none is shorter than `length`.
+fn most_passed(length: u64) -> u64 {
+    SPACING / length
+}
+
+/// A page of a scan began at the start of its segment, unless one of the last few had ended there.
 #[test]
-fn readers_at_different_places_each_go_on_where_they_were() {
+fn a_look_passes_a_bounded_part_of_the_log() {
+    const COUNT: u64 = 20_000;
     let folder = tempfile::tempdir().unwrap();
-    let mut log = open(folder.path()).create_log(b"q").unwrap();
-    let first = push(&mut log, 20_000)[0].sequence;
-    let mut places: Vec<u64> = (1..PAGE_SCANS as u64).map(|it| first + it * 1000).collect();
-    for round in 0..50 {
-        for place in &mut places {
-            let before: Vec<_> = log.page_scans.iter().map(|scan| scan.from).collect();
-            assert!(round == 0 || before.contains(place), "{place} is not known: {before:?}");
-            *place = log.next(*place).unwrap().unwrap().0.sequence;
-            *place = log.next(*place + 1).unwrap().unwrap().0.sequence;
+    let directory = open(folder.path());
+    let mut log = directory.create_log(b"q").unwrap();
+    let places = push(&mut log, COUNT);
+    let length = places[1].position - places[0].position;
+    let mut random = Random::seeded();
+    let mut expect_near = |log: &mut Log| {
+        for _ in 0..1000 {
+            let number = places[random.below(COUNT) as usize].sequence;
+            let (found, passed) = look(log, number);
+            assert!(found == Some(number) && passed <= most_passed(length), "{passed} passed");
         }
+        // Whoever reads on passes the one before, at most.
+        for place in &places[..1000] {
+            let (found, passed) = look(log, place.sequence);
+            assert!(found == Some(place.sequence) && passed <= 1, "{passed} passed");
+        }
+    };
+    expect_near(&mut log);
+    // A start knows the places by the footers.
+    while let Some(work) = log.write_footer() {
+        work().unwrap();
     }
+    drop((log, directory));
+    let mut logs = open(folder.path()).open_logs().unwrap();
+    expect_near(&mut logs[0]);
 }
 
 /// The pop that came to them went through the numbers of all that had been removed behind it.
@@ -47,5 +78,31 @@ fn messages_that_are_removed_in_a_row_are_passed_in_one_step() {
     }
     log.remove(first).unwrap();
     assert_eq!((log.head, log.removed.len()), (last.sequence, 0));
-    assert_eq!(log.next(0).unwrap().map(|(place, _)| place), Some(last));
+    let (found, passed) = look(&mut log, 0);
+    assert!(found == Some(last.sequence) && passed <= most_passed(REMOVAL_HEAD as u64), "{passed}");
+}
+
+/// Each page of a scan that began among them would have read the damage again.
+#[test]
+fn what_damage_has_taken_is_looked_for_once() {
+    const COUNT: u64 = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path()).create_log(b"q").unwrap();
+    let places = push(&mut log, COUNT);
+    let segment = &log.segments[log.tail];
+    let (base, path) = (segment.base, segment.path.clone());
+    let inside = places.iter().position(|place| place.position > base).unwrap();
+    let (first, next) = (places[inside + 500], places[inside + 1500]);
+    let damage = vec![0xff; (next.position - first.position) as usize];
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(&damage, first.position - base).unwrap();
+    for number in first.sequence..=next.sequence {
+        assert_eq!(look(&mut log, number).0, Some(next.sequence));
+    }
+    for number in first.sequence..=next.sequence {
+        let start = log.segments[log.tail].waypoints.before(number).unwrap();
+        assert!(start + SPACING > next.position, "{number} is looked for from {start} on");
+    }
+    let before = places[inside + 499];
+    assert_eq!(look(&mut log, before.sequence).0, Some(before.sequence));
 }
