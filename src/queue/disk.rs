@@ -130,6 +130,10 @@ impl MessageStore for DiskStore {
         Ok(self.log.next(from)?)
     }
 
+    fn take_passed(&mut self) -> u64 {
+        self.log.take_passed()
+    }
+
     fn numbers_above(&self) -> u64 {
         self.log.numbers_above()
     }

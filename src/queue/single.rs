@@ -51,7 +51,7 @@ pub struct Queue {
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     now_ms: u64,
-    /// Dead messages that looks by content have passed.
+    /// Dead messages that looks have passed.
     passed: u64,
     /// Whether messages came to the store or went from it since the last look.
     pub(super) changed: bool,
@@ -91,9 +91,11 @@ impl Queue {
         &mut *self.store
     }
 
-    /// It is `now_ms`, Unix time in milliseconds, for all that follows. A step runs at one time:
-    /// room was made for those that are dead at its beginning.
+    /// A command or a slice of one begins, and it is `now_ms`, Unix time in milliseconds, for all
+    /// that follows. A step runs at one time: room was made for those that are dead at its
+    /// beginning.
     pub(super) fn set_time(&mut self, now_ms: u64) {
+        let _by_others = self.take_passed();
         if self.is_in_step() {
             return;
         }
@@ -394,9 +396,10 @@ impl Queue {
         Err(QueueError::Busy)
     }
 
-    /// Dead messages that looks by content have passed since the last question.
+    /// How much looks have passed on their way since the last call, or since the command began:
+    /// dead messages, and in a store on disk what lies before the message that was looked for.
     pub fn take_passed(&mut self) -> u64 {
-        std::mem::take(&mut self.passed)
+        std::mem::take(&mut self.passed) + self.store.take_passed()
     }
 
     /// Whether a message with these bytes is in the queue.

@@ -72,6 +72,11 @@ pub trait MessageStore: Send {
     /// The oldest message whose number is `from` or more.
     fn next(&mut self, from: u64) -> Result<Option<(Place, Message<'_>)>, QueueError>;
 
+    /// What looks by number have passed on their way since the last call.
+    fn take_passed(&mut self) -> u64 {
+        0
+    }
+
     /// All numbers are above this one, and the first ones little.
     fn numbers_above(&self) -> u64 {
         0

@@ -27,6 +27,8 @@ const STEP_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct Budget {
     left: u64,
+    /// Steps that were taken when nothing was left.
+    owed: u64,
     /// What does not fit into it goes on in the next turn.
     pauses: bool,
 }
@@ -34,16 +36,17 @@ pub struct Budget {
 impl Budget {
     /// The steps of a turn.
     pub fn turn() -> Budget {
-        Budget { left: TURN, pauses: true }
+        Budget { left: TURN, owed: 0, pauses: true }
     }
 
     /// Steps for work that has to be done in one turn, or not at all.
     pub fn at_once(steps: u64) -> Budget {
-        Budget { left: steps, pauses: false }
+        Budget { left: steps, owed: 0, pauses: false }
     }
 
-    /// Takes steps; those that are not there are lost.
+    /// Takes steps; those that are not there are owed.
     pub fn spend(&mut self, steps: u64) {
+        self.owed = self.owed.saturating_add(steps.saturating_sub(self.left));
         self.left = self.left.saturating_sub(steps);
     }
 
@@ -58,9 +61,11 @@ impl Budget {
         self.spend((length / STEP_BYTES) as u64);
     }
 
-    /// Gives steps.
+    /// Gives steps; those that are owed are paid first.
     pub fn add(&mut self, steps: u64) {
-        self.left = self.left.saturating_add(steps);
+        let paid = steps.min(self.owed);
+        self.owed -= paid;
+        self.left = self.left.saturating_add(steps - paid);
     }
 
     /// Steps that are left.

@@ -8,6 +8,7 @@ use super::expiry::expires_ms;
 use super::session::{Line, server_error};
 use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
 use crate::queue::{NewMessage, QueueError, Queues, Ticket};
+use crate::session::budget::Budget;
 
 /// Builds a slice of what a command that has answered [`QueueError::NotIndexed`] needs, while other
 /// clients' commands and transactions may run.
@@ -80,7 +81,7 @@ pub(super) fn pop_value(
     key: &[u8],
     retrieval: Retrieval,
     output: &mut Vec<u8>,
-    ticket: &mut Ticket,
+    (ticket, budget): (&mut Ticket, &mut Budget),
 ) -> Result<bool, Line> {
     if retrieval.exptime.is_some() {
         return Err(needs_kv(retrieval.verb()));
@@ -88,10 +89,12 @@ pub(super) fn pop_value(
     let start = output.len();
     let popped = queues.find(key, ticket, |queue| {
         let above = queue.numbers_above();
-        queue.try_pop(|message| {
+        let popped = queue.try_pop(|message| {
             let cas = retrieval.with_cas.then_some(message.sequence.saturating_sub(above));
             reply::value(output, key, message.flags, message.body, cas)
-        })
+        });
+        budget.spend(queue.take_passed());
+        popped
     });
     match popped {
         Ok(_) => Ok(true),

@@ -251,7 +251,8 @@ impl MemcachedSession {
             let start = output.len();
             let written = match &self.shared.store {
                 Store::Queues(queues) => {
-                    queue_store::pop_value(queues, key, retrieval, output, &mut advance.ticket)
+                    let turn = (&mut advance.ticket, &mut self.budget);
+                    queue_store::pop_value(queues, key, retrieval, output, turn)
                 }
                 Store::Kv(kv) => kv_store::write_value(kv, key, retrieval, output).map(|()| true),
             };

@@ -174,8 +174,12 @@ fn pop_one(
     context: &mut Context<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let popped =
-        target.find(&mut context.ticket, |queue| queue.try_pop(|it| reply.try_bulk(it.body)))?;
+    let budget = &mut context.budget;
+    let popped = target.find(&mut context.ticket, |queue| {
+        let popped = queue.try_pop(|message| reply.try_bulk(message.body));
+        budget.spend(queue.take_passed());
+        popped
+    })?;
     if popped.flatten().is_none() {
         reply.null();
     }
@@ -252,6 +256,7 @@ fn measure(
         measured.bytes += message.body.len() as u64 + BULK_OVERHEAD;
         true
     }))?;
+    budget.spend(queue.take_passed());
     measured.is_done = !is_busy && !is_turn_over;
     Ok(measured.is_done)
 }
@@ -273,6 +278,7 @@ fn pop_up_to(
             reply.try_bulk(message.body)?;
             progress.prepare_to_keep(reply.out.len() - begin)
         });
+        budget.spend(queue.take_passed());
         match popped {
             Ok(Some(())) => progress.count += 1,
             Ok(None) => break,
@@ -322,13 +328,15 @@ pub(super) fn srandmember(
 }
 
 fn peek(target: &mut Target<'_, '_>, context: &mut Context<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let mut shown = false;
+    let (mut shown, budget) = (false, &mut context.budget);
     target.find(&mut context.ticket, |queue| {
         queue.visit(0, |message| {
             reply.bulk(message.body);
             shown = true;
             false
-        })
+        })?;
+        budget.spend(queue.take_passed());
+        Ok(())
     })?;
     if !shown {
         reply.null();
@@ -395,6 +403,7 @@ fn show_up_to(
         progress.count += 1;
         true
     }))?;
+    budget.spend(queue.take_passed());
     Ok(if is_busy { Slice::More } else { shown })
 }
 
@@ -464,7 +473,7 @@ fn show_page(
         }
         true
     })?;
-    budget.spend(steps - page_budget.left());
+    budget.spend(steps - page_budget.left() + queue.take_passed());
     Ok(page)
 }
 

@@ -143,11 +143,12 @@ impl Log {
                 }
             }
         }
-        self.passed += passed;
+        // Whoever reads on passes the one before, which has been counted when it was found.
+        self.passed += u64::saturating_sub(passed, 1);
         Ok(scanned)
     }
 
-    /// How many records looks by number have passed on their way since the last question.
+    /// How many records looks by number have passed on their way since the last call.
     pub fn take_passed(&mut self) -> u64 {
         std::mem::take(&mut self.passed)
     }

@@ -12,6 +12,7 @@ use mq::session::redis::RedisSession;
 use mq::session::{NewClient, Session, Settings, Shared, Store};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +58,7 @@ impl Bench {
     }
 
     /// The replies to these lines, with `|` for each line end.
-    fn ask(&mut self, lines: &[&str]) -> String {
+    fn ask(&mut self, lines: &[impl Display]) -> String {
         let request = lines.iter().map(|line| format!("{line}\r\n")).collect::<String>();
         let (mut output, mut rest) = (Vec::new(), request.as_bytes());
         while !rest.is_empty() {
@@ -373,4 +374,26 @@ fn rule_13_no_commit_begins_in_the_middle_of_a_transaction() {
     });
     queues.commit();
     assert_eq!(bodies("q", &bench.files("q")).len(), 600);
+}
+
+/// Each page was looked for from the start of its segment on. No transaction paid for that, and all
+/// clients waited for it.
+#[test]
+fn rule_13_a_transaction_pays_for_what_its_pages_pass_on_their_way() {
+    const COUNT: u64 = 20_000;
+    let mut bench = Bench::new(u64::MAX);
+    bench.push("q", &["m"; COUNT as usize]);
+    let mut served = |place: fn(u64) -> u64| {
+        let pages = (0..2000).map(|page| format!("SSCAN q {} COUNT 1", place(page)));
+        let lines = ["MULTI".to_owned()].into_iter().chain(pages).chain(["EXEC".to_owned()]);
+        let replies = bench.ask(&lines.collect::<Vec<_>>());
+        let refused = replies.matches("-ERR the transaction takes too long").count();
+        let served = replies.matches("|*1|$1|m|").count();
+        assert_eq!(refused + served, 2000);
+        served
+    };
+    // Whoever reads on passes nothing, and others up to 500 messages.
+    assert_eq!(served(|page| page + 1), 2000);
+    let far = served(|page| 1 + page * 7919 % COUNT);
+    assert!((500..1500).contains(&far), "{far} pages");
 }
