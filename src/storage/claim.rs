@@ -48,7 +48,9 @@ impl Claim {
         let lock_path = path.join(LOCK);
         let lock_file = match open_or_create(&root, LOCK) {
             // What is there can be read.
-            Err(error) if is_read_only(&error) => root.open_file(OsStr::new(LOCK), false).ok(),
+            Err(error) if is_read_only(&error) => {
+                root.open_file(OsStr::new(LOCK), false).ok().map(|it| it.file)
+            }
             opened => {
                 let (file, _) =
                     opened.map_err(|error| StorageError::io("open", &lock_path, error))?;
@@ -148,7 +150,7 @@ fn open_or_create(root: &Folder, name: &str) -> io::Result<(File, bool)> {
     let name = OsStr::new(name);
     match root.create_file(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            root.open_file(name, true).map(|file| (file, false))
+            root.open_file(name, true).map(|it| (it.file, false))
         }
         made => made.map(|file| (file, true)),
     }

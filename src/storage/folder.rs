@@ -45,6 +45,17 @@ impl From<Stat> for FileId {
     }
 }
 
+/// A regular file that is open, and what it was when it was opened.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The file.
+    pub file: File,
+    /// Which one it is.
+    pub id: FileId,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
@@ -143,7 +154,7 @@ impl Folder {
     }
 
     /// Opens the regular file `name`, to be written to as well where `is_written`.
-    pub fn open_file(&self, name: &OsStr, is_written: bool) -> io::Result<File> {
+    pub fn open_file(&self, name: &OsStr, is_written: bool) -> io::Result<OpenFile> {
         let access = if is_written { OFlags::RDWR } else { OFlags::RDONLY };
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = openat(&self.descriptor, name, flags, Mode::empty());
@@ -245,16 +256,19 @@ impl Folder {
 }
 
 /// Opens the regular file at `path` for reading, also through symbolic links.
-pub fn open_regular(path: &Path) -> io::Result<File> {
+pub fn open_regular(path: &Path) -> io::Result<OpenFile> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     regular(openat(CWD, path, flags, Mode::empty())?.into())
 }
 
 /// `file`, if it is a regular one.
-fn regular(file: File) -> io::Result<File> {
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no regular file")),
+fn regular(file: File) -> io::Result<OpenFile> {
+    let stat = fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            Ok(OpenFile { file, id: stat.into(), length: stat.st_size.unsigned_abs() })
+        }
+        _ => Err(io::Error::other("it is no regular file")),
     }
 }
 

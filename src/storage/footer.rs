@@ -7,6 +7,7 @@
 
 use super::blocks::allocate;
 use super::error::StorageError;
+use super::folder::OpenFile;
 use super::index::{BodyHash, HashKey};
 use super::layout::*;
 use super::record::{Kind, Record};
@@ -250,8 +251,8 @@ impl Footer {
 
     /// Reads what is behind `segment`.
     pub fn read(segment: &Segment) -> io::Result<Sealed> {
-        let file = segment.open(false)?;
-        let length = file.metadata()?.len().saturating_sub(segment.size);
+        let OpenFile { file, length, .. } = segment.open(false)?;
+        let length = length.saturating_sub(segment.size);
         if length == 0 {
             return Ok(Sealed::Not);
         }

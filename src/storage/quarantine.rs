@@ -27,7 +27,7 @@ pub fn set_aside(root: &Folder, path: &Path) {
     let Ok(mut from) = root.folder(folder).and_then(|folder| folder.open_file(name, false)) else {
         return;
     };
-    match copy(root, folder, name, &mut from) {
+    match copy(root, folder, name, &mut from.file) {
         Ok(Some(copy)) => {
             let copy = root.path().join(QUARANTINE).join(copy);
             log::warn!("a copy of {} is in {}", path.display(), copy.display());
@@ -97,7 +97,8 @@ fn free_name(
         if !entries.iter().any(|entry| entry.name == target) {
             return Ok(Some(target));
         }
-        let copy = quarantine.open_file(&target, false).and_then(|mut copy| header_of(&mut copy));
+        let copy =
+            quarantine.open_file(&target, false).and_then(|mut copy| header_of(&mut copy.file));
         if copy.is_ok_and(|copy| copy == header) {
             return Ok(None);
         }
@@ -115,10 +116,7 @@ fn header_of(file: &mut File) -> io::Result<Vec<u8>> {
 
 /// The bytes of all copies.
 fn taken(folder: &Folder, entries: &[Entry]) -> u64 {
-    let length = |entry: &Entry| {
-        let file = folder.open_file(&entry.name, false);
-        file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len())
-    };
+    let length = |entry: &Entry| folder.open_file(&entry.name, false).map_or(0, |it| it.length);
     entries.iter().map(length).fold(0, u64::saturating_add)
 }
 

@@ -7,7 +7,7 @@ use super::blocks::{
 };
 use super::codec::Codec;
 use super::error::StorageError;
-use super::folder::{FileId, Folder, open_regular};
+use super::folder::{FileId, Folder, OpenFile, open_regular};
 use super::header::SegmentHeader;
 use super::home::{FilePlace, Home};
 use super::index::HashKey;
@@ -156,14 +156,14 @@ impl Segment {
     }
 
     /// Opens its file, to be written to as well where `is_written`.
-    pub fn open(&self, is_written: bool) -> io::Result<File> {
+    pub fn open(&self, is_written: bool) -> io::Result<OpenFile> {
         let Some(home) = &self.home else { return open_regular(&self.path) };
-        let file = home.open()?.open_file(OsStr::new(&file_name(self.base)), is_written)?;
+        let opened = home.open()?.open_file(OsStr::new(&file_name(self.base)), is_written)?;
         match self.id {
-            Some(id) if id != FileId::of(&file)? => {
+            Some(id) if id != opened.id => {
                 Err(io::Error::new(io::ErrorKind::NotFound, "another file is in its place"))
             }
-            _ => Ok(file),
+            _ => Ok(opened),
         }
     }
 
@@ -262,7 +262,8 @@ impl Segment {
         if is_small && self.written_end < self.size.min(end + AHEAD / 4) {
             let wanted = self.size.min((end + AHEAD).next_multiple_of(PAGE as u64));
             let start = end.max(self.written_end);
-            if let Err(error) = self.open(true).and_then(|file| write_zeros(&file, start, wanted)) {
+            let write = |it: OpenFile| write_zeros(&it.file, start, wanted);
+            if let Err(error) = self.open(true).and_then(write) {
                 log::debug!("{}: not written ahead: {error}", self.path.display());
             }
             // Also where it has failed: it is not worth a try in each sync.
@@ -316,8 +317,8 @@ impl Segment {
     }
 
     fn map_file(&self, is_writable: bool) -> Result<Mapping, StorageError> {
-        let mapped = self.open(is_writable).and_then(|file| {
-            if file.metadata()?.len() < self.size {
+        let mapped = self.open(is_writable).and_then(|OpenFile { file, length, .. }| {
+            if length < self.size {
                 return Err(io::Error::other("the file has become shorter"));
             }
             let length = usize::try_from(self.size).map_err(io::Error::other)?;
@@ -351,7 +352,7 @@ impl Segment {
     pub fn own_blocks(&mut self) -> Result<(), StorageError> {
         let used = (self.records_end - self.base).next_multiple_of(PAGE as u64).min(self.size);
         let own = || -> io::Result<u64> {
-            let file = self.open(true)?;
+            let file = self.open(true)?.file;
             match make_own(&file, self.size) {
                 Ok(()) => Ok(self.size),
                 Err(error) if used < self.size => {
@@ -398,7 +399,7 @@ impl Segment {
             return;
         }
         self.unmap();
-        let drop = |file: File| Ok(fadvise(file, start, None, FileAdvice::DontNeed)?);
+        let drop = |it: OpenFile| Ok(fadvise(it.file, start, None, FileAdvice::DontNeed)?);
         if let Err(error) = self.open(false).and_then(drop) {
             log::debug!("{}: pages not dropped: {error}", self.path.display());
         }
@@ -412,7 +413,7 @@ impl Segment {
             return self.size;
         }
         let find_end = || -> io::Result<u64> {
-            let file = self.open(false)?;
+            let file = self.open(false)?.file;
             let mut end = 0;
             loop {
                 match seek(&file, SeekFrom::Data(end)) {
@@ -462,7 +463,7 @@ impl Segment {
         let end = start + bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         // By a system call: there may be holes among what is cut, and no room for their blocks.
         let cut = || -> io::Result<File> {
-            let file = self.open(true)?;
+            let file = self.open(true)?.file;
             write_over(&file, start as u64, end as u64)?;
             Ok(file)
         };

@@ -7,7 +7,7 @@
 use super::super::codec::Codec;
 use super::super::cursor::{Cursor, SlotFault, said_by_slots, slot_offset};
 use super::super::error::StorageError;
-use super::super::folder::open_regular;
+use super::super::folder::{OpenFile, open_regular};
 use super::super::footer::{Footer, Sealed};
 use super::super::header::{HeaderFault, SegmentHeader};
 use super::super::index::HashKey;
@@ -93,8 +93,7 @@ impl SegmentFile {
     pub fn open(path: &Path) -> Result<SegmentFile, StorageError> {
         let mut start = Vec::new();
         let mut read = || -> io::Result<u64> {
-            let file = open_regular(path)?;
-            let length = file.metadata()?.len();
+            let OpenFile { file, length, .. } = open_regular(path)?;
             file.take(RECORDS as u64).read_to_end(&mut start)?;
             Ok(length)
         };

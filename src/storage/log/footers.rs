@@ -29,7 +29,7 @@ impl Log {
         let (apart, path) = (segment.apart(), segment.path.clone());
         let has_failed = Arc::clone(&self.settings.has_footer_failed);
         let write = move || -> io::Result<()> {
-            let (file, segment) = (file?, apart.map_err(io::Error::other)?);
+            let (file, segment) = (file?.file, apart.map_err(io::Error::other)?);
             match Footer::of(&segment, &hash_key).map_err(io::Error::other)? {
                 Some(footer) => footer.write(&file, segment.base, segment.size),
                 None => Ok(()),

@@ -4,7 +4,7 @@ use super::super::codec::Codec;
 use super::super::cursor::{Cursor, SlotFault, said_by_slots, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
-use super::super::folder::{Entry, FileId, Folder};
+use super::super::folder::{Entry, Folder, OpenFile};
 use super::super::header::{HeaderFault, SegmentHeader, settings_version};
 use super::super::home::Home;
 use super::super::index::{HashKey, random_hash_key};
@@ -137,7 +137,7 @@ fn check_settings(folder: &Folder, settings: &LogSettings) -> Result<(), Storage
     let mut sector = Vec::new();
     let file = folder.open_file(name, false);
     // A file that is longer shows it with one byte.
-    file.and_then(|file| file.take(SECTOR as u64 + 1).read_to_end(&mut sector))
+    file.and_then(|it| it.file.take(SECTOR as u64 + 1).read_to_end(&mut sector))
         .map_err(|error| StorageError::io("read", &path, error))?;
     match settings_version(&sector) {
         Err(fault @ HeaderFault::Version(_)) if sector.len() == SECTOR => {
@@ -155,8 +155,7 @@ fn read_segment(
 ) -> Result<Found, StorageError> {
     let mut start = Vec::with_capacity(RECORDS);
     let segment = Segment::existing(home, base, 0);
-    let read = segment.open(false).and_then(|file| {
-        let (length, id) = (file.metadata()?.len(), FileId::of(&file)?);
+    let read = segment.open(false).and_then(|OpenFile { file, length, id }| {
         file.take(RECORDS as u64).read_to_end(&mut start)?;
         Ok((length, id))
     });

@@ -4,6 +4,7 @@ use super::super::counters::add;
 use super::super::cursor::{Cursor, Turns, slot_offset};
 use super::super::error::StorageError;
 use super::super::finding::{Finding, Label};
+use super::super::folder::OpenFile;
 use super::super::footer::{Sealed, Summary};
 use super::super::layout::{
     ALIGNMENT, FIRST_SEQUENCE, MESSAGE_HEAD, RECORDS, SECTOR, SLOT_COUNT, SLOTS,
@@ -246,8 +247,8 @@ impl Recovery {
                 segment.footer = FooterState::Absent;
             }
             let cut = || {
-                let file = segment.open(true)?;
-                if file.metadata()?.len() > segment.size {
+                let OpenFile { file, length, .. } = segment.open(true)?;
+                if length > segment.size {
                     file.set_len(segment.size)?;
                     file.sync_all()?;
                 }
