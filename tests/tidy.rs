@@ -4,6 +4,7 @@
 // A failed expectation is how a test fails.
 #![allow(clippy::expect_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,9 @@ const MODULES: [&str; 10] = [
     "clock", "kv", "logging", "memory", "options", "protocol", "queue", "server", "session",
     "storage",
 ];
+
+/// Folders whose files still import each other in a loop.
+const TANGLED: [&str; 2] = ["queue/", "session/redis/"];
 
 /// Most columns of a line.
 const WIDTH: usize = 100;
@@ -149,6 +153,62 @@ fn imports_of_every_form_are_seen() {
     assert_eq!(modules_named("    let x = crate::kv::Kv::new(1); // crate::server"), ["kv"]);
     assert_eq!(modules_named("use crate::{"), [] as [&str; 0]);
     assert_eq!(modules_named("use some_crate::queue;"), [] as [&str; 0]);
+}
+
+/// A file is named by its path in `src` without `.rs`. The `mod.rs` of a folder stands for nobody:
+/// it names what is in the folder and passes on what others may use.
+#[test]
+fn no_two_files_use_each_other() {
+    let files: BTreeMap<String, String> = sources().into_iter().filter_map(file_of_src).collect();
+    let mut uses: BTreeMap<&str, BTreeSet<&str>> =
+        files.iter().map(|(file, text)| (&**file, imports(file, text, &files))).collect();
+    assert!(uses["server/worker"].contains("server/connection"), "imports are seen");
+    loop {
+        let used: BTreeSet<&str> = uses.values().flatten().copied().collect();
+        let left: BTreeSet<&str> = uses.keys().copied().collect();
+        let before = uses.len();
+        uses.retain(|file, needs| used.contains(file) && !needs.is_disjoint(&left));
+        if uses.len() == before {
+            break;
+        }
+    }
+    uses.retain(|file, _| !TANGLED.iter().any(|folder| file.starts_with(folder)));
+    assert!(uses.is_empty(), "these import each other: {uses:?}");
+}
+
+/// The name of a file in `src` that is neither a test nor a `mod.rs`, and its text.
+fn file_of_src(Source { path, text }: Source) -> Option<(String, String)> {
+    let file = path.strip_prefix("src").ok()?.to_str()?.strip_suffix(".rs")?;
+    let is_test = file.split('/').any(|part| part == "tests");
+    (!is_test && !file.ends_with("mod") && file != "lib").then(|| (file.into(), text))
+}
+
+/// The files that `file` imports from at its top.
+fn imports<'f>(file: &str, text: &str, files: &'f BTreeMap<String, String>) -> BTreeSet<&'f str> {
+    let mut imported = BTreeSet::new();
+    let lines = text.lines().filter(|line| line.starts_with("use ") || line.starts_with("pub"));
+    for whole in lines.filter_map(|line| Some(line.split_once("use ")?.1)) {
+        let (mut folder, mut path) = (file.split('/').collect::<Vec<_>>(), whole);
+        if let Some(inside) = path.strip_prefix("crate::") {
+            (folder, path) = (Vec::new(), inside);
+        }
+        while let Some(outside) = path.strip_prefix("super::") {
+            path = outside;
+            folder.pop();
+        }
+        if path == whole {
+            continue;
+        }
+        let names = path.trim_start_matches('{').split([',', ' ', '{', '}', ';']);
+        for name in names.take(if path.starts_with('{') { usize::MAX } else { 1 }) {
+            let parts = folder.iter().copied().chain(name.split("::"));
+            let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+            let known = |count| files.get_key_value(&parts[..count].join("/"));
+            let found = (1..=parts.len()).rev().find_map(known).map(|(name, _)| &**name);
+            imported.extend(found.filter(|name| *name != file));
+        }
+    }
+    imported
 }
 
 /// A list that begins on one line and goes on below would escape `modules_named`.

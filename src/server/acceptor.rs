@@ -4,11 +4,10 @@
 //! It never waits for a client, and an error of `accept` never makes it spin.
 
 use super::clients::Clients;
-use super::daemon::Service;
 use super::keepalive::keep_alive;
-use super::mailbox::{Mailbox, Message};
+use super::mailbox::{Mailbox, Message, Newcomer};
+use super::service::Service;
 use super::wire::{Socket, Wire};
-use super::worker::Newcomer;
 use crate::logging;
 use log::debug;
 use rustix::net::Shutdown as ListenerShutdown;

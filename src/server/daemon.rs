@@ -4,14 +4,14 @@ use super::acceptor::{self, Reception};
 use super::budget::Budget;
 use super::clients::Clients;
 use super::mailbox::{Mailbox, Message};
+use super::service::Service;
 use super::ticker::Ticker;
 use super::worker::Worker;
 use crate::logging::expecting_panic;
 use crate::queue::Durability;
-use crate::session::{ClientLimits, NewClient, Session, Statistics};
+use crate::session::{ClientLimits, Statistics};
 use log::warn;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,24 +22,6 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// How long workers may take to notice that their clients have been cut off.
 const STOP_CUT: Duration = Duration::from_secs(1);
-
-/// Makes the session of a new client.
-pub type SessionFactory = Box<dyn Fn(NewClient) -> Box<dyn Session> + Send + Sync>;
-
-/// One listener and what is spoken there.
-pub struct Service {
-    /// Name for the log lines: "redis".
-    pub protocol: &'static str,
-    /// A bound, blocking listener.
-    pub listener: TcpListener,
-    /// What one client too many is told before it is disconnected.
-    pub refusal: &'static [u8],
-    /// What a client is told before it is disconnected, if there is no memory for it: it is the
-    /// largest where all clients together take too much, or the system has none.
-    pub overload: &'static [u8],
-    /// Makes a client's session.
-    pub sessions: SessionFactory,
-}
 
 /// What the server may use.
 #[derive(Clone, Debug)]

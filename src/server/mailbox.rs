@@ -1,12 +1,25 @@
 //! What other threads tell a worker: that there is a new client, that a session need not wait any
 //! longer, that a client is to go, that the daemon stops.
 
+use super::clients::Place;
 use super::lock;
 use super::poller::Wake;
-use super::worker::Newcomer;
+use super::service::Service;
+use super::wire::Socket;
 use crate::session::ClientHandle;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// A client that has been admitted, on its way to its worker.
+pub(super) struct Newcomer {
+    pub(super) id: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) socket: Socket,
+    pub(super) service: Arc<Service>,
+    pub(super) place: Place,
+}
 
 /// One message to a worker; numbers are those of its clients.
 pub(super) enum Message {

@@ -27,6 +27,7 @@ mod mailbox;
 mod output;
 mod poller;
 mod report;
+mod service;
 pub mod signals;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,8 @@ mod ticker;
 mod wire;
 mod worker;
 
-pub use daemon::{Limits, Server, Service, SessionFactory};
+pub use daemon::{Limits, Server};
+pub use service::{Service, SessionFactory};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

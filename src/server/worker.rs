@@ -14,11 +14,11 @@
 use super::budget::Budget;
 use super::clients::Place;
 use super::connection::{Bench, Connection, Ending};
-use super::daemon::Service;
 use super::interest::interest;
-use super::mailbox::{Handle, Mailbox, Message};
+use super::mailbox::{Handle, Mailbox, Message, Newcomer};
 use super::poller::{Interest, Poller, Ready};
 use super::report::report;
+use super::service::Service;
 use super::wire::Socket;
 use crate::logging;
 use crate::queue::Durability;
@@ -40,16 +40,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// so that a fault that stays costs no CPU, and the stop is still noticed.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// A client that has been admitted, on its way to its worker.
-pub(super) struct Newcomer {
-    pub(super) id: u64,
-    pub(super) peer: SocketAddr,
-    pub(super) local: SocketAddr,
-    pub(super) socket: Socket,
-    pub(super) service: Arc<Service>,
-    pub(super) place: Place,
-}
 
 /// A client of a worker.
 struct Client {

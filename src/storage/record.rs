@@ -4,7 +4,6 @@
 use super::layout::*;
 use super::message::Message;
 use super::version::Version;
-use super::version_one;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +51,15 @@ impl Kind {
         }
     }
 
+    /// Bytes of the head of a record of version 1.
+    pub const fn version_one_head(self) -> usize {
+        match self {
+            Kind::Message => 56,
+            Kind::Copy => 64,
+            Kind::Removal | Kind::Other(_) => 40,
+        }
+    }
+
     /// Bytes of a record with the shortest head and a body of `length` bytes, padding included.
     pub const fn record_size(self, length: usize) -> usize {
         (self.shortest_head() + length).next_multiple_of(ALIGNMENT)
@@ -93,7 +101,7 @@ impl<'a> Record<'a> {
     /// Bytes of the head.
     pub fn head_size(&self) -> usize {
         if self.version == Version::One {
-            return version_one::header_size(self.kind);
+            return self.kind.version_one_head();
         }
         let shortest = self.kind.shortest_head();
         let known = match self.kind {

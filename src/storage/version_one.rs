@@ -26,15 +26,9 @@ const COPY_ORIGIN: usize = COMMON + 24;
 const REMOVAL_ORIGIN: usize = COMMON;
 
 const _: () = assert!(COMMON < RECORD_COMMON, "a record's first bytes are looked at together");
-
-/// Bytes before the body of a record of this kind.
-pub const fn header_size(kind: Kind) -> usize {
-    match kind {
-        Kind::Message => COMMON + 24,
-        Kind::Copy => COMMON + 32,
-        Kind::Removal | Kind::Other(_) => COMMON + 8,
-    }
-}
+const _: () = assert!(Kind::Message.version_one_head() == DELIVER_MS + 8);
+const _: () = assert!(Kind::Copy.version_one_head() == COPY_ORIGIN + 8);
+const _: () = assert!(Kind::Removal.version_one_head() == REMOVAL_ORIGIN + 8);
 
 /// Writes `record`, which lies at `position`, to `out`, which is as long and all zero.
 pub fn encode(record: &Record<'_>, position: u64, out: &mut [u8], hasher: Hasher) {
@@ -54,7 +48,7 @@ pub fn encode(record: &Record<'_>, position: u64, out: &mut [u8], hasher: Hasher
     if record.kind == Kind::Copy {
         put_u64(out, COPY_ORIGIN, record.origin);
     }
-    let body = header_size(record.kind);
+    let body = record.kind.version_one_head();
     out[body..body + record.body.len()].copy_from_slice(record.body);
     let crc = checksum(position, out, hasher);
     put_u32(out, 0, crc);
@@ -93,7 +87,8 @@ pub fn reread(bytes: &[u8]) -> Verdict<'_> {
     };
     let length = get_u32(common, LENGTH);
     // Widened first: neither sum can overflow.
-    let size = (header_size(kind) as u64 + u64::from(length)).next_multiple_of(ALIGNMENT as u64);
+    let size =
+        (kind.version_one_head() as u64 + u64::from(length)).next_multiple_of(ALIGNMENT as u64);
     if size > bytes.len() as u64 || (kind == Kind::Removal && length != 0) {
         return Verdict::Bad(Fault::Length(length));
     }
@@ -106,7 +101,7 @@ pub fn reread(bytes: &[u8]) -> Verdict<'_> {
 
 fn fields(kind: Kind, record: &[u8], length: usize) -> Record<'_> {
     let time = |offset| if kind == Kind::Removal { 0 } else { get_u64(record, offset) };
-    let body = header_size(kind);
+    let body = kind.version_one_head();
     Record {
         version: Version::One,
         kind,

@@ -5,8 +5,11 @@
 //! behind it can be read: the connection ends. memcached goes on and runs the data as commands.
 //! This file knows how such lines are built and no command.
 
-use super::line::{MAX_BLOCK, Words};
+use super::words::Words;
 use crate::protocol::number::parse_u64;
+
+/// The longest data block that a line can announce, as in memcached.
+const MAX_BLOCK: u64 = i32::MAX as u64;
 
 /// The storage commands: `verb key flags exptime bytes`, and behind that a cas for `cas`.
 const STORAGE: [&[u8]; 7] =

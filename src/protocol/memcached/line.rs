@@ -6,16 +6,13 @@
 //! stands alone.
 
 use super::block::{self, Announced};
-use super::parse::Limits;
-use super::request::{Command, Keys, Refusal, Retrieval, StoreMode};
+use super::request::{Command, Keys, Limits, Refusal, Retrieval, StoreMode};
+use super::words::Words;
 use crate::protocol::Foreign;
 use crate::protocol::number::{parse_i64, parse_u64};
 
 /// The longest key, in bytes.
 const MAX_KEY: usize = 250;
-
-/// The longest data block that a line can announce, as in memcached.
-pub(super) const MAX_BLOCK: u64 = i32::MAX as u64;
 
 /// More words than any command takes behind its verb, `get` aside.
 const MAX_WORDS: usize = 7;
@@ -277,29 +274,5 @@ impl<'w, 'a> Arguments<'w, 'a> {
         let [level] = self.exactly()?;
         parse_u64(level).ok_or(self.refuse(Refusal::BadFormat))?;
         self.line(Command::Verbosity)
-    }
-}
-
-/// The words of a line that ends in LF or CRLF; what is left of it is field 0.
-#[derive(Clone, Copy)]
-pub(super) struct Words<'a>(pub(super) &'a [u8]);
-
-impl<'a> Iterator for Words<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let spaces = self.0.iter().take_while(|&&byte| byte == b' ').count();
-        let word_on = &self.0[spaces..];
-        if matches!(word_on, b"" | b"\n" | b"\r\n") {
-            return None;
-        }
-        let length = word_on.iter().take_while(|&&byte| !matches!(byte, b' ' | b'\n')).count();
-        let (word, rest) = word_on.split_at(length);
-        self.0 = rest;
-        match (word, rest) {
-            // The CR belongs to the end of the line.
-            ([word @ .., b'\r'], b"\n") => Some(word),
-            _ => Some(word),
-        }
     }
 }

@@ -10,8 +10,9 @@ mod line;
 mod parse;
 pub mod reply;
 mod request;
+mod words;
 
 pub use block::is_storage;
 pub use line::set_key;
-pub use parse::{Fatal, Found, Limits, Progress, parse};
-pub use request::{Command, Keys, Refusal, Request, Retrieval, StoreMode};
+pub use parse::{Fatal, Found, Progress, parse};
+pub use request::{Command, Keys, Limits, Refusal, Request, Retrieval, StoreMode};

@@ -6,7 +6,7 @@
 
 use super::block::Announced;
 use super::line::{self, BadLine, Line};
-use super::request::{Refusal, Request};
+use super::request::{Limits, Refusal, Request};
 use crate::protocol::foreign::is_binary;
 use crate::protocol::{Foreign, resp};
 
@@ -15,13 +15,6 @@ const MAX_LINE: usize = 2048;
 
 /// The longest line of a command that may have many keys.
 const MAX_GET_LINE: usize = 1 << 20;
-
-/// What one request may ask for.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of a data block without its CRLF.
-    pub max_data: usize,
-}
 
 /// What has been looked at so far: to be given back with the same bytes and more behind them.
 #[derive(Debug, Default)]

@@ -3,6 +3,13 @@
 //! These are values only: keys are at most 250 bytes without spaces and control characters, numbers
 //! are in range, and nothing is known of what a store does with them.
 
+/// What one request may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a data block without its CRLF.
+    pub max_data: usize,
+}
+
 /// A whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {

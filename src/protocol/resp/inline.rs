@@ -4,7 +4,7 @@
 //! `\'` alone. A quote may open in the middle of a word, but a closed one must end it. A NUL is a
 //! byte like any other. This module knows one line and nothing about requests.
 
-use super::parse::FramingError;
+use super::framing::FramingError;
 
 /// Splits `line` into words: appends their bytes to `words` and calls `found` with the start and
 /// the length of each in it. An error of `found` ends it; a quote that is not closed, or is

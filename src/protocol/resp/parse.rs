@@ -8,8 +8,9 @@
 //! string (Redis skips these bytes unseen); and no inline command begins with the type of a RESP
 //! value or a byte that is no text: Redis runs each line of such a value as a command.
 
+use super::framing::FramingError;
 use super::inline;
-use crate::memory::{self, NoMemory};
+use crate::memory;
 use crate::protocol::Parsed;
 use crate::protocol::foreign::is_binary;
 use crate::protocol::number::parse_i64_canonical;
@@ -25,47 +26,6 @@ pub struct Limits {
     pub max_inline: usize,
     /// Bytes of a request in all; no request is larger than 4 GiB whatever this says.
     pub max_request: usize,
-}
-
-/// A framing error; the connection is closed after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FramingError {
-    /// The text after `-ERR Protocol error: `, one line.
-    pub text: String,
-    /// Why the request is not read.
-    pub cause: Cause,
-}
-
-/// Why a request is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It is not the protocol.
-    Framing,
-    /// It is the protocol, and over a limit of bytes.
-    TooLarge {
-        /// The limit.
-        limit: usize,
-    },
-    /// There is no memory for the list of its arguments.
-    NoMemory(NoMemory),
-}
-
-impl FramingError {
-    fn too_large(text: &str, limit: usize) -> FramingError {
-        FramingError { text: text.into(), cause: Cause::TooLarge { limit } }
-    }
-}
-
-impl From<&str> for FramingError {
-    fn from(text: &str) -> FramingError {
-        FramingError { text: text.into(), cause: Cause::Framing }
-    }
-}
-
-impl From<NoMemory> for FramingError {
-    fn from(error: NoMemory) -> FramingError {
-        FramingError { text: error.to_string(), cause: Cause::NoMemory(error) }
-    }
 }
 
 /// Memory that `clear` keeps for the next request; one with more arguments is no ordinary one.

@@ -3,10 +3,10 @@
 use super::*;
 use crate::server::budget::Budget;
 use crate::server::clients::Clients;
-use crate::server::daemon::Service;
-use crate::server::mailbox::Message;
+use crate::server::mailbox::{Message, Newcomer};
+use crate::server::service::Service;
 use crate::server::wire::Socket;
-use crate::server::worker::{Newcomer, Worker};
+use crate::server::worker::Worker;
 use crate::session::Statistics;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

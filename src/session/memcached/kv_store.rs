@@ -4,7 +4,7 @@
 //! the number as it is, where memcached may leave spaces behind it.
 
 use super::expiry::expires_ms;
-use super::session::{Line, server_error};
+use super::line::{Line, server_error};
 use crate::kv::{Change, Entry, Kv, KvError};
 use crate::memory;
 use crate::protocol::memcached::{Command, Refusal, Request, Retrieval, StoreMode, reply};

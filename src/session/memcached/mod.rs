@@ -8,6 +8,7 @@
 mod counts;
 mod expiry;
 mod kv_store;
+mod line;
 mod queue_store;
 mod session;
 mod statistics;

@@ -5,7 +5,7 @@
 //! stay with the message; its number is its cas, counted from 1.
 
 use super::expiry::expires_ms;
-use super::session::{Line, server_error};
+use super::line::{Line, server_error};
 use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
 use crate::queue::{NewMessage, QueueError, Queues, Ticket};
 use crate::session::budget::Budget;

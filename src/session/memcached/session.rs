@@ -1,5 +1,6 @@
 //! One memcached client: its place in the input, and what it is answered.
 
+use super::line::{Line, server_error};
 use super::statistics::MEMCACHED_VERSION;
 use super::{kv_store, queue_store, statistics};
 use crate::protocol::memcached::{
@@ -11,12 +12,8 @@ use crate::session::budget::{self, Budget};
 use crate::session::{
     Activity, Advance, Close, Membership, NewClient, OUTPUT_PIECE, Session, Shared, Store,
 };
-use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-
-/// One line of reply without its CRLF.
-pub(super) type Line = Cow<'static, str>;
 
 /// A memcached client's session.
 pub struct MemcachedSession {
@@ -291,8 +288,4 @@ impl MemcachedSession {
 /// same, since it guards no data of its own.
 fn enter(gate: &RwLock<()>) -> RwLockReadGuard<'_, ()> {
     gate.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn server_error(error: impl std::fmt::Display) -> Line {
-    format!("SERVER_ERROR {error}").into()
 }

@@ -6,6 +6,7 @@
 pub mod files;
 mod footers;
 mod losses;
+mod lost;
 mod records;
 mod rot;
 mod steps;
