@@ -113,10 +113,13 @@ impl Session for RedisSession {
         advance.unfinished = self.client.is_under_way()
             || self.client.waiting.is_waiting()
             || !self.client.outgoing.is_empty();
+        // The turn may have ended in front of another protocol.
+        let foreign = pipeline.first_byte().and_then(Foreign::of_first_byte);
         match pipeline.rest() {
             // Whatever was found of a request that does not begin.
             _ if advance.close.is_some() => {}
             Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
+            Some(Err(_)) if foreign.is_some() => advance.close = foreign.map(Close::Foreign),
             Some(Err(error)) => {
                 advance.close = Some(refuse(&error, &mut reply));
                 self.client.tally.note_error();

@@ -293,6 +293,18 @@ fn uptime_and_age_are_of_the_clock_that_the_store_has() {
     assert!(first.ask("CLIENT INFO").contains(" age=0 "));
 }
 
+/// A new queue is half of a turn's work, so a turn ends in front of it.
+#[test]
+fn another_protocol_is_known_at_the_end_of_a_turn_too() {
+    for queues in 1..=4 {
+        let mut client = queue_client();
+        let pushes: String = (0..queues).map(|queue| format!("sadd q{queue} m\r\n")).collect();
+        let replies = client.raw(&[pushes.as_bytes(), b"\x80\x01\r\n"].concat());
+        assert_eq!(replies, ":1\r\n".repeat(queues).as_bytes());
+        assert_eq!(client.last.close, Some(Close::Foreign(Foreign::MemcachedBinary)));
+    }
+}
+
 #[test]
 fn another_protocol_is_not_answered_and_nothing_of_it_is_executed() {
     let cases: [(&[u8], Foreign); 11] = [
