@@ -200,9 +200,18 @@ impl Kv {
         self.lock().slots.len()
     }
 
-    /// Entries that have a time of expiry.
-    pub fn expiring(&self) -> usize {
-        self.lock().due.len()
+    /// Entries that have a time of expiry, and the milliseconds that are left to them on average.
+    pub fn expiring(&self) -> (u64, u64) {
+        let map = self.lock();
+        let count = map.due.len() as u64;
+        let mean_ms = map.due_sum.checked_div(u128::from(count)).unwrap_or(0);
+        let now_ms = u128::from(self.clock.now_ms());
+        (count, u64::try_from(mean_ms.saturating_sub(now_ms)).unwrap_or(u64::MAX))
+    }
+
+    /// Values that were set since the start.
+    pub fn sets(&self) -> u64 {
+        self.lock().sets
     }
 
     /// True where there are no entries.
@@ -280,6 +289,10 @@ struct Map {
     slots: Table<Slot>,
     order: BTreeMap<u64, Arc<[u8]>>,
     due: BTreeSet<(u64, u64)>,
+    /// The sum of the times in it.
+    due_sum: u128,
+    /// Counts values that were set.
+    sets: u64,
     bytes: u64,
     /// Counts changes; never goes back, so that no two changes share a cas, stamp or number.
     changes: u64,
@@ -295,8 +308,8 @@ struct Map {
 impl Map {
     /// Leaves an empty map, which counts its changes on.
     fn take(&mut self) -> Map {
-        let changes = self.changes + 1;
-        std::mem::replace(self, Map { changes, cleared: changes, ..Map::default() })
+        let (changes, sets) = (self.changes + 1, self.sets);
+        std::mem::replace(self, Map { changes, sets, cleared: changes, ..Map::default() })
     }
 
     /// The place of a key in `gone`.
@@ -393,6 +406,7 @@ impl Map {
 
     fn set(&mut self, key: &[u8], value: Box<[u8]>, flags: u32, expires_ms: u64) {
         self.changes += 1;
+        self.sets += 1;
         let change = self.changes;
         let added = cost(key, value.len());
         let new = Slot { value, flags, cas: change, stamp: change, expires_ms, number: change };
@@ -427,6 +441,7 @@ impl Map {
         if new_ms != 0 {
             self.due.insert((new_ms, number));
         }
+        self.due_sum = self.due_sum - u128::from(old_ms) + u128::from(new_ms);
     }
 
     fn remove(&mut self, key: &[u8]) -> Option<Slot> {

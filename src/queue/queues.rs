@@ -46,6 +46,8 @@ pub struct Queues {
     pub(super) ledger: Ledger,
     /// The last queue's name for the ledger.
     last_queue: AtomicU64,
+    /// Messages that were there at the start, or have come since.
+    came: AtomicU64,
     pub(super) claims: Arc<Claims>,
     pub(super) remains: Arc<Remains>,
     pub(super) chores: Chores,
@@ -105,12 +107,13 @@ impl Queues {
         policy: Policy,
         mut bytes: u64,
     ) -> Result<Queues, QueueError> {
-        let (mut slots, mut empty) = (Slots::default(), Vec::new());
+        let (mut slots, mut empty, mut came) = (Slots::default(), Vec::new(), 0);
         let closed = ClosedQueues::default();
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             let slot = match store {
                 Ok(store) => {
+                    came += store.len();
                     let mut queue =
                         Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
                     // What cannot be read is found again by housekeeping, which says so.
@@ -132,6 +135,7 @@ impl Queues {
             max_queue_len,
             ledger,
             last_queue: slots.last_id.into(),
+            came: came.into(),
             slots: RwLock::new(slots),
             empty: Mutex::new(empty),
             mortal: Mutex::default(),
@@ -150,6 +154,11 @@ impl Queues {
     /// Queues that were there at the start, or have been made since.
     pub fn made(&self) -> u64 {
         self.last_queue.load(Ordering::Relaxed)
+    }
+
+    /// Messages that were there at the start, or have come since.
+    pub fn came(&self) -> u64 {
+        self.came.load(Ordering::Relaxed)
     }
 
     /// The clock that messages expire by.
@@ -352,7 +361,13 @@ impl Queues {
         };
         *used = true;
         queue.set_time(now_ms);
+        let came = queue.totals().came;
         let result = work(queue);
+        match queue.totals().came.wrapping_sub(came) {
+            0 => {}
+            // A step that was taken back has fewer than before it.
+            more => drop(self.came.fetch_add(more, Ordering::Relaxed)),
+        }
         // Also after an error: what was done before it counts.
         let changed = slot.note(queue);
         if changed && queue.store().wants_tidying() {

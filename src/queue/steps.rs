@@ -217,6 +217,17 @@ mod tests {
         assert!(queue.is_empty());
     }
 
+    #[test]
+    fn what_was_there_at_the_start_counts_as_what_came() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), (0..3).map(|_| (&b"m"[..], 0)));
+        let queues = queues(folder.path());
+        assert_eq!(queues.came(), 3);
+        push(&queues, b"r", b"m");
+        on(&queues, |queue| queue.pop(|_| ()));
+        assert_eq!(queues.came(), 4);
+    }
+
     /// Housekeeping found dead messages meanwhile: the transaction saw fewer than at its beginning.
     #[test]
     fn nothing_is_learned_of_a_queue_in_the_middle_of_a_transaction() {

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::kv::Kv;
 use crate::queue::{Queues, Sums, Ticket};
 use budget::Budget;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
@@ -120,6 +120,19 @@ impl Shared {
         let (gate, clients, statistics) = (RwLock::default(), Arc::default(), Arc::default());
         Shared { store, gate, settings, limits, clients, statistics }
     }
+
+    /// Counts from here on: whoever resets the counters over one protocol resets those of the other
+    /// too, since they are the daemon's.
+    fn reset_statistics(&self) {
+        let Statistics { connections_total, connections_refused, commands, traffic, .. } =
+            &*self.statistics;
+        let Traffic { received, sent } = &**traffic;
+        for counter in [connections_total, connections_refused, commands, received, sent] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.statistics.redis.reset();
+        self.statistics.memcached.reset(self.store.items_come());
+    }
 }
 
 /// The store of a daemon.
@@ -144,6 +157,14 @@ impl Store {
         match self {
             Store::Queues(queues) => queues.made(),
             Store::Kv(_) => 0,
+        }
+    }
+
+    /// Messages that were there at the start or have come since, or values that were set.
+    fn items_come(&self) -> u64 {
+        match self {
+            Store::Queues(queues) => queues.came(),
+            Store::Kv(kv) => kv.sets(),
         }
     }
 
@@ -185,18 +206,19 @@ pub struct Traffic {
     pub sent: AtomicU64,
 }
 
-/// Counters of the daemon: the server counts connections, sessions count commands.
+/// Counters of the daemon since the start or the last reset: the server counts connections,
+/// sessions count commands.
 #[derive(Debug, Default)]
 pub struct Statistics {
     /// Clients connected now.
     pub connections_now: AtomicU64,
-    /// Clients accepted since the start.
+    /// Clients accepted.
     pub connections_total: AtomicU64,
     /// Clients turned away because there were too many.
     pub connections_refused: AtomicU64,
-    /// Bytes of all clients since the start.
+    /// Bytes of all clients.
     pub traffic: Arc<Traffic>,
-    /// Commands executed since the start.
+    /// Commands executed.
     pub commands: AtomicU64,
     /// Those over Redis, one by one.
     pub redis: redis::CommandCounts,

@@ -246,6 +246,7 @@ fn check_invariants(map: &Map) {
     assert!(map.order.keys().zip(&slots).all(|(number, (_, slot))| slot.number == *number));
     let timed = || slots.iter().filter(|(_, slot)| slot.expires_ms != 0);
     assert_eq!(map.due.len(), timed().count());
+    assert_eq!(map.due_sum, timed().map(|(_, slot)| u128::from(slot.expires_ms)).sum::<u128>());
     assert!(timed().all(|(_, slot)| map.due.contains(&(slot.expires_ms, slot.number))));
     let sum: u64 = slots.iter().map(|(key, slot)| cost(key, slot.value.len())).sum();
     assert_eq!(map.bytes, sum);

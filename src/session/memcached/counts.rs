@@ -3,8 +3,8 @@
 use crate::protocol::memcached::{Command, StoreMode};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts since the start, shared by all sessions. In a queue store a pop is a hit, and a pop from
-/// an empty queue a miss.
+/// Counts since the start or the last reset, shared by all sessions. In a queue store a pop is a
+/// hit, and a pop from an empty queue a miss.
 #[derive(Debug, Default)]
 pub struct MemcachedCounts {
     cmd_get: AtomicU64,
@@ -24,7 +24,8 @@ pub struct MemcachedCounts {
     cas_badval: AtomicU64,
     touch_hits: AtomicU64,
     touch_misses: AtomicU64,
-    total_items: AtomicU64,
+    /// What the store had come to at the last reset, for `total_items`.
+    items_before: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -56,7 +57,6 @@ impl MemcachedCounts {
         match command {
             Command::Store { mode, .. } => {
                 add(&self.cmd_set, 1);
-                add(&self.total_items, u64::from(line == "STORED"));
                 match (mode, line) {
                     (StoreMode::Cas(_), "EXISTS") => add(&self.cas_badval, 1),
                     (StoreMode::Cas(_), _) => one_of(&self.cas_hits, &self.cas_misses),
@@ -77,9 +77,9 @@ impl MemcachedCounts {
         }
     }
 
-    /// Each count under memcached's name.
-    pub(super) fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counters = [
+    /// Each counter under memcached's name.
+    fn counters(&self) -> [(&'static str, &AtomicU64); 17] {
+        [
             ("cmd_get", &self.cmd_get),
             ("cmd_set", &self.cmd_set),
             ("cmd_flush", &self.cmd_flush),
@@ -97,8 +97,19 @@ impl MemcachedCounts {
             ("cas_badval", &self.cas_badval),
             ("touch_hits", &self.touch_hits),
             ("touch_misses", &self.touch_misses),
-            ("total_items", &self.total_items),
-        ];
-        counters.into_iter().map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+        ]
+    }
+
+    /// Each count under memcached's name. The store has come to `items`, over both protocols.
+    pub(super) fn list(&self, items: u64) -> impl Iterator<Item = (&'static str, u64)> {
+        let total = items.saturating_sub(self.items_before.load(Ordering::Relaxed));
+        let counts = self.counters().map(|(name, counter)| (name, counter.load(Ordering::Relaxed)));
+        counts.into_iter().chain([("total_items", total)])
+    }
+
+    /// Counts from here on. The store has come to `items`.
+    pub(in crate::session) fn reset(&self, items: u64) {
+        self.items_before.store(items, Ordering::Relaxed);
+        self.counters().into_iter().for_each(|(_, counter)| counter.store(0, Ordering::Relaxed));
     }
 }

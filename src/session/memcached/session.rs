@@ -104,7 +104,11 @@ impl MemcachedSession {
                 if advance.again && self.unfinished.is_none() {
                     // It is still to be done, and is counted then.
                     advance.consumed -= consumed;
-                    self.shared.statistics.commands.fetch_sub(1, Ordering::Relaxed);
+                    // A reset may have come in between.
+                    let uncount = |count: u64| count.checked_sub(1);
+                    let commands = &self.shared.statistics.commands;
+                    let _before =
+                        commands.fetch_update(Ordering::Relaxed, Ordering::Relaxed, uncount);
                 }
             }
             Err(Fatal::LineTooLong) => {

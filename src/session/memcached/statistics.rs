@@ -42,8 +42,10 @@ pub(super) fn write(
             Some(b"dump") => {}
             _ => return "CLIENT_ERROR usage: stats detail on|off|dump",
         },
-        // Counters are those of the whole daemon, and count from its start.
-        b"reset" => return "RESET",
+        b"reset" => {
+            shared.reset_statistics();
+            return "RESET";
+        }
         _ => return Refusal::Unknown.text(),
     }
     "END"
@@ -72,7 +74,7 @@ fn general(shared: &Shared, sums: &Sums, output: &mut Vec<u8>) {
     for (name, value) in numbers {
         reply::statistic(output, name, value);
     }
-    for (name, value) in counters.memcached.list() {
+    for (name, value) in counters.memcached.list(shared.store.items_come()) {
         reply::statistic(output, name, value);
     }
     reply::statistic(output, "curr_items", item_count(shared, sums));

@@ -5,7 +5,7 @@ use super::statistics::MEMCACHED_VERSION;
 use crate::clock::set_by_hand;
 use crate::kv::Kv;
 use crate::protocol::Foreign;
-use crate::queue::{Limits, MemoryBacking, Policy, Queues};
+use crate::queue::{Limits, MemoryBacking, NewMessage, Policy, Queues, Ticket};
 use crate::session::{
     ClientLimits, Close, NewClient, OUTPUT_PIECE, Session, Settings, Shared, Store,
 };
@@ -182,7 +182,7 @@ fn statistics_count_hits_and_misses() {
         ("get_hits", 3),
         ("get_misses", 2),
         ("cmd_set", 6),
-        ("total_items", 3),
+        ("total_items", 5),
         ("cas_hits", 1),
         ("cas_badval", 1),
         ("cas_misses", 1),
@@ -202,15 +202,27 @@ fn statistics_count_hits_and_misses() {
     check_statistics(&client.ask(b"stats\r\n"), &expected);
     check_statistics(&client.ask(b"stats items\r\n"), &[("items:1:number", 1)]);
     assert_eq!(client.ask(b"stats queues\r\n"), b"END\r\n");
+    assert_eq!(client.ask(b"stats reset\r\n"), b"RESET\r\n");
+    client.ask(b"get k x\r\nset k 0 0 1\r\n5\r\n");
+    let expected = [("cmd_get", 2), ("get_misses", 1), ("cmd_set", 1), ("total_items", 1)];
+    let others = [("cmd_flush", 0), ("incr_hits", 0), ("curr_items", 1), ("cmd_total", 3)];
+    check_statistics(&client.ask(b"stats\r\n"), &[expected, others].concat());
 }
 
 #[test]
 fn statistics_show_each_queue() {
-    let mut client = Client::new(&queues());
+    let shared = queues();
+    let mut client = Client::new(&shared);
     client.ask(b"set a,b 0 0 2\r\nxy\r\nset a,b 0 0 1\r\nz\r\nget a,b none\r\n");
     let general =
         [("cmd_get", 2), ("get_hits", 1), ("get_misses", 1), ("curr_items", 1), ("bytes", 1)];
     check_statistics(&client.ask(b"stats\r\n"), &general);
+    // What comes over Redis is an item too.
+    let Store::Queues(queues) = &shared.store else { unreachable!("it was made so") };
+    let message = NewMessage { body: b"m", flags: 0, expires_ms: 0 };
+    queues.create(b"r", &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
+    check_statistics(&client.ask(b"stats\r\n"), &[("total_items", 3), ("curr_items", 2)]);
+    client.ask(b"delete r\r\n");
     let queue = [
         ("queue_a%2Cb_items", 1),
         ("queue_a%2Cb_bytes", 1),

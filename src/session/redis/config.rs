@@ -23,7 +23,12 @@ use std::sync::atomic::Ordering;
 
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("get", -3, get, "<pattern> ...: Show the settings that match."),
-    subcommand("resetstat", 2, resetstat, ": Do nothing; counters count from the start."),
+    subcommand(
+        "resetstat",
+        2,
+        resetstat,
+        ": Reset the counters of INFO and stats, not those of queues.",
+    ),
     subcommand("rewrite", 2, rewrite, ": Fail; there is no config file."),
     subcommand("set", -4, set, "<name> <value> ...: Change settings until the next start."),
 ];
@@ -293,9 +298,10 @@ fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outc
     Ok(())
 }
 
-/// The counters count from the start of the daemon, whoever asks; clients that reset them are told
-/// that all is well.
-fn resetstat(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn resetstat(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    // What this client has asked before it counts no more either.
+    context.client.tally.flush(&context.shared.statistics.redis);
+    context.shared.reset_statistics();
     reply.simple("OK");
     Ok(())
 }

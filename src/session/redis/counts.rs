@@ -15,7 +15,7 @@ struct Count {
     rejected: AtomicU64,
 }
 
-/// The calls of each command since the start, shared by all sessions.
+/// The calls of each command since the start or the last reset, shared by all sessions.
 #[derive(Debug)]
 pub struct CommandCounts {
     /// In the order of the table.
@@ -49,6 +49,12 @@ impl CommandCounts {
             rejected: count.rejected.load(Ordering::Relaxed),
         };
         TABLE.iter().zip(&self.counts).map(counted).filter(|it| it.calls + it.rejected > 0)
+    }
+
+    /// Counts from here on.
+    pub(in crate::session) fn reset(&self) {
+        let counters = self.counts.iter().flat_map(|it| [&it.calls, &it.failed, &it.rejected]);
+        counters.chain([&self.errors]).for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
 
     /// Errors that were answered.

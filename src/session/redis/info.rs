@@ -19,17 +19,24 @@ pub(super) const REDIS_VERSION: &str = "7.2.0";
 /// Names and values.
 type Lines = Vec<(&'static str, String)>;
 
-type Section = fn(&Shared, &Sums) -> Lines;
+/// What a section shows.
+enum Section {
+    /// This.
+    Plain(fn(&Shared) -> Lines),
+    /// What all queues come to is in it, so they are added up before.
+    Summed(fn(&Shared, &Sums) -> Lines),
+}
+use Section::{Plain, Summed};
 
 /// Title and content of each section that is shown without being named.
 const SECTIONS: [(&str, Section); 7] = [
-    ("Server", server),
-    ("Clients", clients),
-    ("Memory", memory),
-    ("Persistence", persistence),
-    ("Stats", stats),
-    ("Replication", replication),
-    ("Keyspace", keys),
+    ("Server", Plain(server)),
+    ("Clients", Plain(clients)),
+    ("Memory", Plain(memory)),
+    ("Persistence", Plain(persistence)),
+    ("Stats", Summed(stats)),
+    ("Replication", Plain(replication)),
+    ("Keyspace", Summed(keys)),
 ];
 
 /// INFO [section ...]: without a name, or with `default`, all sections above, and with `all` or
@@ -44,16 +51,19 @@ pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
     let names = |word: &str| args.from(1).any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
     let wants_more = names("all") || names("everything");
     let wants_all = args.len() == 1 || names("default") || wants_more;
+    let wanted = SECTIONS.iter().filter(|(title, _)| wants_all || names(title));
     let mut progress = context.resume();
-    if !context.add_up(&mut progress.sums) {
+    let is_summed = wanted.clone().any(|(_, section)| matches!(section, Summed(_)));
+    if is_summed && !context.add_up(&mut progress.sums) {
         return context.pause(progress);
     }
-    let mut sections = Vec::new();
-    for (title, lines) in SECTIONS {
-        if wants_all || names(title) {
-            sections.push((title, named(lines(context.shared, &progress.sums))));
-        }
-    }
+    let (shared, sums) = (context.shared, &progress.sums);
+    let lines = |section: &Section| match section {
+        Plain(lines) => lines(shared),
+        Summed(lines) => lines(shared, sums),
+    };
+    let mut sections: Vec<_> =
+        wanted.map(|(title, section)| (*title, named(lines(section)))).collect();
     if wants_more || names("commandstats") {
         sections.push(("Commandstats", command_lines(context.shared)));
     }
@@ -115,7 +125,7 @@ fn count(name: &'static str, counter: &AtomicU64) -> (&'static str, String) {
     line(name, counter.load(Ordering::Relaxed))
 }
 
-fn server(shared: &Shared, _sums: &Sums) -> Lines {
+fn server(shared: &Shared) -> Lines {
     let settings = &shared.settings;
     let uptime_s = shared.store.clock().uptime().as_secs();
     vec![
@@ -133,7 +143,7 @@ fn server(shared: &Shared, _sums: &Sums) -> Lines {
     ]
 }
 
-fn clients(shared: &Shared, _sums: &Sums) -> Lines {
+fn clients(shared: &Shared) -> Lines {
     vec![
         count("connected_clients", &shared.statistics.connections_now),
         line("maxclients", shared.limits.max_clients.load(Ordering::Relaxed)),
@@ -143,7 +153,7 @@ fn clients(shared: &Shared, _sums: &Sums) -> Lines {
 
 /// Bytes of messages or values and of their bookkeeping; with the disk store, which does not count
 /// them, the process's own memory.
-fn memory(shared: &Shared, _sums: &Sums) -> Lines {
+fn memory(shared: &Shared) -> Lines {
     let process = shared.settings.process_memory.map_or(ProcessMemory::default(), |tell| tell());
     let used = match &shared.store {
         Store::Queues(queues) => queues.memory_used().unwrap_or(process.own),
@@ -157,7 +167,7 @@ fn memory(shared: &Shared, _sums: &Sums) -> Lines {
     ]
 }
 
-fn persistence(shared: &Shared, _sums: &Sums) -> Lines {
+fn persistence(shared: &Shared) -> Lines {
     let is_disk = shared.settings.store == "disk";
     vec![
         line("loading", 0),
@@ -184,17 +194,17 @@ fn stats(shared: &Shared, sums: &Sums) -> Lines {
     lines
 }
 
-fn replication(_shared: &Shared, _sums: &Sums) -> Lines {
+fn replication(_shared: &Shared) -> Lines {
     vec![line("role", "master"), line("connected_slaves", 0)]
 }
 
 fn keys(shared: &Shared, sums: &Sums) -> Lines {
-    let (keys, expires) = match &shared.store {
-        Store::Queues(_) => (sums.queues, 0),
-        Store::Kv(kv) => (kv.len() as u64, kv.expiring() as u64),
+    let (keys, (expires, ttl_ms)) = match &shared.store {
+        Store::Queues(_) => (sums.queues, (0, 0)),
+        Store::Kv(kv) => (kv.len() as u64, kv.expiring()),
     };
     match keys {
         0 => Vec::new(),
-        keys => vec![line("db0", format!("keys={keys},expires={expires},avg_ttl=0"))],
+        keys => vec![line("db0", format!("keys={keys},expires={expires},avg_ttl={ttl_ms}"))],
     }
 }

@@ -1,6 +1,6 @@
 //! What monitors read: INFO with its sections, and a line for each queue.
 
-use super::{Daemon, kv_client, pipeline, queue_client};
+use super::{Daemon, pipeline, queue_client};
 use crate::clock::set_by_hand;
 use crate::queue::{
     Backing, Limits, MemoryBacking, MessageStore, NamedStore, NewMessage, Policy, QueueError,
@@ -201,12 +201,42 @@ fn info_counts_bytes_of_all_clients() {
 
 #[test]
 fn info_counts_keys_that_expire() {
-    let mut client = kv_client();
+    let (clock, time_ms) = set_by_hand();
+    let mut client = Daemon::with_kv_at(clock).client();
     client.check(&[
         ("SETEX a 100 1", "+OK|"),
         ("SET b 1", "+OK|"),
-        ("INFO keyspace", "$44|# Keyspace|db0:keys=2,expires=1,avg_ttl=0||"),
-        ("PERSIST a", ":1|"),
-        ("INFO keyspace", "$44|# Keyspace|db0:keys=2,expires=0,avg_ttl=0||"),
+        ("INFO keyspace", "$49|# Keyspace|db0:keys=2,expires=1,avg_ttl=100000||"),
+        ("PSETEX c 2000 1", "+OK|"),
     ]);
+    time_ms.fetch_add(1000, Relaxed);
+    client.check(&[
+        ("INFO keyspace", "$48|# Keyspace|db0:keys=3,expires=2,avg_ttl=50000||"),
+        ("PERSIST a", ":1|"),
+        ("DEL c", ":1|"),
+        ("INFO keyspace", "$44|# Keyspace|db0:keys=2,expires=0,avg_ttl=0||"),
+        ("SET a 1 PXAT 9223372036854775807", "+OK|"),
+        ("FLUSHALL", "+OK|"),
+        ("INFO keyspace", "$12|# Keyspace||"),
+    ]);
+}
+
+/// Of both protocols, as they are the daemon's.
+#[test]
+fn resetstat_resets_the_counters() {
+    let daemon = Daemon::with_queues_at(set_by_hand().0);
+    let statistics = &daemon.shared.statistics;
+    statistics.connections_total.store(3, Relaxed);
+    statistics.connections_now.store(2, Relaxed);
+    statistics.traffic.received.store(7, Relaxed);
+    let mut client = daemon.client();
+    pipeline(&mut client, &["SADD q m", "SADD q", "none", "CONFIG RESETSTAT", "SCARD q"]);
+    let text = client.ask("INFO all");
+    assert_eq!((numbers_of(&text, "sadd"), numbers_of(&text, "scard")), (None, Some([1, 0, 0])));
+    let lines = ["connected_clients:2|", "total_connections_received:0|", "messages:1|"];
+    let lines = lines.into_iter().chain(["total_error_replies:0|", "total_net_input_bytes:0|"]);
+    for line in lines.chain(["total_commands_processed:2|"]) {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(client.ask("INFO queues").contains(",in=1,"), "its totals are its own");
 }

@@ -324,6 +324,9 @@ fn all_queues_are_added_up_in_several_turns() {
     let text = String::from_utf8(replies).unwrap();
     assert!(text.contains("\r\nqueues:20000\r\nmessages:20000\r\n"), "{text}");
     assert_eq!(count, 2);
+    let sections = ["INFO", "server", "clients", "memory", "replication", "commandstats"];
+    let mut turns = Turns::new(&daemon, words(&sections, [].into_iter()));
+    assert!(!turns.turn(), "nothing of them is in these sections");
     let mut turns = Turns::new(&daemon, words(&["DBSIZE"], [].into_iter()));
     assert!(!turns.turn(), "without a message that dies their number is known");
     let client = NewClient::detached(9);
