@@ -207,6 +207,7 @@ impl MessageStore for DiskStore {
 
     fn tidy(&mut self) -> Tidied {
         self.log.watch();
+        self.log.remove_leftovers();
         let copying = self.log.copy_forward().unwrap_or_else(|error| {
             let directory = self.log.directory().display();
             logging::refused(&format!("{directory}: copying forward fails"), error);

@@ -73,6 +73,21 @@ pub enum StorageError {
     Refused(Box<Finding>),
 }
 
+/// Why a segment was not created.
+#[derive(Debug)]
+pub struct NotCreated {
+    /// What has failed.
+    pub error: StorageError,
+    /// What was made of the file could not be unlinked.
+    pub stays: bool,
+}
+
+impl From<NotCreated> for StorageError {
+    fn from(failed: NotCreated) -> StorageError {
+        failed.error
+    }
+}
+
 impl From<NoMemory> for StorageError {
     fn from(error: NoMemory) -> StorageError {
         StorageError::NoMemory(error)

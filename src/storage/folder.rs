@@ -89,6 +89,17 @@ impl From<FileType> for EntryKind {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static UNLINKING_FAILS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// For tests: this thread cannot unlink files any more, or can again.
+#[cfg(test)]
+pub fn set_unlinking_fails(fails: bool) {
+    UNLINKING_FAILS.set(fails);
+}
+
 /// A folder that is open.
 #[derive(Debug)]
 pub struct Folder {
@@ -199,6 +210,10 @@ impl Folder {
 
     /// Unlinks the file `name`; it is no error when there is none.
     pub fn remove_file(&self, name: &OsStr) -> io::Result<()> {
+        #[cfg(test)]
+        if UNLINKING_FAILS.get() {
+            return Err(Errno::PERM.into());
+        }
         match unlinkat(&self.descriptor, name, AtFlags::empty()) {
             Err(errno) if errno != Errno::NOENT => Err(errno.into()),
             _ => Ok(()),
@@ -214,15 +229,20 @@ impl Folder {
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let folder = &self.descriptor;
         match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-            // The file system does not know of that: all that can be done is to look.
-            Err(Errno::INVAL | Errno::NOSYS) => match self.kind_of(to) {
-                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Ok(renameat(folder, from, folder, to)?)
-                }
-                Err(error) => Err(error),
-            },
+            // The file system does not know of that.
+            Err(Errno::INVAL | Errno::NOSYS) => self.rename_after_a_look(from, to),
             renamed => Ok(renamed?),
+        }
+    }
+
+    /// The same, as well as it can be done without a way to refuse the rename.
+    fn rename_after_a_look(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        match self.kind_of(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(renameat(&self.descriptor, from, &self.descriptor, to)?)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -309,6 +329,31 @@ mod tests {
         let kinds: Vec<_> = folder.entries().unwrap().into_iter().map(|entry| entry.kind).collect();
         use EntryKind::{File as Plain, Folder as Sub, Link, Other};
         assert_eq!(kinds, [Plain, Sub, Link, Other, Link]);
+    }
+
+    /// With what the system offers for that, and where the file system does not know of it.
+    #[test]
+    fn a_rename_takes_no_name_from_anything() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        type Rename = fn(&Folder, &OsStr, &OsStr) -> io::Result<()>;
+        for rename in [Folder::rename as Rename, Folder::rename_after_a_look] {
+            folder.create_folder(name("queue")).unwrap();
+            fs::create_dir(root.path().join("empty")).unwrap();
+            symlink("nowhere", root.path().join("link")).unwrap();
+            for taken in ["empty", "link"] {
+                let kind = rename(&folder, name("queue"), name(taken)).map_err(|it| it.kind());
+                assert_eq!(kind, Err(io::ErrorKind::AlreadyExists), "{taken}");
+            }
+            let kind = rename(&folder, name("none"), name("free")).map_err(|it| it.kind());
+            assert_eq!(kind, Err(io::ErrorKind::NotFound));
+            rename(&folder, name("queue"), name("free")).unwrap();
+            let names: Vec<_> = folder.entries().unwrap().into_iter().map(|it| it.name).collect();
+            assert_eq!(names, ["empty", "free", "link"]);
+            fs::remove_file(root.path().join("link")).unwrap();
+            fs::remove_dir(root.path().join("empty")).unwrap();
+            fs::remove_dir(root.path().join("free")).unwrap();
+        }
     }
 
     #[test]

@@ -97,16 +97,21 @@ fn remove_files(folder: &Folder) -> io::Result<usize> {
 
 /// Unlinks `name` in the `folder` of a queue if it is a file; false: it stays, and a line says so.
 pub fn remove_file(folder: &Folder, name: &str) -> bool {
-    let name = OsStr::new(name);
-    let removed = match folder.kind_of(name) {
-        Ok(EntryKind::File) => folder.remove_file(name),
-        Ok(_) => Err(io::Error::other("it is no regular file")),
-        // It has gone.
-        Err(_) => Ok(()),
-    };
+    let removed = try_remove_file(folder, name);
     if let Err(error) = &removed {
         let path = folder.path().join(name);
         log::warn!("{} is not needed any more and stays: {error}", path.display());
     }
     removed.is_ok()
+}
+
+/// The same without a line.
+pub fn try_remove_file(folder: &Folder, name: &str) -> io::Result<()> {
+    let name = OsStr::new(name);
+    match folder.kind_of(name) {
+        Ok(EntryKind::File) => folder.remove_file(name),
+        Ok(_) => Err(io::Error::other("it is no regular file")),
+        // It has gone.
+        Err(_) => Ok(()),
+    }
 }

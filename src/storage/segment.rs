@@ -6,7 +6,7 @@ use super::blocks::{
     AHEAD, AHEAD_SYNC_MAX, PAGE, PAGED_SYNC_MAX, allocate, make_own, write_over, write_zeros,
 };
 use super::codec::Codec;
-use super::error::StorageError;
+use super::error::{NotCreated, StorageError};
 use super::folder::{FileId, Folder, OpenFile, open_regular};
 use super::header::SegmentHeader;
 use super::home::{FilePlace, Home};
@@ -208,7 +208,7 @@ impl Segment {
         base: u64,
         size: u64,
         header: &SegmentHeader,
-    ) -> Result<Segment, StorageError> {
+    ) -> Result<Segment, NotCreated> {
         let segment = Segment::existing(home, base, size);
         let (path, name) = (segment.path.clone(), file_name(base));
         let name = OsStr::new(&name);
@@ -216,15 +216,16 @@ impl Segment {
             StorageError::Full { what, path, .. } => StorageError::Full { what, path, bytes: size },
             other => other,
         };
-        let file = folder.create_file(name).map_err(failed)?;
+        let refused = |error| NotCreated { error: failed(error), stays: false };
+        let file = folder.create_file(name).map_err(refused)?;
         let made = fill(&file, base, size, header)
             .and_then(|written_end| Ok((written_end, FileId::of(&file)?)))
             .map_err(failed)
             .and_then(|made| sync_new(&file, &path, size).map(|()| made))
             .and_then(|made| folder.sync().map(|()| made));
-        let (written_end, id) = made.inspect_err(|_| {
+        let (written_end, id) = made.map_err(|error| {
             // What is left of it would only take space; if it stays, recovery removes it.
-            let _stays = folder.remove_file(name);
+            NotCreated { error, stays: folder.remove_file(name).is_err() }
         })?;
         let codec = Codec::new(header.version, header.hash_key);
         Ok(Segment { own_end: size, written_end, ..segment.known_as(id).with_codec(codec) })

@@ -14,6 +14,7 @@
 
 mod copy;
 mod footers;
+mod leftovers;
 mod mappings;
 mod membership;
 mod read;
@@ -33,12 +34,12 @@ use super::runs::Runs;
 use super::segment::Segment;
 use super::settings::LogSettings;
 use super::waypoints::Waypoint;
+use leftovers::Leftovers;
 use membership::Membership;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use step::OpenStep;
 pub use step::StepSize;
 pub use sync::{SyncPoint, SyncWork};
@@ -126,9 +127,9 @@ pub struct Log {
     is_syncing: bool,
     /// A sync that unlinks dead segments is under way.
     is_unlinking: bool,
-    /// A file that does not count could not be unlinked: only a cursor in the newest segment says
+    /// Files that do not count and could not be unlinked: only a cursor in the newest segment says
     /// so, and that stays.
-    has_leftover: Arc<AtomicBool>,
+    leftovers: Leftovers,
 }
 
 /// What the removal of a live message counts with.
@@ -189,7 +190,7 @@ impl Log {
             closed: None,
             is_syncing: false,
             is_unlinking: false,
-            has_leftover: Arc::default(),
+            leftovers: Leftovers::default(),
         }
     }
 

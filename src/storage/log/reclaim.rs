@@ -3,7 +3,6 @@
 use super::super::error::StorageError;
 use super::{FIRST_SEGMENT_SIZE, Log};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
 
 impl Log {
     /// On a full disk: lets dead segments go at once, also the newest when the queue is empty. This
@@ -26,7 +25,7 @@ impl Log {
         }
         // A sync under way looks for the newest at its end. While older ones stay, that has what
         // says that they are dead. And without a segment, the settings would be nobody's.
-        let is_last = !self.is_syncing && !self.has_leftover.load(Relaxed) && !self.has_settings;
+        let is_last = !self.is_syncing && self.leftovers.is_empty() && !self.has_settings;
         let has_room = self.segments.len() > 1 || self.segments[0].record_bytes() > 0;
         if self.live_count == 0 && is_last && has_room && !self.segments[0].is_unlinked {
             self.start_over()?;

@@ -19,8 +19,8 @@ use super::super::folder::Folder;
 use super::super::names::{SETTINGS, file_name};
 use super::super::reaper::remove_file;
 use super::Log;
+use super::leftovers::Leftovers;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::{fmt, io};
 
 /// The least bytes of records that are worth a sync which nobody waits for yet.
@@ -44,8 +44,8 @@ pub(super) struct Doomed {
     pub(super) folder: Arc<Folder>,
     /// Bases of the segments.
     bases: Vec<u64>,
-    /// Whether one of the log's could not be unlinked.
-    has_leftover: Arc<AtomicBool>,
+    /// Those of the log that could not be unlinked.
+    leftovers: Leftovers,
 }
 
 impl Doomed {
@@ -54,7 +54,7 @@ impl Doomed {
     fn unlink(&self) -> Result<(), StorageError> {
         for base in &self.bases {
             if !remove_file(&self.folder, &file_name(*base)) {
-                self.has_leftover.store(true, Relaxed);
+                self.leftovers.add(*base);
             }
         }
         self.folder.sync()
@@ -200,8 +200,8 @@ impl Log {
     }
 
     pub(super) fn doomed(&self, bases: Vec<u64>) -> Result<Doomed, StorageError> {
-        let (folder, has_leftover) = (self.open_folder()?, Arc::clone(&self.has_leftover));
-        Ok(Doomed { folder, bases, has_leftover })
+        let (folder, leftovers) = (self.open_folder()?, self.leftovers.clone());
+        Ok(Doomed { folder, bases, leftovers })
     }
 
     /// Unlinks files that are not in the log, durably.
@@ -217,11 +217,11 @@ impl Log {
     /// unlinked, those before it stay with it. All stay where an older file does. When the log is
     /// in none any more, its last one is marked as unlinked.
     pub(super) fn unlink_all(&mut self, mut doomed: Doomed) -> Result<(), StorageError> {
-        while !self.has_leftover.load(Relaxed) && !self.segments[self.tail].is_unlinked {
+        while self.leftovers.is_empty() && !self.segments[self.tail].is_unlinked {
             let newest = self.segments.len() - 1;
             doomed.bases = vec![self.segments[newest].base];
             self.unlink_doomed(&doomed)?;
-            if self.has_leftover.load(Relaxed) {
+            if !self.leftovers.is_empty() {
                 break;
             }
             if newest > self.tail {

@@ -367,7 +367,7 @@ impl Log {
     /// on a disk too full for that of a smaller one.
     fn add_spare(&mut self, size: u64) -> Result<(), StorageError> {
         let last = &self.segments[self.segments.len() - 1];
-        let (base, last_size) = (last.end().max(self.least_base), last.size);
+        let (end, last_size) = (last.end(), last.size);
         let grown =
             (last_size.saturating_mul(4)).clamp(FIRST_SEGMENT_SIZE, self.settings.segment_size);
         let smallest = (RECORDS as u64 + size + REMOVAL_HEAD as u64).next_multiple_of(BLOCK);
@@ -375,7 +375,8 @@ impl Log {
         // A base is a multiple of the alignment, so a size is too.
         let mut wanted = grown.max(smallest).next_multiple_of(BLOCK);
         let segment = loop {
-            match self.create_segment(base, wanted) {
+            // One that failed may have left its file there.
+            match self.create_segment(end.max(self.least_base), wanted) {
                 Err(error) if error.leaves_less_room() && wanted > smallest => {
                     wanted = (wanted / 8).max(smallest).next_multiple_of(BLOCK);
                 }
@@ -439,10 +440,15 @@ impl Log {
             name: self.name.clone(),
         };
         let folder = self.open_folder()?;
-        let created = Segment::create(&self.home, &folder, base, size, &header);
-        if let Err(error @ StorageError::Sync { .. }) = &created {
-            self.poison(error);
-        }
-        created
+        Segment::create(&self.home, &folder, base, size, &header).map_err(|failed| {
+            if let error @ StorageError::Sync { .. } = &failed.error {
+                self.poison(error);
+            }
+            if failed.stays {
+                self.leftovers.add(base);
+                self.step_over_leftovers(base.saturating_add(size));
+            }
+            failed.error
+        })
     }
 }

@@ -102,14 +102,15 @@ pub fn find(
     let key = found.iter().rev().find_map(Found::said_key);
     let (key, has_key) = (key.unwrap_or_else(random_hash_key), key.is_some());
     give_codecs(&mut found, key, has_key, settings, home)?;
-    let mut expected = oldest;
+    let mut expected = oldest.map(|oldest| (oldest, None));
     for found in &mut found {
         if is_foreign(found)? {
             settings.decide(foreign(found))?;
         }
         bound_mappings(found, home)?;
         report(found, expected, settings, home)?;
-        expected = Some(found.declared_end);
+        let gone_on_to = found.cursor.map(|(_, cursor)| cursor.durable);
+        expected = Some((found.declared_end, gone_on_to));
     }
     Ok(Files { found, doomed, key, has_key, has_settings })
 }
@@ -377,15 +378,20 @@ fn check_overlaps(found: &mut [Found], settings: &LogSettings) -> Result<(), Sto
     Ok(())
 }
 
-/// Says what is damaged about a file as a whole. `expected`: where a segment should start.
+/// Says what is damaged about a file as a whole. `expected`: where a segment should start, and the
+/// position of the first record in it if the one before says where it has gone on: behind a file
+/// that was in the way.
 fn report(
     found: &Found,
-    expected: Option<u64>,
+    expected: Option<(u64, Option<u64>)>,
     settings: &LogSettings,
     home: &Home,
 ) -> Result<(), StorageError> {
     let segment = &found.segment;
-    if let Some(expected) = expected.filter(|expected| *expected < segment.base) {
+    if let Some((expected, gone_on_to)) = expected
+        && expected < segment.base
+        && gone_on_to != Some(segment.records_start())
+    {
         settings.decide(Finding {
             file: home.path().join(file_name(expected)),
             offset: 0,

@@ -184,8 +184,9 @@ impl Recovery {
         // Only now: what makes a segment dead, a cursor or copies, may not have been durable.
         let doomed = std::mem::take(&mut self.doomed);
         self.remove(doomed)?;
+        self.log.step_over_leftovers(last_end);
         if ends {
-            self.go_on_behind(last_end.max(self.durable))?;
+            self.go_on_behind(last_end.max(self.durable).max(self.log.least_base))?;
         }
         let to_be_written = self.log.segments.range_mut(self.log.tail..);
         to_be_written.for_each(Segment::forget_free_pages);
