@@ -24,11 +24,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 
 /// Bytes that the names of watched keys may take, and what each is charged beside its name.
-const WATCHED_BYTES: usize = 16 << 20;
+const WATCHED_BYTES: usize = 4 << 20;
 const WATCHED_OVERHEAD: usize = 64;
 
-/// Keys that a client may watch: EXEC looks at all of them while others wait, some 20 ms.
-const MAX_WATCHED: usize = 32_768;
+/// Keys that a client may watch: EXEC looks at all of them while others wait, some 3 ms.
+const MAX_WATCHED: usize = 4096;
 
 /// Requests in one transaction.
 const MAX_REQUESTS: usize = 1 << 17;

@@ -101,15 +101,15 @@ fn a_transaction_that_grows_too_large_is_given_up() {
 fn watched_keys_are_bounded() {
     let mut client = queue_client();
     let mut key = vec![b'x'; 1 << 20];
-    for turn in 0..15 {
+    for turn in 0..3 {
         key[0] = turn;
         assert_eq!(client.raw(&request(&[b"WATCH", &key])), b"+OK\r\n");
         assert_eq!(client.raw(&request(&[b"WATCH", &key])), b"+OK\r\n", "counted once");
     }
-    key[0] = 15;
+    key[0] = 3;
     assert_eq!(client.raw(&request(&[b"WATCH", &key])), b"-ERR too many watched keys\r\n");
     client.check(&[("UNWATCH", "+OK|"), ("WATCH a", "+OK|")]);
-    let names: Vec<String> = (1..32_768).map(|number| number.to_string()).collect();
+    let names: Vec<String> = (1..4096).map(|number| number.to_string()).collect();
     for name in names.chunks(1000) {
         let words = [&["WATCH".to_owned()], name].concat();
         let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
