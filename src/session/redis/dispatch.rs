@@ -107,7 +107,10 @@ fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> 
         resolve(context.client, args).map_err(|refusal| reject(context, args, refusal))?;
     if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
         let queued = transaction::enqueue(context, command, args, reply);
-        return queued.inspect_err(|_| note(context, command, Call::Rejected));
+        if !is_to_go_on(&queued) && queued.is_err() {
+            note(context, command, Call::Rejected);
+        }
+        return queued;
     }
     let shared = context.shared;
     let is_alone = command.has(EXCLUSIVE) || (command.has(ONE_STEP) && args.len() > 2);

@@ -33,6 +33,9 @@ const MAX_WATCHED: usize = 4096;
 /// Requests in one transaction.
 const MAX_REQUESTS: usize = 1 << 17;
 
+/// Bytes of a request that are copied in one turn, a millisecond or two.
+const COPIED_AT_ONCE: usize = 1 << 20;
+
 /// Steps that the commands of a transaction may take together, beside a few for each.
 const TRANSACTION_STEPS: u64 = 200_000;
 
@@ -48,6 +51,8 @@ const KEY_OVERHEAD: usize = 64;
 #[derive(Default)]
 pub(super) struct Transaction {
     requests: Vec<u8>,
+    /// Bytes at their end of a request that is not here as a whole.
+    copied: usize,
     len: usize,
     /// What they cost whatever is in the store.
     steps: u64,
@@ -73,9 +78,20 @@ impl Transaction {
         self.requests.capacity() + self.key_bytes
     }
 
-    /// Keeps a request; after an error only a part of it, and no other one may follow.
+    /// Copies a piece of a request, and returns true once all of it is here. After an error no
+    /// other one may follow.
+    fn copy(&mut self, request: &[u8], budget: &mut Budget) -> Result<bool, NoMemory> {
+        let rest = request.get(self.copied..).unwrap_or_default();
+        memory::reserve(&mut self.requests, rest.len())?;
+        let piece = rest.get(..COPIED_AT_ONCE).unwrap_or(rest);
+        memory::append(&mut self.requests, piece)?;
+        budget.copy(piece.len());
+        self.copied = if piece.len() < rest.len() { self.copied + piece.len() } else { 0 };
+        Ok(self.copied == 0)
+    }
+
+    /// Counts a request that has been copied; after an error no other one may follow.
     fn push(&mut self, command: &Command, args: Args<'_>) -> Result<(), NoMemory> {
-        memory::append(&mut self.requests, args.request())?;
         self.len += 1;
         self.steps = self.steps.saturating_add(command.steps(args));
         self.needs_all |= command.has(EXCLUSIVE) || args.len() > MAX_KEYS;
@@ -101,7 +117,8 @@ impl Transaction {
 
     /// Refuses another request if there would be too many, or it could not run behind these.
     fn check_place(&self, command: &Command, args: Args<'_>, limit: usize) -> Outcome {
-        if self.requests.len().saturating_add(args.request().len()) > limit {
+        let others = self.requests.len().saturating_sub(self.copied);
+        if others.saturating_add(args.request().len()) > limit {
             return Err(format!("ERR the transaction would be larger than {limit} bytes").into());
         }
         if self.len == MAX_REQUESTS {
@@ -177,22 +194,25 @@ pub(super) fn refuse(client: &mut Client, args: Args<'_>, refusal: Refusal) -> R
     refusal
 }
 
-/// Keeps a request for EXEC.
+/// Keeps a request for EXEC. A long one is copied in several turns.
 pub(super) fn enqueue(
     context: &mut Context<'_>,
     command: &Command,
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let limit = request_limit(context.shared);
+    let (limit, progress) = (request_limit(context.shared), context.resume());
     if let Some(transaction) = &mut context.client.transaction
         && !transaction.failed
     {
         check_runnable(context.shared, command, args).inspect_err(|_| transaction.fail())?;
         let placed = transaction.check_place(command, args, limit);
         placed.inspect_err(|_| transaction.fail())?;
+        let copied = transaction.copy(args.request(), &mut context.budget);
+        if !copied.inspect_err(|_| transaction.fail())? {
+            return context.pause(progress);
+        }
         transaction.push(command, args).inspect_err(|_| transaction.fail())?;
-        context.budget.copy(args.request().len());
     }
     reply.simple("QUEUED");
     Ok(())

@@ -1,6 +1,6 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use super::slices::Turns;
+use super::slices::{Turns, filled, words};
 use super::{Daemon, kv_client, queue_client, request};
 use crate::clock::Clock;
 use crate::queue::{NewMessage, Ticket};
@@ -297,4 +297,16 @@ fn exec_answers_null_when_a_watched_key_has_expired() {
             client.check(&[("MULTI", "+OK|"), ("EXEC", reply)]);
         }
     }
+}
+
+#[test]
+fn a_long_request_is_queued_in_several_turns_and_runs_as_it_was_sent() {
+    let body = |letter: char| String::from(letter).repeat(1 << 20);
+    let word = |word: &str| words(&[word], [].into_iter());
+    let (long, last) = (words(&["SADD", "q"], ('a'..='h').map(body)), body('h'));
+    let is_there = request(&[b"SISMEMBER", b"q", last.as_bytes()]);
+    let input = [word("MULTI"), long, word("EXEC"), is_there].concat();
+    let (replies, count) = Turns::new(&filled(0, false), input).finish();
+    assert_eq!(replies, b"+OK\r\n+QUEUED\r\n*1\r\n:8\r\n:1\r\n");
+    assert!(count > 8, "{count} turns");
 }
