@@ -61,8 +61,7 @@ impl Session for RedisSession {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
         let limits = limits(&self.shared);
         let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits, self.parked);
-        let version = self.client.version;
-        let mut reply = Reply::new(output, version);
+        let mut reply = Reply::new(output, self.client.version);
         let mut context = Context {
             shared: &self.shared,
             reply_limit: self.reply_limit,
@@ -91,8 +90,7 @@ impl Session for RedisSession {
                 dispatch::handle(&mut context, &mut pipeline, &mut reply);
                 let made = context.shared.store.queues_made() - made;
                 context.budget.spend(made.saturating_mul(budget::NEW_QUEUE));
-                let is_done = pipeline.consumed() > consumed;
-                if is_done && !context.client.replies.answers() {
+                if pipeline.consumed() > consumed && !context.client.replies.answers() {
                     reply.out.truncate(start);
                     context.client.outgoing = Default::default();
                 }
