@@ -169,6 +169,7 @@ const KILL_HELP: &str = "<address> | [ID <id>] [ADDR|LADDR <address>] [TYPE norm
 
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("getname", 2, getname, ": Show this connection's name."),
+    subcommand("getredir", 2, getredir, ": Answer -1; nobody is told of changes."),
     subcommand("id", 2, id, ": Show this connection's number."),
     subcommand("info", 2, info, ": Show this connection."),
     subcommand("kill", -3, kill, KILL_HELP),
@@ -178,6 +179,8 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("reply", 3, reply_mode, "on|off|skip: Answer the next commands or not."),
     subcommand("setinfo", 4, setinfo, "LIB-NAME|LIB-VER <text>: Name this connection's library."),
     subcommand("setname", 3, setname, "<name>: Name this connection."),
+    subcommand("tracking", -3, tracking, "off: Do nothing; nobody is told of changes."),
+    subcommand("trackinginfo", 2, trackinginfo, ": Show that nobody is told of changes."),
 ];
 
 pub(super) fn client(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -235,6 +238,36 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) 
         _ => return Err(SYNTAX_ERROR.into()),
     };
     reply.simple("OK");
+    Ok(())
+}
+
+/// The client that is told of changes in place of this one: none.
+fn getredir(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.integer(-1);
+    Ok(())
+}
+
+fn tracking(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if args.is(2, "on") {
+        return Err("ERR there is no client side caching here".into());
+    }
+    if !args.is(2, "off") || args.len() > 3 {
+        return Err(SYNTAX_ERROR.into());
+    }
+    reply.simple("OK");
+    Ok(())
+}
+
+/// What Redis answers to a client that has not asked to be told.
+fn trackinginfo(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.bulk(b"off");
+    reply.bulk(b"redirect");
+    reply.integer(-1);
+    reply.bulk(b"prefixes");
+    reply.array(0);
     Ok(())
 }
 

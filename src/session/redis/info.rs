@@ -29,13 +29,14 @@ enum Section {
 use Section::{Plain, Summed};
 
 /// Title and content of each section that is shown without being named.
-const SECTIONS: [(&str, Section); 7] = [
+const SECTIONS: [(&str, Section); 8] = [
     ("Server", Plain(server)),
     ("Clients", Plain(clients)),
     ("Memory", Plain(memory)),
     ("Persistence", Plain(persistence)),
     ("Stats", Summed(stats)),
     ("Replication", Plain(replication)),
+    ("Cluster", Plain(|_| vec![line("cluster_enabled", 0)])),
     ("Keyspace", Summed(keys)),
 ];
 

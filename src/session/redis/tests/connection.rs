@@ -107,6 +107,12 @@ fn client_shows_and_changes_the_connection() {
         ("CLIENT NO-EVICT on", "+OK|"),
         ("CLIENT NO-TOUCH off", "+OK|"),
         ("CLIENT NO-EVICT maybe", SYNTAX),
+        ("CLIENT GETREDIR", ":-1|"),
+        ("CLIENT TRACKING off", "+OK|"),
+        ("CLIENT TRACKING on", "-ERR there is no client side caching here|"),
+        ("CLIENT TRACKING maybe", SYNTAX),
+        ("CLIENT TRACKING off BCAST", SYNTAX),
+        ("CLIENT TRACKINGINFO", "*6|$5|flags|*1|$3|off|$8|redirect|:-1|$8|prefixes|*0|"),
         ("CLIENT", "-ERR wrong number of arguments for 'client' command|"),
         ("CLIENT ID x", "-ERR wrong number of arguments for 'client|id' command|"),
         ("CLIENT foo\r\nx", "-ERR unknown subcommand 'foo  x'. Try CLIENT HELP.|"),
@@ -190,12 +196,13 @@ fn info_has_sections_that_clients_read() {
     for line in ["|# Server|", "|redis_version:", "|loading:0|", "|role:master|", "|db0:keys=1,"] {
         assert!(all.contains(line), "{line} in {all}");
     }
-    assert_eq!(client.ask("INFO default").matches("|# ").count(), 7);
-    assert_eq!(client.ask("INFO everything").matches("|# ").count(), 8);
+    assert_eq!(client.ask("INFO default").matches("|# ").count(), 8);
+    assert_eq!(client.ask("INFO everything").matches("|# ").count(), 9);
     client.check(&[
         ("INFO nosuch", "$0||"),
         ("info keyspace", "$44|# Keyspace|db0:keys=1,expires=0,avg_ttl=0||"),
         ("INFO replication", "$48|# Replication|role:master|connected_slaves:0||"),
+        ("INFO cluster", "$30|# Cluster|cluster_enabled:0||"),
     ]);
     client.ask("HELLO 3");
     let clients = "=71|txt:# Clients|connected_clients:0|maxclients:256|blocked_clients:0||";
