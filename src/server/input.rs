@@ -46,10 +46,13 @@ impl Input {
         Ok(())
     }
 
-    /// Keeps the first `count` bytes.
+    /// Keeps the first `count` bytes, and no memory beside.
     pub(super) fn truncate(&mut self, count: usize) {
         self.end = self.end.min(self.start.saturating_add(count));
-        self.consume(0);
+        self.bytes.truncate(self.end);
+        self.bytes.drain(..std::mem::take(&mut self.start));
+        self.end = self.bytes.len();
+        self.bytes.shrink_to_fit();
     }
 
     /// Drops `count` bytes, at most all, from the front. Memory goes when little is left in it.
@@ -189,6 +192,20 @@ mod tests {
         input.consume(UNEARNED - 1);
         assert_eq!((input.len(), input.memory()), (1, 1));
         input.consume(1);
+        assert_eq!(input.memory(), 0);
+    }
+
+    #[test]
+    fn what_is_cut_off_takes_no_memory_and_no_room_is_left() {
+        let mut input = Input::default();
+        arrive(&mut input, b"abcdef");
+        input.append(&vec![b'x'; 4 * UNEARNED]).unwrap();
+        fill(&mut input, 8 * UNEARNED);
+        input.consume(2);
+        input.truncate(3 * UNEARNED);
+        assert_eq!((input.len(), input.memory()), (3 * UNEARNED, 3 * UNEARNED));
+        assert_eq!(input.pending()[..5], *b"cdefx");
+        input.truncate(0);
         assert_eq!(input.memory(), 0);
     }
 
