@@ -141,7 +141,8 @@ impl Kv {
 
     /// Sets all of these values, without flags and times of expiry, in one step; of a key that is
     /// named twice the last value counts. With `only_new` nothing is done, and the answer is false,
-    /// where one of the keys has an entry.
+    /// where one of the keys has an entry. The values are copied in one go, which keeps the others
+    /// waiting: some 90 ms for 128 MB.
     ///
     /// # Errors
     /// Where not all of them fit into the memory, or a key is too long, nothing has changed.

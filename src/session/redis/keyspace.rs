@@ -14,8 +14,9 @@ use crate::session::{Shared, Store};
 
 /// A queue is gone for others at once, several are in one step; the rest of the work may take
 /// several turns. The names of queues are looked up in one turn: a million of them, which is all
-/// but names of nothing or the same ones again, keep the others waiting for some 50 ms. Values go
-/// one by one where there are many.
+/// but names of nothing or the same ones again, keep the others waiting for some 50 ms. Queues that
+/// are there cost up to 3 us each: 300,000, which `--max-queues` must allow, took 0.8 s on a busy
+/// machine. Values go one by one where there are many.
 pub(super) fn del(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let shared = context.shared;
     let removed = match &shared.store {
