@@ -49,10 +49,19 @@ impl Drop for Waiting {
 }
 
 /// A queue that is claimed until this is dropped: at the end of the command, or with the session of
-/// a client that has gone before it changed anything.
+/// a client that has gone before it changed anything. Whoever drops it after a change, and has not
+/// called [`end`](Claim::end), has panicked in the middle of a command.
 pub struct Claim {
     pub(super) slot: Arc<Slot>,
     claims: Arc<Claims>,
+    is_over: bool,
+}
+
+impl Claim {
+    /// Ends the command: it is done, or refused, and what it has changed stays.
+    pub fn end(mut self) {
+        self.is_over = true;
+    }
 }
 
 impl Claims {
@@ -66,7 +75,7 @@ impl Claims {
         debug_assert!(!state.claimed, "claimed twice");
         state.claimed = true;
         self.slots().push(Arc::clone(slot));
-        Claim { slot: Arc::clone(slot), claims: Arc::clone(self) }
+        Claim { slot: Arc::clone(slot), claims: Arc::clone(self), is_over: false }
     }
 
     /// Whether one of the claimed queues is `wanted`. Those that are will not be claimed again
@@ -90,10 +99,9 @@ impl Drop for Claim {
         // A queue that a panic has closed stays closed, whoever claims it.
         if let Ok(state) = &mut locked {
             state.claimed = false;
-            // Only a panic of its session leaves a command half done. That much of it stays in
-            // memory; on disk nothing does.
+            // That much of a command stays in memory; on disk nothing does.
             if let State { queue: Some(queue), half_done, .. } = &mut **state {
-                *half_done = queue.store().is_in_step();
+                *half_done = !self.is_over && queue.is_half_done();
                 if !*half_done {
                     let _nobody_is_answered = queue.end_step();
                 }

@@ -43,8 +43,8 @@ pub struct Queue {
     unread_from: Option<u64>,
     /// The limit of all queues (`--max-queue-len`).
     pub(super) max_len: Arc<AtomicU64>,
-    /// The changes before the step that has begun: what is done is part of it.
-    pub(super) step: Option<u64>,
+    /// The totals before the step that has begun: what is done is part of it.
+    pub(super) step: Option<Totals>,
     /// While a transaction is under way: how many of the dead messages that it meets it may still
     /// remove.
     pub(super) transaction: Option<u64>,

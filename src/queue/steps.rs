@@ -8,6 +8,7 @@
 //! There is no room for messages that are dead: those leave before, and while there are too many of
 //! them the answer is [`Busy`](QueueError::Busy).
 
+use super::figures::Totals;
 use super::held::Sliced;
 use super::single::Queue;
 use super::slot::{Slot, State};
@@ -92,7 +93,7 @@ impl Queue {
                 begun => begun?,
             }
         }
-        self.step = Some(self.changes());
+        self.step = Some(self.totals());
         Ok(())
     }
 
@@ -100,7 +101,7 @@ impl Queue {
     /// is not in memory has no such step.
     pub(super) fn take_back(&mut self) -> Result<(), QueueError> {
         let Some(before) = self.step else { return Ok(()) };
-        for sequence in self.store.end() - (self.changes() - before)..self.store.end() {
+        for sequence in self.store.end() - (self.totals.came - before.came)..self.store.end() {
             self.store.remove(Place { sequence, position: 0 })?;
             self.totals.came -= 1;
         }
@@ -112,18 +113,20 @@ impl Queue {
         self.step.is_some() || self.transaction.is_some()
     }
 
+    /// Whether a crash would undo what a command has changed, and no transaction is to end it.
+    pub(super) fn is_half_done(&self) -> bool {
+        // What died of age on the way is gone in any case.
+        let live = |totals: Totals| (totals.came, totals.went);
+        let has_changed = self.step.is_some_and(|before| live(before) != live(self.totals()));
+        has_changed && self.transaction.is_none() && self.store.is_in_step()
+    }
+
     /// Ends the step, if one has begun.
     pub(super) fn end_step(&mut self) -> Result<(), QueueError> {
         let Some(before) = self.step.take() else { return Ok(()) };
         // The next client waits until it is durable.
-        self.changed |= self.changes() != before;
+        self.changed |= self.totals() != before;
         if self.transaction.is_some() { Ok(()) } else { self.store.end_step() }
-    }
-
-    /// Counts messages that came or went.
-    fn changes(&self) -> u64 {
-        let totals = self.totals();
-        totals.came + totals.went + totals.expired
     }
 }
 

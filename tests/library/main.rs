@@ -20,3 +20,4 @@ mod properties;
 mod random;
 mod storage_format;
 mod storage_regressions;
+mod unfinished;

@@ -123,7 +123,15 @@ impl Client {
 
     /// The next request is done, and nothing of it goes on. One that was refused may have waited.
     pub fn forget_request(&mut self) {
-        (self.progress, self.claim, self.waiting) = (None, None, Waiting::default());
+        (self.progress, self.waiting) = (None, Waiting::default());
+        self.end_claim();
+    }
+
+    /// The command on a claimed queue is over.
+    pub fn end_claim(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            claim.end();
+        }
     }
 
     /// Bytes of memory that are kept between two turns.

@@ -188,7 +188,7 @@ fn run_row(
         context.client.last_queue = handle.filter(|_| is_of_use);
         if context.client.progress.is_none() {
             // The end of a claim takes the queue's lock.
-            context.client.claim = None;
+            context.client.end_claim();
         }
         waiting
     };
@@ -318,7 +318,7 @@ fn run_queued(
         context.check_steps(command.steps(args))?;
         let outcome = run(command, context, args, reply);
         // What is refused has nothing more to do.
-        context.client.claim = None;
+        context.client.end_claim();
         match &outcome {
             // Damage has been found since: the index is built again, as far as there are steps.
             Err(Refusal { again: Some(Again::Indexed), .. }) if !context.budget.is_used_up() => {
