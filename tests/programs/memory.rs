@@ -340,7 +340,7 @@ fn a_transaction_does_not_copy_names_that_no_queue_has() {
 
 #[test]
 fn names_that_there_is_no_memory_for_are_refused() {
-    let name = vec![b'n'; 15 << 20];
+    let name = vec![b'n'; 3 << 20];
     for words in [&[&b"WATCH"[..], b"k", &name][..], &[b"CONFIG", b"GET", &name]] {
         let daemon = daemon("kv");
         let (mut client, mut other) = (daemon.redis(), daemon.redis());
