@@ -126,6 +126,16 @@ impl Log {
         Ok(found)
     }
 
+    /// The message at `place`, whose record has `size` bytes, is gone from the head. If the last
+    /// look there ended at it, the next one begins behind it, and does not read it again.
+    pub(super) fn pass_head(&mut self, place: Place, size: u64) {
+        let Place { sequence, position } = place;
+        // A copy may lie where a look has found nothing: it says nothing about higher numbers.
+        if self.head_look.position == position && self.head_look.from <= sequence {
+            self.head_look = Waypoint { from: sequence + 1, position: position + size };
+        }
+    }
+
     fn scan_segment(&mut self, start: u64, from: u64) -> Result<Scanned, StorageError> {
         let (mut passed, mut scanned) = (0, Scanned::End);
         for step in self.walk(start)? {
@@ -143,7 +153,7 @@ impl Log {
                 }
             }
         }
-        // Whoever reads on passes the one before, which has been counted when it was found.
+        // Whoever reads on may pass the one before, which has been counted when it was found.
         self.passed += u64::saturating_sub(passed, 1);
         Ok(scanned)
     }

@@ -155,6 +155,7 @@ impl Log {
         let is_said = !is_oldest || self.has_unsettled_step();
         if !(is_said && self.make_room_to_remove(is_oldest)?) {
             self.advance_head(sequence);
+            self.pass_head(place, size);
             self.lowest = None;
             match &mut self.step {
                 // The cursor of a step comes at its end.

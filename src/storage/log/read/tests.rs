@@ -104,3 +104,23 @@ fn what_damage_has_taken_is_looked_for_once() {
     let before = places[inside + 499];
     assert_eq!(look(&mut log, before.sequence).0, Some(before.sequence));
 }
+
+/// Each pop read the record of the one before again, checksum and all.
+#[test]
+fn the_look_after_a_pop_begins_behind_its_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path()).create_log(b"q").unwrap();
+    let places = push(&mut log, 3);
+    for pair in places.windows(2) {
+        let [popped, next] = pair else { unreachable!() };
+        assert_eq!(look(&mut log, 0).0, Some(popped.sequence));
+        log.remove(*popped).unwrap();
+        assert_eq!(log.head_look.position, next.position);
+    }
+    assert_eq!(look(&mut log, 0), (Some(places[2].sequence), 0));
+    // A copy of the first message, where a look for the last one has ended.
+    let (before, copy) = (log.head_look, Place { sequence: places[0].sequence, ..places[2] });
+    log.head_look.from = places[2].sequence;
+    log.pass_head(copy, 8);
+    assert_eq!(log.head_look.position, before.position);
+}
