@@ -328,37 +328,40 @@ impl Queue {
         self.store.numbers_above()
     }
 
-    /// Removes a slice of the dead where there are more than one step passes;
-    /// [`Busy`](QueueError::Busy): there still are.
-    fn make_way(&mut self) -> Result<(), QueueError> {
+    /// Removes a slice of the dead where there are more than one step passes; false: there still
+    /// are. If they cannot leave, a reader passes them.
+    fn make_way(&mut self) -> bool {
         let is_far = |dead: u64| dead > DEAD_AT_ONCE as u64;
-        if self.transaction.is_some() && is_far(self.expiring.dead()) {
-            return Err(QueueError::Busy);
+        if !is_far(self.expiring.dead()) {
+            return true;
         }
-        // If the dead cannot leave, a reader passes them all.
-        if is_far(self.expiring.dead()) && self.bury_some().is_ok() && is_far(self.expiring.dead())
-        {
-            return Err(QueueError::Busy);
-        }
-        Ok(())
+        self.transaction.is_none() && (self.bury_some().is_err() || !is_far(self.expiring.dead()))
     }
 
-    /// Shows messages with numbers from `from` on, oldest first, until `show` answers false. None
-    /// has been shown when the answer is [`Busy`](QueueError::Busy): dead ones are in the way.
+    /// Shows messages with numbers from `from` on, oldest first, until `show` answers false. Where
+    /// more of the dead are in the way than one step passes, known or not, this returns the number
+    /// to go on with when others have had their turn.
     pub fn visit(
         &mut self,
-        from: u64,
+        mut from: u64,
         mut show: impl FnMut(Message<'_>) -> bool,
-    ) -> Result<(), QueueError> {
-        self.make_way()?;
-        let (mut from, now_ms) = (from, self.now_ms);
+    ) -> Result<Option<u64>, QueueError> {
+        if !self.make_way() {
+            return Ok(Some(from));
+        }
+        let (now_ms, mut dead) = (self.now_ms, 0);
         while let Some((place, message)) = self.next(from)? {
-            if !has_passed(message.expires_ms, now_ms) && !show(message) {
+            from = place.sequence + 1;
+            if has_passed(message.expires_ms, now_ms) {
+                dead += 1;
+                if dead > DEAD_AT_ONCE {
+                    return Ok(Some(from));
+                }
+            } else if !show(message) {
                 break;
             }
-            from = place.sequence + 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed). The answer is

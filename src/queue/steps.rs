@@ -159,8 +159,8 @@ fn pushing<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> StepSize {
 #[cfg(test)]
 mod tests {
     use crate::queue::{
-        Backing, Changes, DiskBacking, Limits, NewMessage, Policy, Queue, QueueError, Queues,
-        StepSize, Ticket,
+        Backing, Changes, DiskBacking, Limits, Message, NewMessage, Policy, Queue, QueueError,
+        Queues, StepSize, Ticket,
     };
     use crate::storage::{DataDirectory, set_disk_full};
     use std::fs::{self, File};
@@ -273,6 +273,27 @@ mod tests {
                 queue.end_step()
             });
         }
+    }
+
+    /// A reader passed all of them in one go.
+    #[test]
+    fn dead_messages_that_are_not_known_are_passed_in_slices() {
+        let folder = tempfile::tempdir().unwrap();
+        let dead = (0..3500).map(|_| (&b"dead"[..], 1));
+        fill(folder.path(), dead.chain([(&b"live"[..], 0)]));
+        let store = backing(folder.path()).existing().unwrap().remove(0).1.unwrap();
+        let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
+        queue.set_time(1);
+        let (mut from, mut slices, mut shown) = (Some(0), 0, Vec::new());
+        while let Some(next) = from {
+            let show = |message: Message<'_>| {
+                shown.push(message.body.to_vec());
+                true
+            };
+            from = queue.visit(next, show).unwrap();
+            slices += 1;
+        }
+        assert_eq!((slices, shown), (4, vec![b"live".to_vec()]));
     }
 
     /// The others that a transaction dropped were gone, although it was told of an error.

@@ -62,14 +62,12 @@ impl Run {
     }
 
     fn bodies(&self, name: &[u8]) -> Vec<Vec<u8>> {
-        let mut bodies = Vec::new();
-        let mut show = |message: Message<'_>| {
-            bodies.push(message.body.to_vec());
-            true
-        };
-        let mut visit =
-            || self.queues.find(name, &mut Ticket::default(), |queue| queue.visit(0, &mut show));
-        while visit() == Err(QueueError::Busy) {}
+        let (mut bodies, mut from) = (Vec::new(), Some(0));
+        while let Some(next) = from {
+            let mut show = |message: Message<'_>| (bodies.push(message.body.to_vec()), true).1;
+            let look = |queue: &mut Queue| queue.visit(next, &mut show);
+            from = self.queues.find(name, &mut Ticket::default(), look).unwrap().flatten();
+        }
         bodies
     }
 
@@ -284,10 +282,11 @@ fn dead_messages_in_the_way_go_in_several_steps() {
     let pop: Step<'_> =
         &|queue, shown| queue.pop(|message| shown.extend_from_slice(message.body)).map(drop);
     let visit: Step<'_> = &|queue, shown| {
-        queue.visit(0, |message| {
+        let next = queue.visit(0, |message| {
             shown.extend_from_slice(message.body);
             false
-        })
+        })?;
+        if next.is_some() { Err(QueueError::Busy) } else { Ok(()) }
     };
     let look: Step<'_> = &|queue, shown| {
         let body: &[u8] = if queue.contains(b"dead")? { b"dead" } else { b"live" };

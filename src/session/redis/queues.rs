@@ -242,7 +242,7 @@ fn measure(
         return Ok(true);
     }
     let mut is_turn_over = false;
-    let is_busy = is_busy(queue.visit(measured.next, |message| {
+    let next = queue.visit(measured.next, |message| {
         if measured.count == count || measured.bytes > room {
             return false;
         }
@@ -255,9 +255,10 @@ fn measure(
         measured.count += 1;
         measured.bytes += message.body.len() as u64 + BULK_OVERHEAD;
         true
-    }))?;
+    })?;
     budget.spend(queue.take_passed());
-    measured.is_done = !is_busy && !is_turn_over;
+    measured.next = next.unwrap_or(measured.next);
+    measured.is_done = next.is_none() && !is_turn_over;
     Ok(measured.is_done)
 }
 
@@ -328,16 +329,21 @@ pub(super) fn srandmember(
 }
 
 fn peek(target: &mut Target<'_, '_>, context: &mut Context<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let (mut shown, budget) = (false, &mut context.budget);
-    target.find(&mut context.ticket, |queue| {
-        queue.visit(0, |message| {
+    let (mut progress, mut shown) = (context.resume(), false);
+    let (budget, ticket) = (&mut context.budget, &mut context.ticket);
+    let found = target.find_sliced(ticket, |queue| {
+        let next = queue.visit(progress.next, |message| {
             reply.bulk(message.body);
             shown = true;
             false
         })?;
         budget.spend(queue.take_passed());
-        Ok(())
+        progress.next = next.unwrap_or_default();
+        Ok(if next.is_some() { Slice::More } else { Slice::Done(()) })
     })?;
+    if let Some(Slice::More) = found {
+        return context.pause(progress);
+    }
     if !shown {
         reply.null();
     }
@@ -384,7 +390,7 @@ fn show_up_to(
     reply: &mut Reply<'_>,
 ) -> Result<Slice<bool>, QueueError> {
     let mut shown = Slice::Done(true);
-    let is_busy = is_busy(queue.visit(progress.next, |message| {
+    let next = queue.visit(progress.next, |message| {
         if progress.count == count {
             return false;
         }
@@ -402,9 +408,11 @@ fn show_up_to(
         reply.bulk(message.body);
         progress.count += 1;
         true
-    }))?;
+    })?;
     budget.spend(queue.take_passed());
-    Ok(if is_busy { Slice::More } else { shown })
+    let Some(next) = next else { return Ok(shown) };
+    progress.next = next;
+    Ok(Slice::More)
 }
 
 /// SSCAN q cursor [MATCH pattern] [COUNT count]: the cursor holds the number of the next message,
@@ -447,7 +455,8 @@ fn show_page(
     let (from, end) = scan::place(cursor, queue.end().saturating_sub(above));
     let mut page_budget = scan::page_budget(budget);
     let (steps, mut seen, mut page) = (page_budget.left(), 0, Ok((0, 0)));
-    queue.visit(from.saturating_add(above), |message| {
+    let from = from.saturating_add(above);
+    let stopped = queue.visit(from, |message| {
         let number = message.sequence.saturating_sub(above);
         let used = (reply.out.len() - start) as u64;
         let is_full = used > 0 && used.saturating_add(message.body.len() as u64) > room;
@@ -474,6 +483,13 @@ fn show_page(
         true
     })?;
     budget.spend(steps - page_budget.left() + queue.take_passed());
+    match (&mut page, stopped) {
+        (Ok((0, 0)), Some(next)) if next == from => return Err(QueueError::Busy),
+        (Ok((next, _)), Some(stopped)) if stopped - above < end => {
+            *next = scan::cursor(stopped - above, end);
+        }
+        _ => {}
+    }
     Ok(page)
 }
 
