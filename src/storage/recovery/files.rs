@@ -107,9 +107,13 @@ pub fn find(
         if is_foreign(found)? {
             settings.decide(foreign(found))?;
         }
-        bound_mappings(found, home)?;
         report(found, expected, settings, home)?;
-        let gone_on_to = found.cursor.map(|(_, cursor)| cursor.durable);
+        let gone_on_to = match found.cursor {
+            Some((_, cursor)) => Some(cursor.durable),
+            None if is_unused(found)? => expected.and_then(|(_, gone_on_to)| gone_on_to),
+            None => None,
+        };
+        bound_mappings(found, home)?;
         expected = Some((found.declared_end, gone_on_to));
     }
     Ok(Files { found, doomed, key, has_key, has_settings })
@@ -338,6 +342,22 @@ fn foreign(found: &Found) -> Finding {
     }
 }
 
+/// Whether nothing was written to a segment but its header.
+fn is_unused(found: &Found) -> Result<bool, StorageError> {
+    let segment = &found.segment;
+    let written = SECTOR..segment.data_end() as usize;
+    Ok(found.header.is_ok() && is_zero(segment.bytes()?.get(written).unwrap_or_default()))
+}
+
+/// Whether the gap from `end` to a segment never held a record: a file was in the way. What the log
+/// has not gone on to yet may be behind one, too.
+fn is_stepped_over(found: &Found, end: u64, gone_on_to: Option<u64>) -> Result<bool, StorageError> {
+    let Some(gone_on_to) = gone_on_to else { return Ok(false) };
+    let segment = &found.segment;
+    Ok(gone_on_to == segment.records_start()
+        || ((gone_on_to <= end || gone_on_to > segment.end()) && is_unused(found)?))
+}
+
 fn is_unborn(found: &Found) -> Result<bool, StorageError> {
     Ok(found.header.is_err() && (found.segment.size == 0 || is_zero(found.segment.bytes()?)))
 }
@@ -379,8 +399,7 @@ fn check_overlaps(found: &mut [Found], settings: &LogSettings) -> Result<(), Sto
 }
 
 /// Says what is damaged about a file as a whole. `expected`: where a segment should start, and the
-/// position of the first record in it if the one before says where it has gone on: behind a file
-/// that was in the way.
+/// position that the newest cursor before it says the log has gone on to.
 fn report(
     found: &Found,
     expected: Option<(u64, Option<u64>)>,
@@ -390,7 +409,7 @@ fn report(
     let segment = &found.segment;
     if let Some((expected, gone_on_to)) = expected
         && expected < segment.base
-        && gone_on_to != Some(segment.records_start())
+        && !is_stepped_over(found, expected, gone_on_to)?
     {
         settings.decide(Finding {
             file: home.path().join(file_name(expected)),

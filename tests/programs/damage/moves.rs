@@ -17,14 +17,14 @@ pub fn without(segments: &[Segment], index: usize) -> Expected {
     let left = |segments: &[Segment]| segments.iter().map(Left::of).collect::<Vec<_>>();
     let (before, gone, behind) = (&segments[..index], &segments[index], &segments[index + 1..]);
     let mut expected = recover([left(before), left(behind)].concat());
-    let is_used = !gone.records.is_empty() || !gone.slots.is_empty();
+    let is_used = |it: &Segment| !it.records.is_empty() || !it.slots.is_empty();
     let is_left = before.iter().chain(behind).any(|left| !left.slots.is_empty());
     if before.is_empty() && behind.is_empty() {
         expected.say(Label::UnbornQueue, "");
     } else if !is_left {
         // Nobody knows that the spare segments behind it were no beginning.
         expected.say(Label::NoCursor, &behind[0].file);
-    } else if is_used || !behind.is_empty() {
+    } else if is_used(gone) || behind.iter().any(is_used) {
         expected.say(Label::MissingSegment, &gone.file);
     }
     if behind.iter().all(|spare| spare.slots.is_empty()) {
