@@ -32,7 +32,7 @@ impl Waypoints {
         let before = index.checked_sub(1).map_or(start, |index| self.places[index].position);
         if place.position >= before.saturating_add(SPACING) {
             // Where messages were that damage has taken, others may have been noted.
-            let passed = self.places[index..].iter().take_while(|it| it.position < place.position);
+            let passed = self.places[index..].iter().take_while(|it| it.position <= place.position);
             let end = index + passed.count();
             self.places.splice(index..end, [place]);
         }
@@ -79,5 +79,15 @@ mod tests {
         let expected = [999 / spaced * spaced, 1200, 1200, 5001, 5001];
         let expected = expected.map(|it| Some(position_of(it)));
         assert_eq!(starts, expected);
+    }
+
+    /// Clients choose what is looked for inside damage: each look for a lower number added a place.
+    #[test]
+    fn looks_that_end_at_one_position_leave_one_place() {
+        let mut waypoints = Waypoints::default();
+        for from in (0..100).rev() {
+            waypoints.note(Waypoint { from, position: SPACING }, 0);
+            assert_eq!(waypoints.places, [Waypoint { from, position: SPACING }]);
+        }
     }
 }
