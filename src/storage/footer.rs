@@ -267,11 +267,15 @@ impl Footer {
         file.read_exact_at(&mut bytes, segment.size)?;
         let footer = Footer::decode(segment.base, &bytes)?.filter(|footer| {
             let start = segment.records_start();
-            let read = footer
-                .summaries(start)
-                .fold((0, start), |(count, _), last| (count + 1, last.position + last.size));
+            let version = segment.codec.version();
+            let read = footer.summaries(start).try_fold((0, start), |(count, _), last| {
+                let shortest = Record { version, kind: last.kind, ..Record::default() };
+                let is_possible = last.size >= shortest.size() as u64;
+                is_possible.then_some((count + 1, last.position + last.size))
+            });
             // Entries that say nothing may come behind those that reach to the end.
-            read == (footer.entries.len(), footer.records_end) && read.1 <= segment.end()
+            read == Some((footer.entries.len(), footer.records_end))
+                && footer.records_end <= segment.end()
         });
         Ok(footer.map_or(Sealed::Badly { length }, Sealed::With))
     }

@@ -2,7 +2,8 @@
 
 use super::bench::*;
 use mq::storage::format::{
-    Codec, MESSAGE_HEAD, RECORDS, Record, SECTOR, SEGMENT_CREATED_MS, Version,
+    ALIGNMENT, Codec, FOOTER_ENTRIES, MESSAGE_HEAD, RECORDS, Record, SECTOR, SEGMENT_CREATED_MS,
+    Version,
 };
 use mq::storage::{DataDirectory, NewMessage};
 use std::fs::{self, OpenOptions};
@@ -55,6 +56,38 @@ fn a_rotten_header_before_a_footer_loses_no_message() {
         assert_eq!(bench.log.len(), 0);
         assert_eq!(bench.counter("damaged_records"), 1);
     }
+}
+
+#[test]
+fn a_footer_with_an_entry_of_no_bytes_is_none() {
+    // The first segments were gone. To tell how many messages had been in them, the start divided
+    // by the size of the first one behind, which a footer that was made up said to be 0.
+    let mut bench = Bench::numbered(SMALL, 2000);
+    for number in 1..=1200 {
+        bench.remove(number);
+    }
+    bench.sync();
+    bench.write_footers();
+    bench.log.rest();
+    let mut bench = bench.spoil(|files| {
+        fs::remove_file(&files[0]).unwrap();
+        change(&files[1], |bytes| empty_first_entry(&mut bytes[SMALL as usize..]));
+    });
+    let numbers = bench.numbers();
+    assert_eq!(numbers.last(), Some(&2000));
+    assert_eq!(bench.log.len(), numbers.len() as u64);
+}
+
+/// Makes the first entry of a footer one of no bytes, and the second as much larger.
+fn empty_first_entry(footer: &mut [u8]) {
+    let (rest, crc) = footer.split_last_chunk_mut::<8>().unwrap();
+    // The size is in units of the alignment, above four bits of the kind.
+    let size = (RECORD.div_ceil(ALIGNMENT) as u64) << 4;
+    let (entries, _) = rest[FOOTER_ENTRIES..].as_chunks_mut::<8>();
+    for (entry, by) in entries.iter_mut().zip([size.wrapping_neg(), size]) {
+        *entry = u64::from_le_bytes(*entry).wrapping_add(by).to_le_bytes();
+    }
+    *crc = u64::from(crc32fast::hash(rest)).to_le_bytes();
 }
 
 #[test]
