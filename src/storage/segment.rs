@@ -189,10 +189,13 @@ impl Segment {
     }
 
     /// None of the messages that were pushed with the number `from` or a higher one lies before
-    /// `position`.
+    /// `position`. In version 1 a walk has to come by the message before damage, whose number tells
+    /// where that ends: no place is noted.
     pub fn note_place(&mut self, from: u64, position: u64) {
-        let start = self.records_start();
-        self.waypoints.note(Waypoint { from, position }, start);
+        if self.codec.version() != Version::One {
+            let start = self.records_start();
+            self.waypoints.note(Waypoint { from, position }, start);
+        }
     }
 
     /// Bytes of all its records.

@@ -4,6 +4,7 @@ use super::*;
 use crate::storage::folder::Folder;
 use crate::storage::version::Version;
 use crate::storage::walk::is_zero;
+use crate::storage::waypoints::SPACING;
 use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::param::page_size;
 use std::fs::{self, OpenOptions};
@@ -173,6 +174,20 @@ fn free_pages_are_forgotten_and_those_with_records_are_not() {
     };
     assert!((0..100).any(is_forgotten));
     assert_eq!(segment.bytes().unwrap()[RECORDS..][..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
+}
+
+/// A look that began at a damaged message took a body that passes for a record for the next one.
+#[test]
+fn no_look_begins_inside_a_segment_of_version_1() {
+    let directory = tempfile::tempdir().unwrap();
+    for version in [Version::One, Version::Two] {
+        let segment = Segment::existing(&home(directory.path()), 0, 8 * AHEAD);
+        let mut segment = segment.with_codec(Codec::new(version, [5; 16]));
+        let position = segment.records_start() + SPACING;
+        segment.note_place(7, position);
+        let expected = (version == Version::Two).then_some(position);
+        assert_eq!(segment.waypoints.before(7), expected, "{version:?}");
+    }
 }
 
 #[test]
