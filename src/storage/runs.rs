@@ -1,5 +1,6 @@
 //! Sets of numbers, kept as runs: however many numbers follow each other, they cost one entry, and
-//! whoever goes through the numbers passes all of them in one step.
+//! whoever goes through the numbers passes all of them in one step. Entries are had in small pieces
+//! of memory, which are allocated without a question, so that nothing here fails.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

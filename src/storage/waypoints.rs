@@ -5,6 +5,8 @@
 //! here and there. These places cost 16 bytes for [`SPACING`] bytes of log, and a look starts less
 //! than that before the message it is for.
 
+use crate::memory;
+
 /// Bytes of log from one place to the next, at least.
 pub const SPACING: u64 = 32 * 1024;
 
@@ -30,7 +32,9 @@ impl Waypoints {
     pub fn note(&mut self, place: Waypoint, start: u64) {
         let index = self.index_behind(place.from);
         let before = index.checked_sub(1).map_or(start, |index| self.places[index].position);
-        if place.position >= before.saturating_add(SPACING) {
+        let is_far = place.position >= before.saturating_add(SPACING);
+        // Without a place, looks pass more of the log, and find the same.
+        if is_far && memory::reserve(&mut self.places, 1).is_ok() {
             // Where messages were that damage has taken, others may have been noted.
             let passed = self.places[index..].iter().take_while(|it| it.position <= place.position);
             let end = index + passed.count();
