@@ -61,21 +61,20 @@ impl Announced {
     }
 }
 
-/// Whether `line` is a storage command of memcached, with a data block behind it. No command of
-/// Redis has this form.
-pub fn is_storage(line: &[u8]) -> bool {
-    let mut words = Words(line);
+/// Whether `words`, those of a line, are a storage command of memcached, with a data block behind
+/// it. No command of Redis has this form.
+pub fn is_storage<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> bool {
     let verb = words.next().unwrap_or_default();
-    let Some(mut behind_key) = behind_key(words) else { return false };
-    if verb == META_SET {
-        return behind_key.any(is_number);
+    let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
+    if is(META_SET) {
+        return words.any(is_number);
     }
     let mut row = 0;
-    let mut ends_row = |word| {
+    let ends_row = |word| {
         row = if is_number(word) { row + 1 } else { 0 };
         row == NUMBERS
     };
-    STORAGE.contains(&verb) && behind_key.any(&mut ends_row)
+    STORAGE.into_iter().any(is) && words.any(ends_row)
 }
 
 /// What follows the first word of `rest`, its key. A key of no bytes leaves two spaces.
@@ -223,18 +222,20 @@ mod tests {
 
     #[test]
     fn a_storage_command_is_told_from_a_command_of_redis() {
+        let is_storage = |line: &str| is_storage(line.split_whitespace().map(str::as_bytes));
         let lines = ["set k 0 0 5", "append k 0 -1 5 noreply\r\n", "cas k 1 2 3 4", "ms k 9 T0"];
         for line in
             [lines, ["add k 0 0 5", "replace k 0 0 5", "prepend k 0 0 5", "ms k 9"]].concat()
         {
-            assert!(is_storage(line.as_bytes()), "{line}");
+            assert!(is_storage(line), "{line}");
+            assert!(is_storage(&line.to_uppercase().replace(' ', "\t")), "{line} as a client may");
         }
         for line in ["set a b 0 0 5", "set  0 0 5", "set k 0 0 -1", "ms k T0 5", "ms  5"] {
-            assert!(is_storage(line.as_bytes()), "{line}");
+            assert!(is_storage(line), "{line}");
         }
-        let lines = ["set 1 2 ex 10", "SET k 0 0 5", "append k 5", "sadd q 1 2 3", "set k 0 0"];
+        let lines = ["set 1 2 ex 10", "SET k 0 px 5", "append k 5", "sadd q 1 2 3", "set k 0 0"];
         for line in [lines, ["smismember q 1 2 3", "ms k", "get k", "", "set"]].concat() {
-            assert!(!is_storage(line.as_bytes()), "{line}");
+            assert!(!is_storage(line), "{line}");
         }
     }
 }

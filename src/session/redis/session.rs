@@ -154,7 +154,7 @@ fn foreign(args: Args<'_>) -> Option<Foreign> {
     let is_command =
         || table::find(args.get(0)).is_some() && !(args.is(0, "get") && args.len() > 2);
     Foreign::of_line(args.get(0), args.get(args.len() - 1), is_command)
-        .or_else(|| is_storage(args.request()).then_some(Foreign::MemcachedText))
+        .or_else(|| is_storage(args.from(0)).then_some(Foreign::MemcachedText))
 }
 
 /// What a request may ask for; the requests of a transaction are parsed under the same limits.

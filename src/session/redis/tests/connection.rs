@@ -314,7 +314,7 @@ fn another_protocol_is_known_at_the_end_of_a_turn_too() {
 
 #[test]
 fn another_protocol_is_not_answered_and_nothing_of_it_is_executed() {
-    let cases: [(&[u8], Foreign); 11] = [
+    let cases: [(&[u8], Foreign); 14] = [
         (b"\x15\x03\x01\0\x02\x01\0\r\nFLUSHALL\r\n", Foreign::Tls),
         (b"\x81\x01\0\0\0\0\0\0\r\nFLUSHALL\r\n", Foreign::MemcachedBinary),
         (b"EHLO a\r\nDATA\r\nFLUSHALL\r\n", Foreign::Smtp),
@@ -326,6 +326,9 @@ fn another_protocol_is_not_answered_and_nothing_of_it_is_executed() {
         (b"cas k 0 0 8 5\r\nFLUSHALL\r\n", Foreign::MemcachedText),
         (b"sismember q 0 0 8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
         (b"ms k 8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+        (b"SET k 0 0 8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+        (b"set\tk\t0\t0\t8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
+        (b"Ms\tk 8\r\nFLUSHALL\r\n", Foreign::MemcachedText),
     ];
     for mut client in [kv_client(), queue_client()] {
         client.ask("SET k v");
