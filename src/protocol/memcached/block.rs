@@ -97,8 +97,9 @@ pub(super) fn announced(verb: &[u8], rest: Words<'_>) -> Announced {
     }
     let is_meta = begins_with(verb, META_SET);
     let is_storage = is_meta || STORAGE.iter().any(|name| begins_with(verb, name));
-    let length = behind_key(rest).and_then(|mut behind_key| match is_meta {
-        true => behind_key.find(|word| is_number(word)),
+    let length = behind_key(rest).and_then(|behind_key| match is_meta {
+        // A key with spaces in it may have numbers too.
+        true => behind_key.filter(|word| is_number(word)).last(),
         false => length_of(behind_key, verb.eq_ignore_ascii_case(b"cas")),
     });
     match Announced::by(length) {
@@ -156,6 +157,7 @@ mod tests {
             ("ms k 9", Block(9)),
             ("ms k 9 T0 F5 q\r\n", Block(9)),
             ("ms a b 9 T0", Block(9)),
+            ("ms a 1 9 T0", Block(9)),
             ("ms k S9", Unmeasured),
             ("SET k 0 0 9", Block(9)),
             ("setq k 0 -1 9 noreply\r\n", Block(9)),
