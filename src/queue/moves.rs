@@ -21,23 +21,35 @@ pub(super) struct Move {
     pub(super) number: u64,
 }
 
+/// `work`, with what it passes added to `passed`.
+fn counting<R>(
+    passed: &mut u64,
+    work: impl FnOnce(&mut Queue) -> R,
+) -> impl FnOnce(&mut Queue) -> R {
+    move |queue| {
+        let done = work(queue);
+        *passed += queue.take_passed();
+        done
+    }
+}
+
 impl Queues {
     /// Moves one message with these bytes; false: `from` has none. It is durable in `to` before it
     /// goes from `from`, whatever the policy: a crash in between leaves it in both, never in
-    /// neither. The next commit does that; until then nobody sees it in `from`.
+    /// neither. The next commit does that; until then nobody sees it in `from`. What the looks for
+    /// it [pass](Queue::take_passed) is added to `passed`.
     pub fn move_message(
         &self,
         from: &[u8],
         to: &[u8],
         body: &[u8],
         ticket: &mut Ticket,
+        passed: &mut u64,
     ) -> Result<bool, QueueError> {
-        if from == to {
-            let there = self.find(from, ticket, |queue| queue.contains(body))?;
-            return Ok(there.unwrap_or(false));
-        }
-        if self.find(from, ticket, |queue| queue.contains(body))? != Some(true) {
-            return Ok(false);
+        let is_there = counting(passed, |queue| queue.contains(body));
+        let is_there = self.find(from, ticket, is_there)? == Some(true);
+        if from == to || !is_there {
+            return Ok(is_there);
         }
         loop {
             let Some(source) = self.slot(from) else {
@@ -56,7 +68,7 @@ impl Queues {
                 continue;
             }
             let (source, target) = ((&source, &mut *source_state), (&target, &mut *target_state));
-            return self.move_between(source, target, body, ticket);
+            return self.move_between(source, target, body, ticket, passed);
         }
     }
 
@@ -66,6 +78,7 @@ impl Queues {
         (target, target_state): (&Arc<Slot>, &mut State),
         body: &[u8],
         ticket: &mut Ticket,
+        passed: &mut u64,
     ) -> Result<bool, QueueError> {
         self.ledger.await_queue(ticket, source_state.awaited);
         if source_state.queue.is_none() {
@@ -73,14 +86,15 @@ impl Queues {
         }
         let now_ms = self.clock.now_ms();
         let keep = |message: Message<'_>| (message.flags, message.expires_ms);
-        let (hidden, _) =
-            self.run(source, source_state, now_ms, ticket, |queue| queue.hide(body, keep))?;
+        let hide = counting(passed, |queue| queue.hide(body, keep));
+        let (hidden, _) = self.run(source, source_state, now_ms, ticket, hide)?;
         let Some((number, (flags, expires_ms))) = hidden else {
             return Ok(false);
         };
         let moved = NewMessage { body, flags, expires_ms };
         let pushed = self.make_store(target, target_state).and_then(|()| {
-            self.run(target, target_state, now_ms, ticket, |queue| queue.push_unique(&moved))
+            let push = counting(passed, |queue| queue.push_unique(&moved));
+            self.run(target, target_state, now_ms, ticket, push)
         });
         if let Err(error) = pushed {
             let unhide = |queue: &mut Queue| Ok(queue.unhide(number));

@@ -51,7 +51,7 @@ pub struct Queue {
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     now_ms: u64,
-    /// Dead messages that looks have passed.
+    /// Dead messages that looks have passed, or that have been removed.
     passed: u64,
     /// Whether messages came to the store or went from it since the last look.
     pub(super) changed: bool,
@@ -222,7 +222,7 @@ impl Queue {
             let found = self.store.at(place)?.map(|(place, _)| place);
             if let Some(place) = found {
                 self.store.remove(place)?;
-                self.changed = true;
+                (self.changed, self.passed) = (true, self.passed + 1);
                 self.totals.expired += 1;
             }
             self.expiring.remove(place.sequence, expires_ms);
@@ -274,6 +274,7 @@ impl Queue {
         self.changed = true;
         let is_dead = has_passed(expires_ms, self.now_ms);
         self.differs |= !is_dead;
+        self.passed += u64::from(is_dead);
         let total = if is_dead { &mut self.totals.expired } else { &mut self.totals.went };
         *total += 1;
         Ok(())
@@ -400,7 +401,8 @@ impl Queue {
     }
 
     /// How much looks have passed on their way since the last call, or since the command began:
-    /// dead messages, and in a store on disk what lies before the message that was looked for.
+    /// dead messages, those that it removed among them, and in a store on disk what lies before the
+    /// message that was looked for.
     pub fn take_passed(&mut self) -> u64 {
         std::mem::take(&mut self.passed) + self.store.take_passed()
     }

@@ -1,5 +1,7 @@
 //! How much a client gets done before others have their turn.
 
+use crate::queue::Queue;
+
 /// Steps of a turn: about a millisecond.
 const TURN: u64 = 4000;
 
@@ -54,6 +56,18 @@ impl Budget {
     pub fn look(&mut self, length: usize) {
         self.spend(LOOK);
         self.copy(length);
+    }
+
+    /// Returns `work` on a queue that spends what its looks pass.
+    pub fn passing<R>(
+        &mut self,
+        work: impl FnOnce(&mut Queue) -> R,
+    ) -> impl FnOnce(&mut Queue) -> R {
+        move |queue| {
+            let done = work(queue);
+            self.spend(queue.take_passed());
+            done
+        }
     }
 
     /// Spends what it costs to copy `length` bytes.

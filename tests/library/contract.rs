@@ -167,7 +167,7 @@ impl Run {
         }
         self.build_index(from);
         self.build_index(to);
-        let moved = self.queues.move_message(from, to, body, &mut self.ticket).unwrap();
+        let moved = self.queues.move_message(from, to, body, &mut self.ticket, &mut 0).unwrap();
         assert_eq!(moved, count == 1);
         if moved && from != to {
             let index = there(from).unwrap();

@@ -25,34 +25,42 @@ pub(super) fn prepare(queues: &Queues, command: &Command<'_>) -> Result<(), Queu
 pub(super) fn execute(
     queues: &Queues,
     request: &Request<'_>,
-    ticket: &mut Ticket,
+    turn: (&mut Ticket, &mut Budget),
 ) -> Result<Line, QueueError> {
     match request.command {
         Command::Store { mode: mode @ (StoreMode::Set | StoreMode::Add), key, flags, exptime } => {
             match expires_ms(exptime, queues.clock().now_ms()) {
                 Some(expires_ms) => {
                     let message = NewMessage { body: request.data, flags, expires_ms };
-                    push(queues, key, &message, mode == StoreMode::Add, ticket)
+                    push(queues, key, &message, mode == StoreMode::Add, turn)
                 }
-                None if mode == StoreMode::Add => queues
-                    .find(key, ticket, |queue| queue.contains(request.data))
-                    .map(|found| if found == Some(true) { "NOT_STORED" } else { "STORED" }.into()),
+                None if mode == StoreMode::Add => contains(queues, key, request.data, turn)
+                    .map(|found| if found { "NOT_STORED" } else { "STORED" }.into()),
                 // As far as the client can tell it was stored and has expired.
                 None => Ok("STORED".into()),
             }
         }
         Command::Delete { key } => queues
-            .drop_queue(key, ticket)
+            .drop_queue(key, turn.0)
             .map(|dropped| if dropped { "DELETED" } else { "NOT_FOUND" }.into()),
         Command::FlushAll { .. } => Ok(needs_kv("flush_all with a delay")),
         Command::Length { key } => queues
-            .find(key, ticket, |queue| Ok(queue.len()))
+            .find(key, turn.0, |queue| Ok(queue.len()))
             .map(|length| length.unwrap_or(0).to_string().into()),
-        Command::Contains { key } => queues
-            .find(key, ticket, |queue| queue.contains(request.data))
-            .map(|found| if found == Some(true) { "1" } else { "0" }.into()),
+        Command::Contains { key } => contains(queues, key, request.data, turn)
+            .map(|found| if found { "1" } else { "0" }.into()),
         _ => Ok(needs_kv(request.command.verb())),
     }
+}
+
+fn contains(
+    queues: &Queues,
+    key: &[u8],
+    body: &[u8],
+    (ticket, budget): (&mut Ticket, &mut Budget),
+) -> Result<bool, QueueError> {
+    let found = queues.find(key, ticket, budget.passing(|queue| queue.contains(body)))?;
+    Ok(found.unwrap_or(false))
 }
 
 fn push(
@@ -60,12 +68,13 @@ fn push(
     key: &[u8],
     message: &NewMessage<'_>,
     unique: bool,
-    ticket: &mut Ticket,
+    (ticket, budget): (&mut Ticket, &mut Budget),
 ) -> Result<Line, QueueError> {
-    let pushed = queues.create(key, ticket, |queue| match unique {
+    let push = budget.passing(|queue| match unique {
         true => queue.push_unique(message),
         false => queue.push(message).map(|()| true),
     });
+    let pushed = queues.create(key, ticket, push);
     match pushed {
         Ok(true) => Ok("STORED".into()),
         Ok(false) | Err(QueueError::QueueFull { .. }) => Ok("NOT_STORED".into()),

@@ -195,7 +195,8 @@ impl MemcachedSession {
             Store::Queues(queues) => {
                 let done = {
                     let _gate = enter(&shared.gate);
-                    queue_store::execute(queues, request, &mut advance.ticket)
+                    let turn = (&mut advance.ticket, &mut self.budget);
+                    queue_store::execute(queues, request, turn)
                 };
                 if done == Err(QueueError::NotIndexed) {
                     queue_store::prepare(queues, &request.command)?;

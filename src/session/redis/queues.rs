@@ -32,8 +32,10 @@ pub(super) fn sadd(
 ) -> Outcome {
     if args.len() == 3 {
         let message = new_message(args.get(2));
-        let pushed = target.create(&mut context.ticket, |queue| queue.push_unique(&message))?;
-        context.budget.look(message.body.len());
+        let budget = &mut context.budget;
+        let push = budget.passing(|queue| queue.push_unique(&message));
+        let pushed = target.create(&mut context.ticket, push)?;
+        budget.look(message.body.len());
         reply.integer(i64::from(pushed));
         return Ok(());
     }
@@ -91,12 +93,8 @@ pub(super) fn sismember(
     args: Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let budget = &mut context.budget;
-    let found = target.find(&mut context.ticket, |queue| {
-        let found = queue.contains(args.get(2));
-        budget.spend(queue.take_passed());
-        found
-    })?;
+    let look = context.budget.passing(|queue| queue.contains(args.get(2)));
+    let found = target.find(&mut context.ticket, look)?;
     reply.integer(i64::from(found.unwrap_or(false)));
     Ok(())
 }
@@ -150,7 +148,10 @@ pub(super) fn smove(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let (from, to, body) = (args.get(1), args.get(2), args.get(3));
-    let moved = queues.move_message(from, to, body, &mut context.ticket)?;
+    let mut passed = 0;
+    let moved = queues.move_message(from, to, body, &mut context.ticket, &mut passed);
+    context.budget.spend(passed);
+    let moved = moved?;
     reply.integer(i64::from(moved));
     Ok(())
 }
@@ -174,12 +175,8 @@ fn pop_one(
     context: &mut Context<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let budget = &mut context.budget;
-    let popped = target.find(&mut context.ticket, |queue| {
-        let popped = queue.try_pop(|message| reply.try_bulk(message.body));
-        budget.spend(queue.take_passed());
-        popped
-    })?;
+    let take = |queue: &mut Queue| queue.try_pop(|message| reply.try_bulk(message.body));
+    let popped = target.find(&mut context.ticket, context.budget.passing(take))?;
     if popped.flatten().is_none() {
         reply.null();
     }

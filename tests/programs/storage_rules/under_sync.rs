@@ -213,7 +213,7 @@ fn rule_13_a_message_that_is_moved_to_its_equal_waits_for_the_sync_of_that() {
     thread::scope(|scope| {
         let commit = scope.spawn(|| queues.commit());
         meeting.wait_for(2);
-        assert_eq!(queues.move_message(b"a", b"b", b"m", &mut ticket), Ok(true));
+        assert_eq!(queues.move_message(b"a", b"b", b"m", &mut ticket, &mut 0), Ok(true));
         meeting.attend().unwrap();
         commit.join().unwrap();
     });

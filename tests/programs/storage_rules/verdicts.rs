@@ -42,7 +42,7 @@ impl Bench {
     fn move_message(&self, from: &str, to: &str, body: &str) -> Ticket {
         let mut ticket = Ticket::default();
         let (from, to) = (from.as_bytes(), to.as_bytes());
-        let moved = self.queues.move_message(from, to, body.as_bytes(), &mut ticket);
+        let moved = self.queues.move_message(from, to, body.as_bytes(), &mut ticket, &mut 0);
         assert_eq!(moved, Ok(true));
         ticket
     }

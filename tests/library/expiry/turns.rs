@@ -1,0 +1,114 @@
+//! Dead messages in the way of clients: they leave in several turns, and what leaves is paid for.
+
+use super::{LIMITS, Run, START_MS, disk, fill_unseen, runs};
+use mq::queue::Queues;
+use mq::session::memcached::MemcachedSession;
+use mq::session::redis::RedisSession;
+use mq::session::{NewClient, Session, Settings, Shared, Store};
+use std::sync::Arc;
+
+/// Equal messages, which are dead at `START_MS` + 1, and one behind them.
+fn fill_with_equal(run: &Run) {
+    (0..3500).for_each(|_| run.push(b"q", b"dead", START_MS + 1).unwrap());
+    run.push(b"q", b"live", 0).unwrap();
+}
+
+/// The replies to these lines, with `|` for each line end, and how many turns they took. Lines with
+/// a data block are memcached's.
+fn ask(queues: &Arc<Queues>, lines: &[&str]) -> (String, usize) {
+    let store = Store::Queues(Arc::clone(queues));
+    let shared = Arc::new(Shared::new(store, Settings::default(), Arc::default()));
+    let mut session: Box<dyn Session> = match lines[0].contains("\r\n") {
+        true => Box::new(MemcachedSession::new(shared, NewClient::detached(1))),
+        false => Box::new(RedisSession::new(shared, NewClient::detached(1))),
+    };
+    let request = lines.iter().map(|line| format!("{line}\r\n")).collect::<String>();
+    let (mut output, mut rest, mut turns) = (Vec::new(), request.as_bytes(), 0);
+    while !rest.is_empty() {
+        let advance = session.advance(rest, &mut output);
+        rest = &rest[advance.consumed..];
+        turns += 1;
+        assert!(turns < 1000, "{lines:?}");
+    }
+    (String::from_utf8_lossy(&output).replace("\r\n", "|"), turns)
+}
+
+/// Each look for such a message passed all of them, in one turn.
+#[test]
+fn dead_equal_messages_leave_in_several_turns_and_are_passed_once() {
+    let transaction = ["MULTI", "SADD q dead other", "SISMEMBER q dead", "SPOP q 2", "EXEC"];
+    let cases: [(&[&str], &str); 8] = [
+        (&["SISMEMBER q dead"], ":0|"),
+        (&["SMISMEMBER q live dead"], "*2|:1|:0|"),
+        (&["SADD q dead"], ":1|"),
+        (&["SADD q dead other"], ":2|"),
+        (&["SREM q dead live"], ":1|"),
+        (&["SMOVE q r dead"], ":0|"),
+        (&["SPOP q 2"], "*1|$4|live|"),
+        (&transaction, "+OK|+QUEUED|+QUEUED|+QUEUED|*3|:2|:1|*2|$4|live|$4|dead|"),
+    ];
+    for (lines, expected) in cases {
+        for (run, _directory) in runs(LIMITS) {
+            fill_with_equal(&run);
+            while !run.queues.prepare_membership(b"q").unwrap() {}
+            run.pass(1);
+            let queues = Arc::new(run.queues);
+            let (replies, turns) = ask(&queues, lines);
+            assert_eq!(replies, expected);
+            assert!(turns > 3, "{turns} turns for {lines:?}");
+            let (_, turns) = ask(&queues, &["SISMEMBER q dead"]);
+            assert_eq!(turns, 1, "they are there still after {lines:?}");
+        }
+    }
+}
+
+/// In one turn a pipeline removed up to 1,000 of them from each of any number of queues.
+#[test]
+fn dead_messages_that_leave_are_paid_for() {
+    let names: Vec<String> = (0..12).map(|number| format!("q{number}")).collect();
+    // A look at the oldest removes them only where they are very many.
+    let cases = [
+        (900, "SPOP q"),
+        (900, "SISMEMBER q dead"),
+        (1100, "SRANDMEMBER q"),
+        (900, "SADD q dead"),
+        (900, "SMOVE q r dead"),
+        (900, "sismember q 0 0 4\r\ndead"),
+        (900, "add q 0 0 4\r\ndead"),
+        (900, "add q 0 -1 4\r\ndead"),
+    ];
+    for (dead_count, command) in cases {
+        for (run, _directory) in runs(LIMITS) {
+            for name in &names {
+                let name = name.as_bytes();
+                (0..dead_count).for_each(|_| run.push(name, b"dead", START_MS + 1).unwrap());
+                run.push(name, b"live", 0).unwrap();
+                while !run.queues.prepare_membership(name).unwrap() {}
+            }
+            run.pass(1);
+            let lines: Vec<String> =
+                names.iter().map(|name| command.replace(" q", &format!(" {name}"))).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let (_, turns) = ask(&Arc::new(run.queues), &lines);
+            assert!((3..12).contains(&turns), "{turns} turns for {command}");
+        }
+    }
+}
+
+/// Right after a start nobody knows that they are dead, and a step has no room to remove them: what
+/// it passes is work of its turn.
+#[test]
+fn dead_messages_that_a_step_passes_are_paid_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(disk(directory.path()), LIMITS);
+    fill_unseen(&run, b"q");
+    fill_with_equal(&run);
+    assert!(run.queues.close());
+    drop(run);
+    let run = Run::at(disk(directory.path()), LIMITS, START_MS + 1);
+    while !run.queues.prepare_membership(b"q").unwrap() {}
+    let line = format!("SADD q{}", " dead".repeat(20));
+    let (replies, turns) = ask(&Arc::new(run.queues), &[&line]);
+    assert_eq!(replies, ":1|");
+    assert!(turns >= 10, "{turns} turns");
+}
