@@ -16,7 +16,7 @@ use std::time::Duration;
 /// The most syncs of idle queues at once: other queues wait for their housekeeping meanwhile.
 const IDLE_SYNCS: usize = 64;
 
-/// Slices of a log from before the start that are looked at in each round.
+/// Slices of logs from before the start that are looked at in each round: all queues wait for it.
 const LEARNING_SLICES: usize = 32;
 
 /// The pause behind each of these: others want the disk and the queue.
@@ -27,13 +27,13 @@ impl Queues {
     /// more to do at once.
     pub fn tidy(&self) -> bool {
         self.bury();
-        let mut more = false;
+        let (mut more, mut slices) = (false, LEARNING_SLICES);
         self.backing.watch();
         for slot in self.all_slots() {
             if slot.check_open().is_err() {
                 continue;
             }
-            more |= self.bury_dead(&slot).unwrap_or_else(|error| {
+            more |= self.bury_dead(&slot, &mut slices).unwrap_or_else(|error| {
                 say_failed(&slot, error);
                 false
             });
@@ -79,16 +79,17 @@ impl Queues {
         }
     }
 
-    /// Finds the dead messages of a log from before the start, by and by, and removes a slice of
-    /// all that are known; true: there is more to find or to remove.
-    fn bury_dead(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
-        let mut more = false;
-        for _ in 0..LEARNING_SLICES {
+    /// Finds the dead messages of a log from before the start, by and by, in no more than `slices`
+    /// of it, and removes a slice of all that are known; true: there may be more to find or to
+    /// remove.
+    fn bury_dead(&self, slot: &Arc<Slot>, slices: &mut usize) -> Result<bool, QueueError> {
+        let mut more = true;
+        while more && *slices > 0 {
             more = learn(slot)?;
-            if !more {
-                break;
+            if more {
+                *slices -= 1;
+                thread::sleep(LEARNING_PAUSE);
             }
-            thread::sleep(LEARNING_PAUSE);
         }
         Ok(self.bury_known(slot)? || more)
     }
@@ -200,4 +201,45 @@ fn learn(slot: &Slot) -> Result<bool, QueueError> {
 fn say_failed(slot: &Slot, error: impl Display) {
     let name = slot.name.escape_ascii();
     logging::refused(&format!("housekeeping of queue {name} fails"), error);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{DiskBacking, Limits, NewMessage, Policy};
+    use crate::storage::DataDirectory;
+
+    /// It looked at so much of each log, one after the other, and all queues waited for that.
+    #[test]
+    fn a_round_looks_at_a_bounded_part_of_all_logs() {
+        const COUNT: u64 = 20;
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let directory = DataDirectory::open(folder.path(), 64 << 10, true).unwrap();
+            let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
+            let backing = Box::new(DiskBacking::new(directory));
+            Queues::open_learning(backing, limits, Policy::Never, 0).unwrap()
+        };
+        let (queues, mut ticket) = (open(), Ticket::default());
+        for name in [b"q", b"r"] {
+            for _ in 0..COUNT {
+                let message = NewMessage {
+                    body: &[7; LEARNED_AT_ONCE as usize],
+                    flags: 0,
+                    expires_ms: u64::MAX,
+                };
+                queues.create(name, &mut ticket, |queue| queue.push(&message)).unwrap();
+            }
+        }
+        assert!(queues.close());
+        drop(queues);
+        let queues = open();
+        let learned = || {
+            queues.tidy();
+            let is_learned = |queue: &mut Queue| Ok(queue.is_learned());
+            let find = |name: &[u8]| queues.find(name, &mut Ticket::default(), is_learned);
+            [b"q", b"r"].iter().filter(|name| find(&name[..]).unwrap().unwrap()).count()
+        };
+        assert_eq!([learned(), learned()], [1, 2]);
+    }
 }
