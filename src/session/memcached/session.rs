@@ -22,6 +22,8 @@ pub struct MemcachedSession {
     progress: Progress,
     /// The last command.
     last_verb: &'static str,
+    /// The command at the start of the input has begun, and been counted.
+    is_counted: bool,
     /// A `get` whose reply grew over a piece: the input starts with the rest of its keys. So a
     /// reply takes a piece and one value of memory, however many keys there are.
     unfinished: Option<Retrieval>,
@@ -45,6 +47,7 @@ impl MemcachedSession {
             entry,
             progress,
             last_verb: "NULL",
+            is_counted: false,
             unfinished: None,
             waiting: Waiting::default(),
             flush: None,
@@ -98,17 +101,15 @@ impl MemcachedSession {
                 }
             }
             Ok(Found::Complete { request, consumed }) => {
-                self.count();
+                if !std::mem::take(&mut self.is_counted) {
+                    self.count();
+                }
                 advance.consumed += consumed;
                 self.execute(&request, output, advance);
                 if advance.again && self.unfinished.is_none() {
-                    // It is still to be done, and is counted then.
+                    // It is still to be done.
                     advance.consumed -= consumed;
-                    // A reset may have come in between.
-                    let uncount = |count: u64| count.checked_sub(1);
-                    let commands = &self.shared.statistics.commands;
-                    let _before =
-                        commands.fetch_update(Ordering::Relaxed, Ordering::Relaxed, uncount);
+                    self.is_counted = true;
                 }
             }
             Err(Fatal::LineTooLong) => {

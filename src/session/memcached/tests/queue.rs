@@ -4,7 +4,7 @@ use super::{Client, play, queues, shared};
 use crate::clock::set_by_hand;
 use crate::queue::{
     Backing, Limits, MemoryBacking, Message, MessageStore, NamedStore, NewMessage, Place, Policy,
-    QueueError, Queues,
+    Queue, QueueError, Queues, Ticket,
 };
 use crate::session::{Session, Shared, Store};
 use std::sync::Arc;
@@ -107,6 +107,27 @@ fn delete_drops_a_queue_and_flush_all_drops_them_all() {
             ("get a b\r\n", "END\r\n"),
         ],
     );
+}
+
+/// Each turn counted it and took that back.
+#[test]
+fn a_command_of_several_turns_is_counted_once() {
+    let limits = Limits { max_queues: 1000, max_queue_len: 9 };
+    let backing = Box::new(MemoryBacking::new(1 << 30));
+    let queues = Queues::open(backing, limits, Policy::Never).unwrap();
+    let message = NewMessage { body: b"m", flags: 0, expires_ms: 0 };
+    for number in 0..500 {
+        let push = |queue: &mut Queue| queue.push(&message);
+        queues.create(number.to_string().as_bytes(), &mut Ticket::default(), push).unwrap();
+    }
+    let shared = shared(Store::Queues(Arc::new(queues)));
+    let (mut client, mut output, mut turns) = (Client::new(&shared), Vec::new(), 0);
+    while output.is_empty() {
+        client.session.advance(b"flush_all\r\n", &mut output);
+        turns += 1;
+        assert_eq!(shared.statistics.commands.load(Relaxed), 1, "in turn {turns}");
+    }
+    assert!(turns > 2, "{turns} turns");
 }
 
 #[test]
