@@ -6,12 +6,13 @@
 //! much comes and goes meanwhile, and shows everything that was there from its beginning to its
 //! end. It is a number below 2^53, which every client keeps whole:
 //!
-//! - bits 0 to 39: the lower bits of the number to go on with; the others are those of the newest,
+//! - bits 0 to 39: the lower bits of the number to go on with; the others follow from the end,
+//!   which is about the newest number,
 //! - bits 40 to 46: how far the end is behind it, in units, rounded up,
 //! - bits 47 to 52: the unit is two to this power.
 //!
 //! The end is a multiple of the unit, and of each smaller one: it is rounded once. A distance of
-//! none, as in a number that a client made up, means the end as it is now.
+//! none, as in a number that a client made up, means the end as it is now; and 0 is the beginning.
 
 use super::glob::Glob;
 use super::request::{Args, Refusal, SYNTAX_ERROR};
@@ -29,6 +30,9 @@ const DISTANCE_SHIFT: u32 = 40;
 const UNIT_SHIFT: u32 = 47;
 const CURSOR_BITS: u32 = 53;
 
+/// The end of a scan is rounded by two to this power at most, where it is within 2^45 numbers.
+const ROUNDING_SHIFT: u32 = 38;
+
 /// The steps of a page: as many as there may be in a turn, however much of that is left, or what is
 /// left of a transaction.
 pub(super) fn page_budget(budget: &Budget) -> Budget {
@@ -38,18 +42,22 @@ pub(super) fn page_budget(budget: &Budget) -> Budget {
 /// The numbers that a scan goes on with and ends before, where `end` is one more than the newest;
 /// from `end` on for a cursor that is none.
 pub(super) fn place(cursor: u64, end: u64) -> (u64, u64) {
-    if cursor >> CURSOR_BITS != 0 {
-        return (end, end);
+    if cursor == 0 || cursor >> CURSOR_BITS != 0 {
+        return (cursor.min(end), end);
     }
-    let span = 1 << DISTANCE_SHIFT;
-    let candidate = end - end % span + cursor % span;
-    let next = if candidate > end { candidate.saturating_sub(span) } else { candidate };
     let unit = cursor >> UNIT_SHIFT;
     let distance = (cursor >> DISTANCE_SHIFT) % (1 << (UNIT_SHIFT - DISTANCE_SHIFT));
-    if unit >= u64::from(DISTANCE_SHIFT) || distance == 0 {
-        return (next, end);
-    }
-    (next, ((next >> unit) + distance) << unit)
+    let has_end = unit < u64::from(DISTANCE_SHIFT) && distance > 0;
+    // The end that the cursor holds is not above the newest number, but for the rounding, and what
+    // the scan goes on with is as far before it as the cursor says.
+    let latest = match has_end {
+        true => (end + (1 << ROUNDING_SHIFT)).saturating_sub((distance - 1) << unit).min(end),
+        false => end,
+    };
+    let span = 1 << DISTANCE_SHIFT;
+    let candidate = latest - latest % span + cursor % span;
+    let next = if candidate > latest { candidate.saturating_sub(span) } else { candidate };
+    if has_end { (next, ((next >> unit) + distance) << unit) } else { (next, end) }
 }
 
 /// The cursor that goes on with `next`, which is below `end`.
@@ -139,7 +147,7 @@ mod tests {
     fn a_cursor_says_where_to_go_on_and_where_to_end() {
         let mut random = Random::seeded();
         for _ in 0..100_000 {
-            let (mut next, size) = (random.below(1 << 62), random.below(40));
+            let (mut next, size) = (random.below(1 << 62), random.below(45));
             let gap = 1 + random.below(1 << size);
             let (end, mut last) = (next + gap, None);
             // A scan of a few pages, while more and more comes behind the end.
@@ -161,6 +169,7 @@ mod tests {
     #[test]
     fn a_number_that_is_no_cursor_ends_the_scan_or_is_a_place() {
         assert_eq!(place(0, 100), (0, 100));
+        assert_eq!(place(0, 3 << 40), (0, 3 << 40));
         assert_eq!(place(7, 100), (7, 100));
         assert_eq!(place(u64::MAX, 100), (100, 100));
         assert_eq!(place(1 << CURSOR_BITS, 100), (100, 100));
