@@ -36,7 +36,8 @@ pub(super) const WRONG_TYPE: &str =
 /// The most words of the requests that run in a row, but for the last one.
 const ROW_WORDS: usize = 256;
 
-/// Steps that each command of a transaction has beside those of the transaction.
+/// Steps that each command of a transaction adds to those of the transaction; what the commands
+/// before it have taken too much is paid with them.
 pub(super) const COMMAND_STEPS: u64 = 16;
 
 pub(super) const TRANSACTION_TOO_LONG: &str =

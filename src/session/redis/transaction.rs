@@ -36,7 +36,7 @@ const MAX_REQUESTS: usize = 1 << 17;
 /// Bytes of a request that are copied in one turn, a millisecond or two.
 const COPIED_AT_ONCE: usize = 1 << 20;
 
-/// Steps that the commands of a transaction may take together, beside a few for each.
+/// Steps that the commands of a transaction may take together, beside a few that each adds.
 const TRANSACTION_STEPS: u64 = 200_000;
 
 /// Bytes of the reply that are kept for the refusal of each command that is still to come.
