@@ -351,18 +351,18 @@ impl Queue {
             return Ok(Some(from));
         }
         let (now_ms, mut dead) = (self.now_ms, 0);
-        while let Some((place, message)) = self.next(from)? {
+        let mut goes_on = true;
+        while goes_on && let Some((place, message)) = self.next(from)? {
             from = place.sequence + 1;
             if has_passed(message.expires_ms, now_ms) {
                 dead += 1;
-                if dead > DEAD_AT_ONCE {
-                    return Ok(Some(from));
-                }
+                goes_on = dead <= DEAD_AT_ONCE as u64;
             } else if !show(message) {
                 break;
             }
         }
-        Ok(None)
+        self.passed += dead;
+        Ok((!goes_on).then_some(from))
     }
 
     /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed). The answer is

@@ -188,13 +188,15 @@ impl Segment {
         self.base.saturating_add(RECORDS as u64)
     }
 
-    /// None of the messages that were pushed with the number `from` or a higher one lies before
-    /// `position`. In version 1 a walk has to come by the message before damage, whose number tells
-    /// where that ends: no place is noted.
+    /// Whether a look may begin in the middle: in version 1 the number before damage bounds it.
+    pub fn has_places(&self) -> bool {
+        self.codec.version() != Version::One
+    }
+
+    /// None of the messages that were pushed with number `from` or above lies before `position`.
     pub fn note_place(&mut self, from: u64, position: u64) {
-        if self.codec.version() != Version::One {
-            let start = self.records_start();
-            self.waypoints.note(Waypoint { from, position }, start);
+        if self.has_places() {
+            self.waypoints.note(Waypoint { from, position }, self.records_start());
         }
     }
 

@@ -255,7 +255,7 @@ fn measure(
     })?;
     budget.spend(queue.take_passed());
     measured.next = next.unwrap_or(measured.next);
-    measured.is_done = next.is_none() && !is_turn_over;
+    measured.is_done = (next.is_none() || measured.count == count) && !is_turn_over;
     Ok(measured.is_done)
 }
 
@@ -407,8 +407,10 @@ fn show_up_to(
         true
     })?;
     budget.spend(queue.take_passed());
-    let Some(next) = next else { return Ok(shown) };
-    progress.next = next;
+    match next.filter(|_| progress.count < count) {
+        Some(next) => progress.next = next,
+        None => return Ok(shown),
+    }
     Ok(Slice::More)
 }
 

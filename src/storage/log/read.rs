@@ -131,7 +131,10 @@ impl Log {
     pub(super) fn pass_head(&mut self, place: Place, size: u64) {
         let Place { sequence, position } = place;
         // A copy may lie where a look has found nothing: it says nothing about higher numbers.
-        if self.head_look.position == position && self.head_look.from <= sequence {
+        if self.head_look.position == position
+            && self.head_look.from <= sequence
+            && self.segments[self.segment_index(position)].has_places()
+        {
             self.head_look = Waypoint { from: sequence + 1, position: position + size };
         }
     }

@@ -66,10 +66,11 @@ fn dead_equal_messages_leave_in_several_turns_and_are_passed_once() {
 #[test]
 fn dead_messages_that_leave_are_paid_for() {
     let names: Vec<String> = (0..12).map(|number| format!("q{number}")).collect();
-    // A look at the oldest removes them only where they are very many.
+    // A look at the oldest passes them, and removes them only where they are very many.
     let cases = [
         (900, "SPOP q"),
         (900, "SISMEMBER q dead"),
+        (900, "SRANDMEMBER q"),
         (1100, "SRANDMEMBER q"),
         (900, "SADD q dead"),
         (900, "SMOVE q r dead"),
@@ -111,4 +112,20 @@ fn dead_messages_that_a_step_passes_are_paid_for() {
     let (replies, turns) = ask(&Arc::new(run.queues), &[&line]);
     assert_eq!(replies, ":1|");
     assert!(turns >= 10, "{turns} turns");
+}
+
+/// It had the reply that it asked for, and was told that there is more to do.
+#[test]
+fn a_look_is_done_whatever_dead_are_behind_what_it_shows() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(disk(directory.path()), LIMITS);
+    fill_unseen(&run, b"q");
+    (0..1500).for_each(|_| run.push(b"q", b"dead", START_MS + 1).unwrap());
+    assert!(run.queues.close());
+    drop(run);
+    let run = Run::at(disk(directory.path()), LIMITS, START_MS + 1);
+    let queues = Arc::new(run.queues);
+    let (replies, _) = ask(&queues, &["MULTI", "SRANDMEMBER q 17", "EXEC"]);
+    let shown = format!("*1|*17|{}", format!("$1048576|{}|", "\u{7}".repeat(1 << 20)).repeat(17));
+    assert!(replies == format!("+OK|+QUEUED|{shown}"), "{:.300}", replies);
 }

@@ -1,8 +1,10 @@
 //! What a look for a message passes on its way.
 
 use crate::random::Random;
+use crate::storage::codec::Codec;
 use crate::storage::layout::REMOVAL_HEAD;
 use crate::storage::log::Log;
+use crate::storage::version::Version;
 use crate::storage::waypoints::SPACING;
 use crate::storage::{DataDirectory, NewMessage, Place};
 use std::fs::File;
@@ -123,4 +125,20 @@ fn the_look_after_a_pop_begins_behind_its_record() {
     log.head_look.from = places[2].sequence;
     log.pass_head(copy, 8);
     assert_eq!(log.head_look.position, before.position);
+}
+
+/// Where the next record of version 1 is damaged, the number of the one before tells where it ends.
+#[test]
+fn in_version_1_the_look_after_a_pop_comes_by_its_record() {
+    for version in [Version::One, Version::Two] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = open(folder.path()).create_log(b"q").unwrap();
+        let first = push(&mut log, 2)[0];
+        assert_eq!(look(&mut log, 0).0, Some(first.sequence));
+        let tail = log.tail;
+        log.segments[tail].codec = Codec::new(version, [5; 16]);
+        log.pass_head(first, 200);
+        let expected = if version == Version::One { 0 } else { 200 };
+        assert_eq!(log.head_look.position, first.position + expected, "{version:?}");
+    }
 }
