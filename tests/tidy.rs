@@ -155,8 +155,8 @@ fn imports_of_every_form_are_seen() {
     assert_eq!(modules_named("use some_crate::queue;"), [] as [&str; 0]);
 }
 
-/// A file is named by its path in `src` without `.rs`. The `mod.rs` of a folder stands for nobody:
-/// it names what is in the folder and passes on what others may use.
+/// A file is named by its path in `src` without `.rs`. The `mod.rs` of a folder is left out: it
+/// names what is in the folder and passes on what others may use.
 #[test]
 fn no_two_files_use_each_other() {
     let files: BTreeMap<String, String> = sources().into_iter().filter_map(file_of_src).collect();

@@ -49,8 +49,8 @@ impl Drop for Waiting {
 }
 
 /// A queue that is claimed until this is dropped: at the end of the command, or with the session of
-/// a client that has gone before it changed anything. Whoever drops it after a change, and has not
-/// called [`end`](Claim::end), has panicked in the middle of a command.
+/// a client that has gone before it changed anything. A drop after a change and without a call of
+/// [`end`](Claim::end) means that the command has panicked.
 pub struct Claim {
     pub(super) slot: Arc<Slot>,
     claims: Arc<Claims>,
@@ -99,7 +99,8 @@ impl Drop for Claim {
         // A queue that a panic has closed stays closed, whoever claims it.
         if let Ok(state) = &mut locked {
             state.claimed = false;
-            // That much of a command stays in memory; on disk nothing does.
+            // The memory store keeps half a command; on disk a step without its end is cut at the
+            // next start.
             if let State { queue: Some(queue), half_done, .. } = &mut **state {
                 *half_done = !self.is_over && queue.is_half_done();
                 if !*half_done {

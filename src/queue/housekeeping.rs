@@ -209,7 +209,7 @@ mod tests {
     use crate::queue::{DiskBacking, Limits, NewMessage, Policy};
     use crate::storage::DataDirectory;
 
-    /// It looked at so much of each log, one after the other, and all queues waited for that.
+    /// The bound was for each log, so all queues waited for the sum.
     #[test]
     fn a_round_looks_at_a_bounded_part_of_all_logs() {
         const COUNT: u64 = 20;

@@ -100,7 +100,8 @@ impl Queues {
         Queues::open_learning(backing, limits, policy, LEARNED_AT_START)
     }
 
-    /// The same; so many bytes of all logs are looked through for messages that expire.
+    /// As [`open`](Queues::open), but looks through `bytes` bytes of all logs for messages that
+    /// expire.
     pub(super) fn open_learning(
         backing: Box<dyn Backing>,
         limits: Limits,

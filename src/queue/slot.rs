@@ -197,8 +197,8 @@ impl Slot {
         self.bytes.store(queue.bytes(), Ordering::Relaxed);
     }
 
-    /// Counts again if messages have died since the last work on the queue. Whoever works on it now
-    /// does that itself, so the lock is not waited for.
+    /// Counts again if messages have died since the last work on the queue. Does not block: a
+    /// command that holds the lock counts again itself.
     pub(super) fn recount(&self, now_ms: u64) {
         if now_ms >= self.recount_at.load(Ordering::Relaxed)
             && let Ok(mut state) = self.state.try_lock()

@@ -121,8 +121,8 @@ impl Shared {
         Shared { store, gate, settings, limits, clients, statistics }
     }
 
-    /// Counts from here on: whoever resets the counters over one protocol resets those of the other
-    /// too, since they are the daemon's.
+    /// Resets the counters of both protocols, whichever of them asks: the counters are the
+    /// daemon's.
     fn reset_statistics(&self) {
         let Statistics { connections_total, connections_refused, commands, traffic, .. } =
             &*self.statistics;

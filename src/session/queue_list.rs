@@ -42,8 +42,8 @@ fn figures(queues: &Queues, name: &[u8]) -> Option<Listed> {
     Some((percent_encode(name, UNCHANGED).to_string(), figures))
 }
 
-/// Whether a queue is to be listed that nobody has named. What one that is closed as a whole has
-/// nobody knows.
+/// Whether to list a queue that the request does not name. The messages of a queue that is closed
+/// as a whole cannot be counted, so it is listed.
 fn is_listed(figures: &Result<Figures, QueueError>) -> bool {
     figures.as_ref().map_or(true, |figures| figures.length > 0 || figures.is_closed)
 }

@@ -235,7 +235,8 @@ impl Folder {
         }
     }
 
-    /// The same, as well as it can be done without a way to refuse the rename.
+    /// Renames as [`rename`](Folder::rename) does, but looks for `to` first: between the look and
+    /// the rename another program may take the name.
     fn rename_after_a_look(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         match self.kind_of(to) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),

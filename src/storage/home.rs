@@ -42,7 +42,7 @@ pub struct Home {
     name: OsString,
     path: PathBuf,
     id: FileId,
-    /// The folder as it was opened first, for as long as whoever did that keeps it.
+    /// The descriptor of the first opening, as long as its owner keeps it.
     first_opened: Weak<Folder>,
     /// Mappings of its segments.
     mappings: Arc<AtomicUsize>,
@@ -55,8 +55,8 @@ impl Home {
         Home::over(root, root.folder(name)?, name)
     }
 
-    /// As [`of`](Home::of), but makes the folder. One that is there may be used if no segment is in
-    /// it: somebody else may have left something in the folder of a queue that has gone. The
+    /// As [`of`](Home::of), but makes the folder. An existing folder may be used if no segment is
+    /// in it: another program may have left files in the folder of a queue that has gone. The
     /// settings of that queue are not those of the new one.
     pub fn create(root: &Arc<Folder>, name: &OsStr) -> io::Result<(Home, Arc<Folder>)> {
         let folder = match root.create_folder(name) {

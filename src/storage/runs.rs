@@ -1,6 +1,6 @@
-//! Sets of numbers, kept as runs: however many numbers follow each other, they cost one entry, and
-//! whoever goes through the numbers passes all of them in one step. Entries are had in small pieces
-//! of memory, which are allocated without a question, so that nothing here fails.
+//! Sets of numbers, kept as runs: consecutive numbers cost one entry, however many there are, and
+//! are passed in one step. Entries are allocated in small pieces, as everywhere in this program
+//! without a check, so nothing here fails.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -177,7 +177,7 @@ const KILL_HELP: &str = "<address> | [ID <id>] [ADDR|LADDR <address>] [TYPE norm
 
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("getname", 2, getname, ": Show this connection's name."),
-    subcommand("getredir", 2, getredir, ": Answer -1; nobody is told of changes."),
+    subcommand("getredir", 2, getredir, ": Answer -1; there are no notifications of changes."),
     subcommand("id", 2, id, ": Show this connection's number."),
     subcommand("info", 2, info, ": Show this connection."),
     subcommand("kill", -3, kill, KILL_HELP),
@@ -187,8 +187,8 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("reply", 3, reply_mode, "on|off|skip: Answer the next commands or not."),
     subcommand("setinfo", 4, setinfo, "LIB-NAME|LIB-VER <text>: Name this connection's library."),
     subcommand("setname", 3, setname, "<name>: Name this connection."),
-    subcommand("tracking", -3, tracking, "off: Do nothing; nobody is told of changes."),
-    subcommand("trackinginfo", 2, trackinginfo, ": Show that nobody is told of changes."),
+    subcommand("tracking", -3, tracking, "off: Do nothing; there are no notifications of changes."),
+    subcommand("trackinginfo", 2, trackinginfo, ": Show that there are no notifications."),
 ];
 
 pub(super) fn client(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -249,7 +249,7 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) 
     Ok(())
 }
 
-/// The client that is told of changes in place of this one: none.
+/// Answers that no other client gets this one's notifications: there are none.
 fn getredir(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     reply.integer(-1);
     Ok(())
@@ -266,7 +266,7 @@ fn tracking(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -
     Ok(())
 }
 
-/// What Redis answers to a client that has not asked to be told.
+/// Answers as Redis does to a client that has not turned tracking on.
 fn trackinginfo(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     reply.map(3);
     reply.bulk(b"flags");

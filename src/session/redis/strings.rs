@@ -99,8 +99,8 @@ pub(super) fn setnx(
 }
 
 /// MSET key value [key value ...]: the dispatcher keeps other clients out while it runs. It is one
-/// moment, and so it is not done in slices: others wait about a microsecond for each of the keys,
-/// of which there are not too many.
+/// moment, and so it is not done in slices: others wait about a microsecond for each of the
+/// keys, of which there are not too many, and longer where these make the store grow.
 pub(super) fn mset(
     kv: &Kv,
     _context: &mut Context<'_>,

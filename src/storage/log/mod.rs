@@ -89,8 +89,8 @@ pub struct Log {
     promised: HashMap<u64, Promise>,
     /// The number of the oldest live message, where it is known.
     lowest: Option<u64>,
-    /// What the last look for the oldest message has come to, and the last look for another one:
-    /// whoever reads on starts there.
+    /// Where the last look for the oldest message ended, and the last look for another one: the
+    /// next look starts there.
     head_look: Waypoint,
     page_look: Waypoint,
     /// Records that looks have passed on their way.

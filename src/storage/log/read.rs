@@ -156,7 +156,7 @@ impl Log {
                 }
             }
         }
-        // Whoever reads on may pass the one before, which has been counted when it was found.
+        // A reader that goes on may pass its last message, which was counted when it was found.
         self.passed += u64::saturating_sub(passed, 1);
         Ok(scanned)
     }

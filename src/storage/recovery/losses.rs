@@ -44,7 +44,7 @@ impl Losses {
         losses
     }
 
-    /// Notes that so many bytes of the log are damaged or not there.
+    /// Notes that `bytes` bytes of the log are damaged or missing.
     pub(super) fn note_bytes(&mut self, bytes: u64) {
         let gap = self.gap.get_or_insert_default();
         gap.bytes = gap.bytes.saturating_add(bytes);

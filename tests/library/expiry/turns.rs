@@ -96,8 +96,8 @@ fn dead_messages_that_leave_are_paid_for() {
     }
 }
 
-/// Right after a start nobody knows that they are dead, and a step has no room to remove them: what
-/// it passes is work of its turn.
+/// Right after a start the dead are not known, and a step has no room to remove them: passing them
+/// is work of its turn.
 #[test]
 fn dead_messages_that_a_step_passes_are_paid_for() {
     let directory = tempfile::tempdir().unwrap();
