@@ -102,6 +102,10 @@ impl MessageStore for DiskStore {
         !self.log.is_empty() && self.log.may_expire()
     }
 
+    fn identity(&self) -> u64 {
+        self.log.identity()
+    }
+
     fn end(&self) -> u64 {
         self.log.next_sequence()
     }

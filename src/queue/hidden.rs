@@ -1,7 +1,8 @@
 //! Messages that are in a queue's store and that no client sees.
 //!
-//! A message that moves to another queue stays in its store until it is durable in the other one.
-//! Until then it is hidden: it is not delivered, not found and not counted.
+//! A message that moves to another queue stays in its store until it is durable in the other one,
+//! and one that is leased until it is acknowledged. Until then it is hidden: it is not delivered,
+//! not found and not counted.
 
 use super::Place;
 use crate::storage::Runs;

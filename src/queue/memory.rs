@@ -3,7 +3,7 @@
 
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, StepSize};
 use crate::memory::{self, NoMemory};
-use crate::storage::{BodyHash, HashKey, Index, random_hash_key};
+use crate::storage::{BodyHash, HashKey, Index, identity, random_hash_key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -154,6 +154,10 @@ impl MessageStore for MemoryStore {
 
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn identity(&self) -> u64 {
+        identity(&self.hash_key)
     }
 
     fn end(&self) -> u64 {

@@ -14,10 +14,11 @@ use super::held::Handle;
 use super::ledger::Ledger;
 use super::places::Mortal;
 use super::single::{LEARNED_AT_START, Queue};
-use super::slot::{Filled, Slot, State};
+use super::slot::{Census, Slot, State};
 use super::sums::Sums;
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
+use crate::storage::random;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -48,6 +49,8 @@ pub struct Queues {
     last_queue: AtomicU64,
     /// Messages that were there at the start, or have come since.
     came: AtomicU64,
+    /// The attempt of the next delivery. The first is random: no id repeats after a restart.
+    pub(super) attempts: AtomicU64,
     pub(super) claims: Arc<Claims>,
     pub(super) remains: Arc<Remains>,
     pub(super) chores: Chores,
@@ -68,15 +71,14 @@ pub(super) struct Slots {
     /// The same ones in the order of `scan`.
     pub(super) by_id: BTreeMap<u64, Arc<Slot>>,
     pub(super) last_id: u64,
-    /// How many have messages.
-    pub(super) filled: Arc<Filled>,
+    pub(super) census: Arc<Census>,
 }
 
 impl Slots {
     fn insert(&mut self, make: impl FnOnce(u64) -> Slot) -> Arc<Slot> {
         self.last_id += 1;
         let mut slot = make(self.last_id);
-        slot.enter(&self.filled);
+        slot.enter(&self.census);
         let slot = Arc::new(slot);
         self.by_name.insert(slot.name.clone(), Arc::clone(&slot));
         self.by_id.insert(slot.id, Arc::clone(&slot));
@@ -137,6 +139,7 @@ impl Queues {
             ledger,
             last_queue: slots.last_id.into(),
             came: came.into(),
+            attempts: random().into(),
             slots: RwLock::new(slots),
             empty: Mutex::new(empty),
             mortal: Mutex::default(),
@@ -330,13 +333,21 @@ impl Queues {
     ) -> Result<Option<R>, QueueError> {
         self.ledger.await_queue(ticket, state.awaited);
         match &mut state.queue {
-            Some(queue) => queue.set_time(now_ms),
+            Some(queue) => self.set_time(queue, now_ms),
             None => return Ok(None),
         }
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
             return Ok(None);
         }
         self.run(slot, state, now_ms, ticket, work).map(|(result, _)| Some(result))
+    }
+
+    /// A command or a slice of one begins, and it is `now_ms`: what is over by then is ended.
+    fn set_time(&self, queue: &mut Queue, now_ms: u64) {
+        queue.set_time(now_ms);
+        if queue.leased() > 0 {
+            queue.end_leases(self.clock.uptime());
+        }
     }
 
     pub(super) fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
@@ -361,7 +372,7 @@ impl Queues {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
-        queue.set_time(now_ms);
+        self.set_time(queue, now_ms);
         let came = queue.totals().came;
         let result = work(queue);
         match queue.totals().came.wrapping_sub(came) {
@@ -403,9 +414,9 @@ impl Queues {
         self.claims.any(|slot| wanted(&slot.name), waiting)
     }
 
-    /// Queues that have messages, dead ones that have not left among them.
+    /// Queues that have messages, leased ones and dead ones that have not left among them.
     pub fn len(&self) -> usize {
-        self.slots().filled.all.load(Ordering::Relaxed)
+        self.slots().census.filled.load(Ordering::Relaxed)
     }
 
     /// True when no queue has messages.

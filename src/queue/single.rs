@@ -9,6 +9,7 @@
 use super::expiring::Expiring;
 use super::figures::Totals;
 use super::hidden::Hidden;
+use super::leases::Leases;
 use super::ledger::QueueId;
 use super::{Message, MessageStore, NewMessage, Place, QueueError};
 use crate::memory::NoMemory;
@@ -37,6 +38,7 @@ pub struct Queue {
     id: QueueId,
     pub(super) store: Box<dyn MessageStore>,
     pub(super) hidden: Hidden,
+    pub(super) leases: Leases,
     pub(super) expiring: Expiring,
     /// What is in the store from this number on has not been looked at yet; `None` if all that
     /// expires is in `expiring`.
@@ -60,6 +62,14 @@ pub struct Queue {
     pub(super) totals: Totals,
 }
 
+/// What is known of a message that is about to go or to be hidden.
+pub(super) struct Taken {
+    pub(super) place: Place,
+    /// Bytes of its body.
+    pub(super) length: usize,
+    pub(super) expires_ms: u64,
+}
+
 fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
     expires_ms != 0 && expires_ms <= now_ms
 }
@@ -71,6 +81,7 @@ impl Queue {
             unread_from: store.may_expire().then_some(0),
             store,
             hidden: Hidden::default(),
+            leases: Leases::default(),
             expiring: Expiring::default(),
             max_len,
             step: None,
@@ -105,15 +116,25 @@ impl Queue {
         self.differs |= self.expiring.dead() != dead;
     }
 
-    /// Messages in the queue.
+    /// What no other queue has had or will have, here or anywhere.
+    pub fn identity(&self) -> u64 {
+        self.store.identity()
+    }
+
+    /// Messages that wait in the queue.
     pub fn len(&self) -> u64 {
         // A store that lost messages to damage may have fewer than were hidden or are dead.
         self.store.len().saturating_sub(self.hidden.len() + self.expiring.dead())
     }
 
-    /// True without messages.
+    /// Those, and the leased ones: what counts for limits.
+    pub(super) fn held(&self) -> u64 {
+        self.len() + self.leases.len()
+    }
+
+    /// True without messages, leased ones included.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.held() == 0
     }
 
     /// True when the store has no message either, after a slice of the dead has gone: nothing would
@@ -171,7 +192,7 @@ impl Queue {
     /// [`Busy`](QueueError::Busy): there is more of it.
     pub(super) fn check_places(&mut self, count: u64) -> Result<(), QueueError> {
         let limit = self.max_len.load(Ordering::Relaxed);
-        let is_full = |queue: &Queue| queue.len().saturating_add(count) > limit;
+        let is_full = |queue: &Queue| queue.held().saturating_add(count) > limit;
         if is_full(self) && !self.is_in_step() {
             let mut bytes = LEARNED_AT_ONCE;
             // What cannot be read keeps its places.
@@ -198,6 +219,11 @@ impl Queue {
     pub(super) fn bury_before_step(&mut self) -> Result<(), QueueError> {
         // If they cannot leave, they stay.
         if self.bury_some().unwrap_or(false) { Err(QueueError::Busy) } else { Ok(()) }
+    }
+
+    /// Whether what expires then is dead now.
+    pub(super) fn is_dead(&self, expires_ms: u64) -> bool {
+        has_passed(expires_ms, self.now_ms)
     }
 
     /// Whether there are dead messages.
@@ -304,9 +330,18 @@ impl Queue {
         &mut self,
         take: impl FnOnce(Message<'_>) -> Result<R, NoMemory>,
     ) -> Result<Option<R>, QueueError> {
+        self.take_oldest(take, |queue, taken| queue.take_out(taken.place, taken.expires_ms))
+    }
+
+    /// As [`try_pop`](Queue::try_pop), but `settle` says what becomes of the message.
+    pub(super) fn take_oldest<R>(
+        &mut self,
+        take: impl FnOnce(Message<'_>) -> Result<R, NoMemory>,
+        settle: impl FnOnce(&mut Queue, &Taken) -> Result<(), QueueError>,
+    ) -> Result<Option<R>, QueueError> {
         let (now_ms, mut removed) = (self.now_ms, 0);
         while let Some((place, message)) = self.next(0)? {
-            let expires_ms = message.expires_ms;
+            let Message { expires_ms, body, .. } = message;
             if has_passed(expires_ms, now_ms) {
                 if removed == DEAD_AT_ONCE || self.transaction == Some(0) {
                     return Err(QueueError::Busy);
@@ -316,9 +351,10 @@ impl Queue {
                 self.transaction = self.transaction.map(|left| left.saturating_sub(1));
                 continue;
             }
-            let taken = take(message)?;
-            self.take_out(place, expires_ms)?;
-            return Ok(Some(taken));
+            let length = body.len();
+            let shown = take(message)?;
+            settle(self, &Taken { place, length, expires_ms })?;
+            return Ok(Some(shown));
         }
         Ok(None)
     }
@@ -367,7 +403,10 @@ impl Queue {
 
     /// A message with these bytes, or [`NotIndexed`](QueueError::NotIndexed). The answer is
     /// [`Busy`](QueueError::Busy) where more of the dead have them than one step removes.
-    fn look_up(&mut self, body: &[u8]) -> Result<Option<(Place, Message<'_>)>, QueueError> {
+    pub(super) fn look_up(
+        &mut self,
+        body: &[u8],
+    ) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         self.bury_equal(body)?;
         let Queue { store, now_ms, passed, .. } = self;
         let passed = Cell::from_mut(passed);
@@ -438,42 +477,6 @@ impl Queue {
         let found = self.look_up(body)?.map(|(place, message)| (place, message.expires_ms));
         let Some((place, expires_ms)) = found else { return Ok(false) };
         self.take_out(place, expires_ms)?;
-        Ok(true)
-    }
-
-    /// Hides one such message and shows it to `look`: it is in the store still, and nobody sees it.
-    /// Answers its number too. An error if it could not be removed later.
-    pub fn hide<R>(
-        &mut self,
-        body: &[u8],
-        look: impl FnOnce(Message<'_>) -> R,
-    ) -> Result<Option<(u64, R)>, QueueError> {
-        let Some((place, message)) = self.look_up(body)? else { return Ok(None) };
-        let (expires_ms, shown) = (message.expires_ms, look(message));
-        self.store.promise_removal(place)?;
-        self.expiring.remove(place.sequence, expires_ms);
-        self.hidden.insert(place, body.len(), expires_ms);
-        (self.changed, self.differs) = (true, true);
-        Ok(Some((place.sequence, shown)))
-    }
-
-    /// Shows a hidden message again, at its place in the order; false: there is none.
-    pub fn unhide(&mut self, number: u64) -> bool {
-        let Some((place, expires_ms)) = self.hidden.show(number) else { return false };
-        self.store.withdraw_promise(place);
-        self.expiring.insert(place, expires_ms);
-        (self.changed, self.differs) = (true, true);
-        true
-    }
-
-    /// Removes a hidden message from the store; false: there is none. Nobody sees a difference, so
-    /// this is no change of the queue. After an error the message is hidden still.
-    pub fn remove_hidden(&mut self, number: u64) -> Result<bool, QueueError> {
-        let Some(place) = self.hidden.place(number) else { return Ok(false) };
-        let place = self.store.current(place);
-        self.store.remove(place)?;
-        self.hidden.remove(number);
-        self.totals.went += 1;
         Ok(true)
     }
 }

@@ -1,6 +1,7 @@
 //! One name's place among the queues: the queue's lock, and what is read without it.
 
 use super::QueueError;
+use super::identities::Identities;
 use super::ledger::{NO_QUEUE, QueueId};
 use super::single::Queue;
 use std::io;
@@ -13,14 +14,14 @@ pub(super) struct Slot {
     /// Grows from slot to slot: the order of `scan`.
     pub(super) id: u64,
     pub(super) name: Box<[u8]>,
-    /// Messages, as of the last work on the queue; read without the lock.
+    /// Messages, leased ones included, as of the last work on the queue; read without the lock.
     pub(super) len: AtomicU64,
     /// When all of them have died, or `NEVER`; Unix time in milliseconds.
     dies_at: AtomicU64,
     /// When `len` counts one too many, because a message has died, or `NEVER`.
     recount_at: AtomicU64,
-    /// How many slots of the map have messages; this one is counted there.
-    filled: Arc<Filled>,
+    /// What the map knows of its slots: of this one too.
+    census: Arc<Census>,
     /// Their bytes, likewise.
     pub(super) bytes: AtomicU64,
     /// Counts changes that clients can see, from a start of the slot's own.
@@ -43,13 +44,15 @@ pub(super) struct Slot {
 /// The time at which messages die that never do.
 const NEVER: u64 = u64::MAX;
 
-/// How many slots have messages.
+/// What the map knows of its slots without a look at each.
 #[derive(Default)]
-pub(super) struct Filled {
-    /// All of them.
-    pub(super) all: AtomicUsize,
+pub(super) struct Census {
+    /// How many have messages.
+    pub(super) filled: AtomicUsize,
     /// Those whose messages all die: they may be dead by now.
     pub(super) mortal: AtomicUsize,
+    /// Which queues are in them.
+    pub(super) identities: Identities,
 }
 
 /// What became of a try to take a slot out of use.
@@ -128,7 +131,7 @@ impl Slot {
             len: AtomicU64::new(len),
             dies_at: AtomicU64::new(dies_at),
             recount_at: AtomicU64::new(recount_at),
-            filled: Arc::default(),
+            census: Arc::default(),
             bytes: AtomicU64::new(bytes),
             stamp: AtomicU64::new(id << 32),
             awaited_by: AtomicUsize::new(0),
@@ -192,7 +195,7 @@ impl Slot {
 
     /// Notes how many messages there are now: some may have died.
     pub(super) fn note_len(&self, queue: &Queue) {
-        self.set_len(queue.len(), queue.dies_at());
+        self.set_len(queue.held(), queue.dies_at());
         self.recount_at.store(queue.next_death().unwrap_or(NEVER), Ordering::Relaxed);
         self.bytes.store(queue.bytes(), Ordering::Relaxed);
     }
@@ -210,24 +213,27 @@ impl Slot {
         }
     }
 
-    /// The slot comes into the map, in which `filled` slots have messages.
-    pub(super) fn enter(&mut self, filled: &Arc<Filled>) {
+    /// The slot comes into the map that `census` is of.
+    pub(super) fn enter(&mut self, census: &Arc<Census>) {
         let len = self.len.swap(0, Ordering::Relaxed);
         let dies_at = self.dies_at.swap(NEVER, Ordering::Relaxed);
-        self.filled = Arc::clone(filled);
+        self.census = Arc::clone(census);
         self.set_len(len, Some(dies_at));
+        if let Some(queue) = &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).queue {
+            self.census.identities.insert(queue.identity(), self.id);
+        }
     }
 
     /// The caller holds the slot's lock, or is the only one that has the slot.
     fn set_len(&self, len: u64, dies_at: Option<u64>) {
         let before = self.len.load(Ordering::Relaxed);
         self.len.store(len, Ordering::Relaxed);
-        count(&self.filled.all, before > 0, len > 0);
+        count(&self.census.filled, before > 0, len > 0);
         let dies_at = dies_at.filter(|_| len > 0).unwrap_or(NEVER);
         let before = self.dies_at.load(Ordering::Relaxed);
         if before != dies_at {
             self.dies_at.store(dies_at, Ordering::Relaxed);
-            count(&self.filled.mortal, before < NEVER, dies_at < NEVER);
+            count(&self.census.mortal, before < NEVER, dies_at < NEVER);
         }
     }
 
@@ -291,13 +297,16 @@ impl Slot {
     /// Puts a new queue into the empty slot whose lock the caller holds.
     pub(super) fn fill(&self, state: &mut State, queue: Queue) {
         self.queue.store(queue.id(), Ordering::Relaxed);
+        self.census.identities.insert(queue.identity(), self.id);
         state.queue = Some(queue);
     }
 
     /// Takes the queue out of the slot whose lock the caller holds.
     pub(super) fn empty(&self, state: &mut State) -> Option<Queue> {
         self.queue.store(NO_QUEUE, Ordering::Relaxed);
-        state.queue.take()
+        let queue = state.queue.take()?;
+        self.census.identities.remove(queue.identity());
+        Some(queue)
     }
 
     /// Whether the queue had messages after the last work on it.

@@ -41,6 +41,9 @@ pub trait MessageStore: Send {
         !self.is_empty()
     }
 
+    /// What no other store has had or will have, also none of the same name.
+    fn identity(&self) -> u64;
+
     /// The number that the next message gets.
     fn end(&self) -> u64;
 

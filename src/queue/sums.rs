@@ -51,8 +51,8 @@ impl Queues {
     /// How many queues have messages, where that is known without a look at each: no queue will be
     /// empty because all that it has dies.
     pub fn count_at_once(&self) -> Option<usize> {
-        let filled = &self.slots().filled;
-        let is_known = filled.mortal.load(Ordering::Relaxed) == 0;
-        is_known.then(|| filled.all.load(Ordering::Relaxed))
+        let census = &self.slots().census;
+        let is_known = census.mortal.load(Ordering::Relaxed) == 0;
+        is_known.then(|| census.filled.load(Ordering::Relaxed))
     }
 }

@@ -192,6 +192,9 @@ impl Queue {
             let expires_ms = message.expires_ms;
             self.take_out(place, expires_ms)?;
         }
+        while let Some(number) = self.leases.first() {
+            self.acknowledge(number)?;
+        }
         Ok(existed)
     }
 }

@@ -18,11 +18,20 @@ pub type HashKey = [u8; 16];
 
 /// A key that nobody can guess: the standard library seeds its hashers from the system's generator.
 pub fn random_hash_key() -> HashKey {
-    let half = || RandomState::new().hash_one(0_u8).to_le_bytes();
     let mut key = HashKey::default();
-    key[..8].copy_from_slice(&half());
-    key[8..].copy_from_slice(&half());
+    key[..8].copy_from_slice(&random().to_le_bytes());
+    key[8..].copy_from_slice(&random().to_le_bytes());
     key
+}
+
+/// A number that nobody can know before.
+pub fn random() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
+
+/// What the queue of this key is known by outside, where the key is never shown.
+pub fn identity(key: &HashKey) -> u64 {
+    SipHasher13::new_with_key(key).hash(b"identity")
 }
 
 /// Bits of an entry below its hash.

@@ -56,7 +56,7 @@ pub use counters::Counters;
 pub use directory::{DataDirectory, OpenedQueue};
 pub use error::StorageError;
 pub use finding::{Finding, Label, Weight};
-pub use index::{BodyHash, HashKey, Index, random_hash_key};
+pub use index::{BodyHash, HashKey, Index, identity, random, random_hash_key};
 pub use inspect::{
     BaseSource, InspectedQueue, Inspection, Piece, Role, SegmentFile, SegmentView, Slot,
 };

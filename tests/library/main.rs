@@ -14,6 +14,7 @@ mod expiry;
 mod fixtures;
 mod fuzz_findings;
 mod fuzz_seeds;
+mod leases;
 #[path = "../../fuzz/src/lib.rs"]
 mod properties;
 #[path = "../common/random.rs"]

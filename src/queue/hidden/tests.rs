@@ -158,6 +158,10 @@ impl MessageStore for Counted {
         self.store.bytes()
     }
 
+    fn identity(&self) -> u64 {
+        self.store.identity()
+    }
+
     fn end(&self) -> u64 {
         self.store.end()
     }

@@ -27,7 +27,7 @@ use super::cursor::Turns;
 use super::directory::second_folder;
 use super::error::StorageError;
 use super::home::Home;
-use super::index::{BodyHash, HashKey};
+use super::index::{BodyHash, HashKey, identity};
 use super::layout::FIRST_SEQUENCE;
 use super::relocated::Relocated;
 use super::runs::Runs;
@@ -234,6 +234,11 @@ impl Log {
     /// Whether the queue has settings of its own, which count for its next messages too.
     pub fn has_settings(&self) -> bool {
         self.has_settings
+    }
+
+    /// What no other queue has had or will have.
+    pub fn identity(&self) -> u64 {
+        identity(&self.hash_key)
     }
 
     /// The number that the next message gets.

@@ -54,6 +54,10 @@ impl MessageStore for MeetingLog {
         self.log.live_bytes()
     }
 
+    fn identity(&self) -> u64 {
+        self.log.next_sequence()
+    }
+
     fn end(&self) -> u64 {
         self.log.next_sequence()
     }

@@ -222,6 +222,10 @@ impl MessageStore for Stuck {
         self.0.bytes()
     }
 
+    fn identity(&self) -> u64 {
+        self.0.identity()
+    }
+
     fn end(&self) -> u64 {
         self.0.end()
     }

@@ -1,0 +1,175 @@
+//! Messages that stay in the store while nobody sees them: on their way to another queue, or leased
+//! to a worker until it acknowledges them.
+//!
+//! 1. A leased message is hidden in its store, at its place. It counts for the limits of the queue
+//!    and keeps it from being empty, and no other client sees it.
+//! 2. An acknowledgement removes it, whoever holds it by then: work that was done is not repeated.
+//! 3. A message comes back to its place when its lease is over, when it is given back, and with a
+//!    restart. Nothing of a lease is written.
+//! 4. A lease that is over is ended by the next command on the queue, before anything else: those
+//!    of a queue that nobody asks hold up nobody.
+
+use super::leases::Lease;
+use super::single::{Queue, Taken};
+use super::slot::Slot;
+use super::{Message, QueueError, Queues, Ticket};
+use crate::memory::NoMemory;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Leases that one command ends on its way. The next one ends more.
+const ENDED_AT_ONCE: usize = 1000;
+
+impl Queue {
+    /// Hides one such message and shows it to `look`: it is in the store still, and nobody sees it.
+    /// Answers its number too. An error if it could not be removed later.
+    pub fn hide<R>(
+        &mut self,
+        body: &[u8],
+        look: impl FnOnce(Message<'_>) -> R,
+    ) -> Result<Option<(u64, R)>, QueueError> {
+        let Some((place, message)) = self.look_up(body)? else { return Ok(None) };
+        let (expires_ms, shown) = (message.expires_ms, look(message));
+        self.hide_at(&Taken { place, length: body.len(), expires_ms })?;
+        Ok(Some((place.sequence, shown)))
+    }
+
+    /// Hides the message that has been found.
+    pub(super) fn hide_at(&mut self, taken: &Taken) -> Result<(), QueueError> {
+        let Taken { place, length, expires_ms } = *taken;
+        self.store.promise_removal(place)?;
+        self.expiring.remove(place.sequence, expires_ms);
+        self.hidden.insert(place, length, expires_ms);
+        (self.changed, self.differs) = (true, true);
+        Ok(())
+    }
+
+    /// Shows a hidden message again, at its place in the order; false: there is none.
+    pub fn unhide(&mut self, number: u64) -> bool {
+        let Some((place, expires_ms)) = self.hidden.show(number) else { return false };
+        self.store.withdraw_promise(place);
+        self.expiring.insert(place, expires_ms);
+        (self.changed, self.differs) = (true, true);
+        true
+    }
+
+    /// Removes a hidden message from the store; false: there is none. Nobody sees a difference, so
+    /// this is no change of the queue. After an error the message is hidden still.
+    pub fn remove_hidden(&mut self, number: u64) -> Result<bool, QueueError> {
+        let Some(place) = self.hidden.place(number) else { return Ok(false) };
+        let place = self.store.current(place);
+        self.store.remove(place)?;
+        self.hidden.remove(number);
+        self.totals.went += 1;
+        Ok(true)
+    }
+
+    /// Shows the oldest message to `take`, then leases it. When this answers an error after `take`
+    /// ran, the message has stayed. [`Busy`](QueueError::Busy) is as with
+    /// [`try_pop`](Queue::try_pop).
+    pub fn lease<R>(
+        &mut self,
+        lease: Lease,
+        take: impl FnOnce(Message<'_>) -> Result<R, NoMemory>,
+    ) -> Result<Option<R>, QueueError> {
+        self.take_oldest(take, |queue, taken: &Taken| {
+            queue.hide_at(taken)?;
+            queue.leases.insert(taken.place.sequence, lease);
+            Ok(())
+        })
+    }
+
+    /// Removes the message of this number, leased or not; false: it has gone already, or is on its
+    /// way to another queue.
+    pub fn acknowledge(&mut self, number: u64) -> Result<bool, QueueError> {
+        if self.leases.contains(number) {
+            self.remove_hidden(number)?;
+            self.leases.remove(number);
+            self.changed = true;
+            return Ok(true);
+        }
+        if number >= self.end() {
+            return Ok(false);
+        }
+        let found = self.next(number)?.map(|(place, message)| (place, message.expires_ms));
+        match found.filter(|(place, _)| place.sequence == number) {
+            Some((place, expires_ms)) if !self.is_dead(expires_ms) => {
+                self.take_out(place, expires_ms)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Ends a lease: its message is back at its place; false: the delivery does not hold it. `None`
+    /// is whichever delivery does.
+    pub fn give_back(&mut self, number: u64, attempt: Option<u64>) -> bool {
+        let is_meant = attempt.is_none_or(|attempt| self.leases.is_current(number, attempt));
+        is_meant && self.leases.remove(number) && self.unhide(number)
+    }
+
+    /// Lets a lease last until `until`; false: the delivery does not hold the message any more.
+    pub fn extend(&mut self, number: u64, lease: Lease) -> bool {
+        let is_current = self.leases.is_current(number, lease.attempt);
+        if is_current {
+            self.leases.remove(number);
+            self.leases.insert(number, lease);
+        }
+        is_current
+    }
+
+    /// Messages that are leased.
+    pub fn leased(&self) -> u64 {
+        self.leases.len()
+    }
+
+    /// It is `now`, by the clock of the leases: ends a slice of those that are over. A step sees
+    /// what was there at its beginning.
+    pub(super) fn end_leases(&mut self, now: Duration) {
+        if self.is_in_step() {
+            return;
+        }
+        self.leases.set_time(now);
+        for _ in 0..ENDED_AT_ONCE {
+            let Some(number) = self.leases.first_over() else { break };
+            self.give_back(number, None);
+        }
+    }
+}
+
+impl Queues {
+    /// The slot that the queue of this identity was in a moment ago.
+    fn slot_of(&self, identity: u64) -> Option<Arc<Slot>> {
+        let slots = self.slots();
+        slots.by_id.get(&slots.census.identities.slot(identity)?).cloned()
+    }
+
+    /// An attempt that no delivery has had.
+    pub fn next_attempt(&self) -> u64 {
+        // 0 is what an id has of a message that was not delivered yet.
+        match self.attempts.fetch_add(1, Ordering::Relaxed) {
+            0 => self.next_attempt(),
+            attempt => attempt,
+        }
+    }
+
+    /// As [`find`](Queues::find), but the queue is the one of this [identity](Queue::identity).
+    pub fn find_identity<R>(
+        &self,
+        identity: u64,
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
+    ) -> Result<Option<R>, QueueError> {
+        let Some(slot) = self.slot_of(identity) else {
+            self.ledger.await_directory(ticket);
+            return Ok(None);
+        };
+        let mut state = self.enter(&slot)?;
+        if state.queue.as_ref().is_none_or(|queue| queue.identity() != identity) {
+            self.ledger.await_queue(ticket, state.awaited);
+            return Ok(None);
+        }
+        self.find_in(&slot, &mut state, self.clock.now_ms(), ticket, work)
+    }
+}
