@@ -138,6 +138,10 @@ impl MessageStore for DiskStore {
         self.log.take_passed()
     }
 
+    fn gaps(&self) -> u64 {
+        self.log.gaps()
+    }
+
     fn numbers_above(&self) -> u64 {
         self.log.numbers_above()
     }

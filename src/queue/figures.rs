@@ -1,5 +1,6 @@
 //! What monitors ask of one queue. Asking does not count as use: an idle queue comes to rest.
 
+use super::single::DEAD_AT_ONCE;
 use super::{Message, Queue, QueueError, Queues};
 
 /// The figures of a queue. Totals count from when the queue was made, or from the start.
@@ -35,7 +36,7 @@ impl Queue {
         self.set_time(now_ms);
         let mut pushed_ms = now_ms;
         // Behind many dead messages the oldest one is not known before they have left.
-        let _behind = self.visit(0, |message: Message<'_>| {
+        let _behind = self.visit(0, DEAD_AT_ONCE as u64, |message: Message<'_>| {
             pushed_ms = message.pushed_ms;
             false
         })?;

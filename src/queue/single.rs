@@ -263,7 +263,10 @@ impl Queue {
             let next = self.store.next(from)?;
             self.unread_from = next.map(|(place, _)| place.sequence + 1);
             let Some((place, Message { expires_ms, body, .. })) = next else { break };
-            *bytes = bytes.saturating_sub(body.len() as u64 + LOOK);
+            let cost = body.len() as u64 + LOOK;
+            let gone = self.store.take_passed();
+            self.passed += gone;
+            *bytes = bytes.saturating_sub(cost.saturating_add(LOOK.saturating_mul(gone)));
             if !self.hidden.contains(place.sequence) {
                 self.expiring.insert(place, expires_ms);
                 self.differs |= has_passed(expires_ms, self.now_ms);
@@ -376,28 +379,30 @@ impl Queue {
     }
 
     /// Shows messages with numbers from `from` on, oldest first, until `show` answers false. Where
-    /// more of the dead are in the way than one step passes, known or not, this returns the number
-    /// to go on with when others have had their turn.
+    /// more of the dead are in the way than one step passes, known or not, or more than `most`
+    /// records of others, this returns the number to go on with when others have had their turn.
     pub fn visit(
         &mut self,
         mut from: u64,
+        most: u64,
         mut show: impl FnMut(Message<'_>) -> bool,
     ) -> Result<Option<u64>, QueueError> {
         if !self.make_way() {
             return Ok(Some(from));
         }
-        let (now_ms, mut dead) = (self.now_ms, 0);
+        let (now_ms, mut dead, mut gone) = (self.now_ms, 0, 0);
         let mut goes_on = true;
         while goes_on && let Some((place, message)) = self.next(from)? {
             from = place.sequence + 1;
             if has_passed(message.expires_ms, now_ms) {
                 dead += 1;
-                goes_on = dead <= DEAD_AT_ONCE as u64;
             } else if !show(message) {
                 break;
             }
+            gone += self.store.take_passed();
+            goes_on = dead <= DEAD_AT_ONCE as u64 && gone <= most;
         }
-        self.passed += dead;
+        self.passed += dead + gone;
         Ok((!goes_on).then_some(from))
     }
 
@@ -444,6 +449,11 @@ impl Queue {
     /// message that was looked for.
     pub fn take_passed(&mut self) -> u64 {
         std::mem::take(&mut self.passed) + self.store.take_passed()
+    }
+
+    /// Bounds what looks by number pass in all.
+    pub fn gaps(&self) -> u64 {
+        self.store.gaps()
     }
 
     /// Whether a message with these bytes is in the queue.

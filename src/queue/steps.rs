@@ -290,10 +290,27 @@ mod tests {
                 shown.push(message.body.to_vec());
                 true
             };
-            from = queue.visit(next, show).unwrap();
+            from = queue.visit(next, u64::MAX, show).unwrap();
             slices += 1;
         }
         assert_eq!((slices, shown), (4, vec![b"live".to_vec()]));
+    }
+
+    /// Only what was left was counted, and the records of all that had gone were read in one slice.
+    #[test]
+    fn a_look_for_dead_messages_is_as_long_as_what_it_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = || (0..900).map(|_| (&b"gone"[..], 0)).chain([(&b"live"[..], u64::MAX)]);
+        fill(folder.path(), (0..10).flat_map(|_| row()));
+        let store = backing(folder.path()).existing().unwrap().remove(0).1.unwrap();
+        let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
+        while !queue.store().prepare_find().unwrap() {}
+        queue.remove(b"gone").unwrap();
+        let mut slices = 1;
+        while queue.learn(&mut 10_000).unwrap() {
+            slices += 1;
+        }
+        assert!(slices > 5, "{slices} slices for 10 messages");
     }
 
     /// The others that a transaction dropped were gone, although it was told of an error.

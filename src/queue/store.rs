@@ -80,6 +80,11 @@ pub trait MessageStore: Send {
         0
     }
 
+    /// How many messages are gone between those that are left: looks by number may pass them.
+    fn gaps(&self) -> u64 {
+        0
+    }
+
     /// All numbers are above this one, and the first ones little.
     fn numbers_above(&self) -> u64 {
         0

@@ -142,7 +142,7 @@ impl Run {
         let mut seen = Vec::new();
         let mut last = 0;
         self.find(name, |queue| {
-            queue.visit(0, |message| {
+            queue.visit(0, u64::MAX, |message| {
                 assert!(message.sequence > last, "numbers grow");
                 last = message.sequence;
                 seen.push(owned(message));

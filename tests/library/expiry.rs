@@ -65,7 +65,7 @@ impl Run {
         let (mut bodies, mut from) = (Vec::new(), Some(0));
         while let Some(next) = from {
             let mut show = |message: Message<'_>| (bodies.push(message.body.to_vec()), true).1;
-            let look = |queue: &mut Queue| queue.visit(next, &mut show);
+            let look = |queue: &mut Queue| queue.visit(next, u64::MAX, &mut show);
             from = self.queues.find(name, &mut Ticket::default(), look).unwrap().flatten();
         }
         bodies
@@ -282,7 +282,7 @@ fn dead_messages_in_the_way_go_in_several_steps() {
     let pop: Step<'_> =
         &|queue, shown| queue.pop(|message| shown.extend_from_slice(message.body)).map(drop);
     let visit: Step<'_> = &|queue, shown| {
-        let next = queue.visit(0, |message| {
+        let next = queue.visit(0, u64::MAX, |message| {
             shown.extend_from_slice(message.body);
             false
         })?;

@@ -98,7 +98,7 @@ impl Run {
             seen.push(message.sequence);
             true
         };
-        self.queue.visit(from, show).unwrap();
+        self.queue.visit(from, u64::MAX, show).unwrap();
         let visible = self.numbers(false);
         let expected: Vec<u64> = visible.iter().copied().filter(|it| *it >= from).collect();
         assert_eq!(seen, expected, "from {from}");
@@ -285,7 +285,7 @@ fn what_is_hidden_is_passed_at_once() {
             let asked = take(&nexts);
             assert!(asked < 4 * HALF, "asked {asked} times for {HALF} messages");
             for from in first..first + HALF {
-                queue.visit(from, |_| false).unwrap();
+                queue.visit(from, u64::MAX, |_| false).unwrap();
             }
             let asked = take(&nexts);
             assert!(asked <= 4 * HALF, "asked {asked} times by readers at {HALF} places");

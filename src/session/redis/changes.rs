@@ -7,7 +7,7 @@ use super::progress::{Measured, measure_removals};
 use super::request::Args;
 use super::table::Command;
 use crate::protocol::number::parse_u64;
-use crate::queue::{Changes, NAME_MAX, Queues, Ticket};
+use crate::queue::{Changes, NAME_MAX, Queue, Queues, Ticket};
 use crate::session::budget::{Budget, DROP, LOOK};
 use std::collections::BTreeMap;
 
@@ -87,9 +87,11 @@ impl Plan {
             if !changes.drops {
                 return true;
             }
-            let len = queues.find(name, &mut Ticket::default(), |queue| Ok(queue.len()));
-            let most = len.ok().flatten().unwrap_or(0).saturating_add(changes.size.pushes);
-            let steps = most.saturating_mul(LOOK);
+            let find = |queue: &mut Queue| Ok((queue.len(), queue.gaps()));
+            let found = queues.find(name, &mut Ticket::default(), find).ok().flatten();
+            let (len, gaps) = found.unwrap_or_default();
+            let most = len.saturating_add(changes.size.pushes);
+            let steps = most.saturating_mul(LOOK).saturating_add(gaps);
             let is_short = budget.affords(steps);
             budget.spend(if is_short { steps } else { 0 });
             is_short

@@ -234,12 +234,13 @@ fn measure(
 ) -> Result<bool, QueueError> {
     let measured = &mut progress.measured;
     let all = queue.len().saturating_mul(BULK_OVERHEAD).saturating_add(queue.bytes());
-    measured.is_done |= measured.next == 0 && all <= room;
+    // A transaction cannot stop where too much is passed that is gone.
+    measured.is_done |= measured.next == 0 && all <= room && budget.affords(queue.gaps());
     if measured.is_done {
         return Ok(true);
     }
     let mut is_turn_over = false;
-    let next = queue.visit(measured.next, |message| {
+    let next = queue.visit(measured.next, budget.left(), |message| {
         if measured.count == count || measured.bytes > room {
             return false;
         }
@@ -329,7 +330,7 @@ fn peek(target: &mut Target<'_, '_>, context: &mut Context<'_>, reply: &mut Repl
     let (mut progress, mut shown) = (context.resume(), false);
     let (budget, ticket) = (&mut context.budget, &mut context.ticket);
     let found = target.find_sliced(ticket, |queue| {
-        let next = queue.visit(progress.next, |message| {
+        let next = queue.visit(progress.next, budget.left(), |message| {
             reply.bulk(message.body);
             shown = true;
             false
@@ -387,7 +388,7 @@ fn show_up_to(
     reply: &mut Reply<'_>,
 ) -> Result<Slice<bool>, QueueError> {
     let mut shown = Slice::Done(true);
-    let next = queue.visit(progress.next, |message| {
+    let next = queue.visit(progress.next, budget.left(), |message| {
         if progress.count == count {
             return false;
         }
@@ -455,7 +456,7 @@ fn show_page(
     let mut page_budget = scan::page_budget(budget);
     let (steps, mut seen, mut page) = (page_budget.left(), 0, Ok((0, 0)));
     let from = from.saturating_add(above);
-    let stopped = queue.visit(from, |message| {
+    let stopped = queue.visit(from, page_budget.left(), |message| {
         let number = message.sequence.saturating_sub(above);
         let used = (reply.out.len() - start) as u64;
         let is_full = used > 0 && used.saturating_add(message.body.len() as u64) > room;

@@ -246,6 +246,12 @@ impl Log {
         self.next_sequence
     }
 
+    /// How many messages are gone between those that are left.
+    pub fn gaps(&self) -> u64 {
+        let first = self.head.max(self.segments[0].first_sequence);
+        self.next_sequence.saturating_sub(first).saturating_sub(self.live_count)
+    }
+
     /// The queue's name.
     pub fn name(&self) -> &[u8] {
         &self.name

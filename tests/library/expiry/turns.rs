@@ -1,7 +1,7 @@
 //! Dead messages in the way of clients: they leave in several turns, and what leaves is paid for.
 
 use super::{LIMITS, Run, START_MS, disk, fill_unseen, runs};
-use mq::queue::Queues;
+use mq::queue::{NewMessage, Queues, Ticket};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
 use mq::session::{NewClient, Session, Settings, Shared, Store};
@@ -112,6 +112,57 @@ fn dead_messages_that_a_step_passes_are_paid_for() {
     let (replies, turns) = ask(&Arc::new(run.queues), &[&line]);
     assert_eq!(replies, ":1|");
     assert!(turns >= 10, "{turns} turns");
+}
+
+/// Few messages among very many that have been removed.
+fn sparse(run: &Run) {
+    for _ in 0..60 {
+        (0..900).for_each(|_| run.push(b"q", b"gone", 0).unwrap());
+        run.push(b"q", b"live", 0).unwrap();
+    }
+    while !run.queues.prepare_membership(b"q").unwrap() {}
+    let removed = run.queues.find(b"q", &mut Ticket::default(), |queue| {
+        // Nobody passes what is before the head.
+        queue.push(&NewMessage { body: b"live", flags: 0, expires_ms: 0 })?;
+        queue.remove(b"gone")
+    });
+    assert_eq!(removed, Ok(Some(54_000)));
+}
+
+/// A turn was ended by what it had shown, and not by what it had passed.
+#[test]
+fn removed_messages_that_a_reader_passes_are_paid_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(disk(directory.path()), LIMITS);
+    sparse(&run);
+    let queues = Arc::new(run.queues);
+    let (page, _) = ask(&queues, &["SSCAN q 0 COUNT 100"]);
+    let shown = page.matches("live").count();
+    assert!((1..60).contains(&shown), "{shown} in a page");
+    for command in ["SMEMBERS q", "SRANDMEMBER q 99", "SPOP q 61"] {
+        let (all, turns) = ask(&queues, &[command]);
+        assert_eq!(all.matches("live").count(), 61, "{command}");
+        assert!(turns > 3, "{turns} turns for {command}");
+    }
+}
+
+/// They ran to their ends if there was a step left for them, and only those behind them paid.
+#[test]
+fn a_transaction_refuses_what_passes_more_than_is_left_of_its_steps() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = Run::new(disk(directory.path()), LIMITS);
+    sparse(&run);
+    let queues = Arc::new(run.queues);
+    let many = format!("SMISMEMBER q{}", " x".repeat(24_200));
+    let shown = |commands: &[&str]| {
+        let lines = [&["MULTI"][..], commands, &["EXEC"]].concat();
+        ask(&queues, &lines).0.matches("live").count()
+    };
+    for command in ["SMEMBERS q", "SRANDMEMBER q 61", "SPOP q 61"] {
+        assert_eq!(shown(&[&many, &many, command]), 0, "{command}");
+    }
+    assert_eq!(shown(&[&many, &many, "SRANDMEMBER q 1", "SPOP q"]), 2);
+    assert_eq!(shown(&["SMEMBERS q", "SRANDMEMBER q 60", "SPOP q 60"]), 3 * 60);
 }
 
 /// It had the reply that it asked for, and was told that there is more to do.
