@@ -160,7 +160,7 @@ impl Run {
         self.model.end_leases(self.now());
         let seen = self.find(|queue| {
             let mut all = Vec::new();
-            queue.visit(0, |message| {
+            queue.visit(0, u64::MAX, |message| {
                 all.push(shown(message));
                 true
             })?;
