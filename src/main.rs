@@ -95,6 +95,7 @@ fn serve(options: &Options) -> Result<(), String> {
     };
     let client_limits = ClientLimits {
         max_clients: max_clients.into(),
+        lease_s: options.lease.as_secs().into(),
         idle_timeout_s: options.idle_timeout.map_or(0, |timeout| timeout.as_secs()).into(),
         max_message: options.max_message.into(),
         max_output: options.max_output.into(),

@@ -5,7 +5,7 @@
 
 use crate::queue::Policy;
 use crate::session::settings::{
-    CLIENTS, IDLE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, OUTPUT_SIZES, QUEUES,
+    CLIENTS, IDLE_SECONDS, LEASE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, OUTPUT_SIZES, QUEUES,
 };
 use getopts::Matches;
 use log::LevelFilter;
@@ -68,6 +68,8 @@ pub struct Options {
     pub max_queue_len: Option<u64>,
     /// Most memory of the memory and kv stores, in bytes.
     pub max_memory: u64,
+    /// How long a worker may have a message before it comes back.
+    pub lease: Duration,
     /// Refuse to start on damaged files.
     pub strict: bool,
     /// Log lines of this level and above; None: `MQ_LOG` decides.
@@ -89,6 +91,7 @@ const MAX_OUTPUT: &str = "32m";
 const MAX_QUEUES: &str = "10000";
 const MAX_QUEUE_LEN: &str = "0";
 const MAX_MEMORY: &str = "1g";
+const LEASE_S: &str = "300";
 const LOG: &str = "info";
 
 const STORES: [(&str, StoreKind); 3] =
@@ -180,6 +183,7 @@ fn declare() -> getopts::Options {
         "max-queues",
         "max-queue-len",
         "max-memory",
+        "lease",
         "log",
     ];
     for name in with_value {
@@ -216,6 +220,7 @@ fn options(given: &Matches) -> Result<Options, String> {
         max_queue_len: Some(number("max-queue-len", MAX_QUEUE_LEN, 0..=u64::MAX)?)
             .filter(|&n| n > 0),
         max_memory: size("max-memory", &text("max-memory", MAX_MEMORY), MEMORY_SIZES)?,
+        lease: Duration::from_secs(number("lease", LEASE_S, LEASE_SECONDS)?),
         strict: given.opt_present("strict"),
         log: given.opt_str("log").map(|text| choice("--log", &text, &LEVELS)).transpose()?,
     };
@@ -313,6 +318,7 @@ usage: mqd [options]
   --max-queues N            most queues ({MAX_QUEUES})
   --max-queue-len N         most messages in a queue ({MAX_QUEUE_LEN}: no limit)
   --max-memory BYTES        most memory of the memory and kv stores ({MAX_MEMORY})
+  --lease SECS              how long a worker may have a message before it comes back ({LEASE_S})
   --strict                  refuse to start on damaged files
   --log LEVEL               error, warn, info or debug ({LOG}; else from MQ_LOG)
   -h, --help                print this text

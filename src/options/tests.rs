@@ -30,6 +30,7 @@ fn no_arguments_give_the_documented_defaults() {
         max_queues: 10_000,
         max_queue_len: None,
         max_memory: 1024 * 1024 * 1024,
+        lease: Duration::from_secs(300),
         strict: false,
         log: None,
     };
@@ -41,7 +42,7 @@ fn every_option_is_taken() {
     let line = "--store kv --dir /tmp/x --redis off --memcached localhost:0 --fsync everysec \
         --segment-size 64K --max-message 2M --workers 3 --max-clients 7 \
         --idle-timeout 30 --max-output 1m --max-queues 3 --max-queue-len 9 --max-memory 2g \
-        --strict --log debug";
+        --lease 45 --strict --log debug";
     let expected = Options {
         store: StoreKind::Kv,
         directory: "/tmp/x".into(),
@@ -57,6 +58,7 @@ fn every_option_is_taken() {
         max_queues: 3,
         max_queue_len: Some(9),
         max_memory: 2 << 30,
+        lease: Duration::from_secs(45),
         strict: true,
         log: Some(LevelFilter::Debug),
     };
@@ -96,6 +98,7 @@ fn a_mistake_is_one_line_that_names_the_option() {
         "--max-clients 100001",
         "--max-clients 1k",
         "--idle-timeout x",
+        "--lease 0",
         "--max-queues 0",
         "--max-memory 1k",
         "--log loud",
@@ -146,8 +149,8 @@ fn help_shows_every_option_and_fits_one_screen() {
     let Ok(Command::Help(text)) = parsed("-h") else { panic!("no help") };
     assert!(text.lines().count() <= 30 && text.lines().all(|line| line.len() <= 100), "{text}");
     let names = "store dir redis memcached fsync segment-size max-message workers \
-        max-clients idle-timeout max-output max-queues max-queue-len max-memory strict log help \
-        version";
+        max-clients idle-timeout max-output max-queues max-queue-len max-memory lease strict log \
+        help version";
     for name in names.split_whitespace() {
         assert!(text.contains(&format!("--{name}")), "{name}");
     }

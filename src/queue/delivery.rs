@@ -80,6 +80,28 @@ impl Queue {
         })
     }
 
+    /// Shows the oldest message to `show`; dead ones before it go.
+    pub fn peek<R>(
+        &mut self,
+        show: impl FnOnce(Message<'_>) -> Result<R, NoMemory>,
+    ) -> Result<Option<R>, QueueError> {
+        self.take_oldest(show, |_, _| Ok(()))
+    }
+
+    /// Removes the messages of these numbers, leased or not, in one step; answers how many were
+    /// there.
+    pub fn acknowledge_all(
+        &mut self,
+        mut numbers: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<u64, QueueError> {
+        self.begin_removing(numbers.len() as u64)?;
+        let acknowledged = numbers.try_fold(0, |count, number| {
+            self.acknowledge(number).map(|is_gone| count + u64::from(is_gone))
+        });
+        self.end_step()?;
+        acknowledged
+    }
+
     /// Removes the message of this number, leased or not; false: it has gone already, or is on its
     /// way to another queue.
     pub fn acknowledge(&mut self, number: u64) -> Result<bool, QueueError> {

@@ -128,7 +128,7 @@ impl Queue {
     }
 
     /// Those, and the leased ones: what counts for limits.
-    pub(super) fn held(&self) -> u64 {
+    pub fn held(&self) -> u64 {
         self.len() + self.leases.len()
     }
 

@@ -48,7 +48,7 @@ impl Queue {
     /// Begins a step that removes at most `count` messages, if none has begun. One message is a
     /// step of its own.
     pub fn begin_removing(&mut self, count: u64) -> Result<(), QueueError> {
-        let removals = count.min(self.len());
+        let removals = count.min(self.held());
         if removals < 2 {
             return Ok(());
         }

@@ -471,7 +471,8 @@ impl Connection {
     }
 
     fn is_idle(&self) -> bool {
-        self.wait.is_none() && self.output.is_empty() && self.need > self.input.len()
+        let is_done = self.wait.is_none() && self.output.is_empty();
+        is_done && self.need > self.input.len() && !self.session.is_at_work()
     }
 
     /// Bytes of memory that the client takes beside the connection itself.

@@ -39,6 +39,12 @@ pub trait Session: Send {
     fn memory(&self) -> usize {
         0
     }
+
+    /// Whether the client is at work on what it has got: it is not idle then, although it sends
+    /// nothing.
+    fn is_at_work(&self) -> bool {
+        false
+    }
 }
 
 /// What a session waits for beside input: until its [`ClientHandle`] is woken.

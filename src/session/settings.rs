@@ -39,6 +39,8 @@ pub struct ClientLimits {
     /// Bytes of replies that are kept for a client that does not read them, and again as many of
     /// what it goes on sending (`--max-output`).
     pub max_output: AtomicUsize,
+    /// Seconds that a leased message stays with its worker (`--lease`).
+    pub lease_s: AtomicU64,
 }
 
 impl ClientLimits {
@@ -52,6 +54,11 @@ impl ClientLimits {
     pub fn idle_timeout(&self) -> Option<Duration> {
         let seconds = self.idle_timeout_s.load(Ordering::Relaxed);
         (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// How long a leased message stays with its worker.
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_s.load(Ordering::Relaxed))
     }
 
     /// Clients at once.
@@ -73,6 +80,7 @@ impl Default for ClientLimits {
             idle_timeout_s: 0.into(),
             max_message: (1 << 20).into(),
             max_output: (32 << 20).into(),
+            lease_s: 300.into(),
         }
     }
 }
@@ -83,6 +91,8 @@ pub const MESSAGE_SIZES: RangeInclusive<u64> = 1 << 10..=512 << 20;
 pub const CLIENTS: RangeInclusive<u64> = 1..=100_000;
 /// What `--idle-timeout` may be, in seconds.
 pub const IDLE_SECONDS: RangeInclusive<u64> = 0..=100 * 365 * 86_400;
+/// What `--lease` may be, in seconds.
+pub const LEASE_SECONDS: RangeInclusive<u64> = 1..=100 * 365 * 86_400;
 /// What `--max-queues` may be.
 pub const QUEUES: RangeInclusive<u64> = 1..=1 << 32;
 /// What `--max-memory` may be, in bytes.

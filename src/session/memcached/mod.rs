@@ -9,6 +9,7 @@ mod counts;
 mod expiry;
 mod kv_store;
 mod line;
+mod open_items;
 mod queue_store;
 mod session;
 mod statistics;

@@ -6,8 +6,9 @@
 
 use super::expiry::expires_ms;
 use super::line::{Line, server_error};
+use crate::memory::NoMemory;
 use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
-use crate::queue::{NewMessage, QueueError, Queues, Ticket};
+use crate::queue::{Message, NewMessage, Queue, QueueError, Queues, Ticket};
 use crate::session::budget::Budget;
 
 /// Builds a slice of what a command that has answered [`QueueError::NotIndexed`] needs, while other
@@ -82,32 +83,47 @@ fn push(
     }
 }
 
-/// Pops the oldest message of queue `key` into `output`; nothing where there is none. False: the
-/// queue is busy, and it is to be tried again. The message is copied before it is removed, so on an
-/// error the copy is taken back.
-pub(super) fn pop_value(
+/// What a `get` of one queue has come to.
+pub(super) enum Fetched {
+    /// A message has been written.
+    Message,
+    /// There is none.
+    Nothing,
+    /// An item has been closed or given back, and nothing was asked for.
+    Settled,
+    /// The queue is busy: the same is to be tried again.
+    Busy,
+}
+
+/// Writes a message.
+pub(super) type Write<'a> = dyn FnMut(Message<'_>) -> Result<(), NoMemory> + 'a;
+
+/// Writes the message of queue `key` that `take` has shown. It is written before it is taken, so on
+/// an error what was written is taken back.
+pub(super) fn write_message(
     queues: &Queues,
-    key: &[u8],
-    retrieval: Retrieval,
+    (key, retrieval): (&[u8], Retrieval),
+    take: impl FnOnce(&mut Queue, &mut Write<'_>) -> Result<Option<()>, QueueError>,
     output: &mut Vec<u8>,
     (ticket, budget): (&mut Ticket, &mut Budget),
-) -> Result<bool, Line> {
+) -> Result<Fetched, Line> {
     if retrieval.exptime.is_some() {
         return Err(needs_kv(retrieval.verb()));
     }
     let start = output.len();
-    let popped = queues.find(key, ticket, |queue| {
+    let taken = queues.find(key, ticket, |queue| {
         let above = queue.numbers_above();
-        let popped = queue.try_pop(|message| {
+        let taken = take(queue, &mut |message| {
             let cas = retrieval.with_cas.then_some(message.sequence.saturating_sub(above));
             reply::value(output, key, message.flags, message.body, cas)
         });
         budget.spend(queue.take_passed());
-        popped
+        taken
     });
-    match popped {
-        Ok(_) => Ok(true),
-        Err(QueueError::Busy) => Ok(false),
+    match taken {
+        Ok(taken) if taken.flatten().is_some() => Ok(Fetched::Message),
+        Ok(_) => Ok(Fetched::Nothing),
+        Err(QueueError::Busy) => Ok(Fetched::Busy),
         Err(error) => {
             output.truncate(start);
             Err(server_error(error))

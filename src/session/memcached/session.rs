@@ -1,6 +1,8 @@
 //! One memcached client: its place in the input, and what it is answered.
 
 use super::line::{Line, server_error};
+use super::open_items::OpenItems;
+use super::queue_store::Fetched;
 use super::statistics::MEMCACHED_VERSION;
 use super::{kv_store, queue_store, statistics};
 use crate::protocol::memcached::{
@@ -27,6 +29,8 @@ pub struct MemcachedSession {
     /// A `get` whose reply grew over a piece: the input starts with the rest of its keys. So a
     /// reply takes a piece and one value of memory, however many keys there are.
     unfinished: Option<Retrieval>,
+    /// Messages that the client has leased.
+    open: OpenItems,
     /// The queues of a `flush_all` that is not done, and what its reply waits for.
     flush: Option<(Drops, Ticket)>,
     /// What a `flush_all` waits for before it begins.
@@ -49,6 +53,7 @@ impl MemcachedSession {
             last_verb: "NULL",
             is_counted: false,
             unfinished: None,
+            open: OpenItems::default(),
             waiting: Waiting::default(),
             flush: None,
             sums: Sums::default(),
@@ -77,6 +82,22 @@ impl Session for MemcachedSession {
         let (at, command) = (self.shared.store.clock().uptime(), self.last_verb);
         self.entry.note(Activity { at, command, queued: None, version: 0 });
         advance
+    }
+
+    fn memory(&self) -> usize {
+        self.open.memory()
+    }
+
+    fn is_at_work(&self) -> bool {
+        !self.open.is_empty()
+    }
+}
+
+impl Drop for MemcachedSession {
+    fn drop(&mut self) {
+        if let Store::Queues(queues) = &self.shared.store {
+            self.open.give_back(queues);
+        }
     }
 }
 
@@ -255,14 +276,18 @@ impl MemcachedSession {
             let written = match &self.shared.store {
                 Store::Queues(queues) => {
                     let turn = (&mut advance.ticket, &mut self.budget);
-                    queue_store::pop_value(queues, key, retrieval, output, turn)
+                    let how = (retrieval, shared.limits.lease());
+                    self.open.fetch(queues, key, how, output, turn)
                 }
-                Store::Kv(kv) => kv_store::write_value(kv, key, retrieval, output).map(|()| true),
+                Store::Kv(kv) => kv_store::write_value(kv, key, retrieval, output).map(|()| {
+                    if output.len() > start { Fetched::Message } else { Fetched::Nothing }
+                }),
             };
             match written {
-                Ok(true) if output.len() > start => hits += 1,
-                Ok(true) => misses += 1,
-                Ok(false) => {
+                Ok(Fetched::Message) => hits += 1,
+                Ok(Fetched::Nothing) => misses += 1,
+                Ok(Fetched::Settled) => {}
+                Ok(Fetched::Busy) => {
                     note(hits, misses);
                     self.unfinished = Some(retrieval);
                     advance.consumed = line_end - left.unread();

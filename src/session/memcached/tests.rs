@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 mod kv;
+mod leases;
 mod queue;
 
 const MAX_MESSAGE: usize = 100;
