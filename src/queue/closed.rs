@@ -115,14 +115,8 @@ mod tests {
         let queues = queues(folder.path());
         let before = push_to(&queues, b"q", b"before").unwrap();
         let mut claim = None;
-        let mut target = Target {
-            queues: &queues,
-            name: b"q",
-            locked: None,
-            claim: &mut claim,
-            in_transaction: false,
-        };
-        let slice = target.create_sliced(&mut Ticket::default(), |queue| {
+        let target = Target { queues: &queues, name: b"q", lent: None, in_transaction: false };
+        let slice = target.create_sliced(&mut claim, &mut Ticket::default(), |queue| {
             queue.begin_pushing([&b"first"[..], b"second"].into_iter())?;
             push(queue, b"first")?;
             Ok(Slice::<()>::More)

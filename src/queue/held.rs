@@ -42,16 +42,28 @@ pub struct Locked<'h> {
     now_ms: u64,
 }
 
+impl Locked<'_> {
+    /// Lends the queue to one of the commands.
+    pub fn lend(&mut self) -> Lent<'_> {
+        Lent { slot: self.slot, state: &mut self.state, now_ms: self.now_ms }
+    }
+}
+
+/// A locked queue, for one command.
+pub struct Lent<'a> {
+    slot: &'a Arc<Slot>,
+    state: &'a mut State,
+    now_ms: u64,
+}
+
 /// The queue that a command names, and the lock on it where that is held already.
-pub struct Target<'a, 'h> {
+pub struct Target<'a> {
     /// All queues.
     pub queues: &'a Queues,
     /// The name in the command.
     pub name: &'a [u8],
-    /// Of the queue of that name.
-    pub locked: Option<&'a mut Locked<'h>>,
-    /// That queue, once a slice of the command has claimed it.
-    pub claim: &'a mut Option<Claim>,
+    /// The queue of that name.
+    pub lent: Option<Lent<'a>>,
     /// The command is one of a transaction, which waits for no other that waits.
     pub in_transaction: bool,
 }
@@ -67,16 +79,16 @@ pub enum Slice<R> {
     More,
 }
 
-impl Target<'_, '_> {
+impl Target<'_> {
     /// As [`Queues::create`].
     pub fn create<R>(
-        &mut self,
+        self,
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
-        match &mut self.locked {
-            Some(Locked { slot, state, now_ms }) => {
-                self.queues.create_in(slot, state, *now_ms, ticket, work)
+        match self.lent {
+            Some(Lent { slot, state, now_ms }) => {
+                self.queues.create_in(slot, state, now_ms, ticket, work)
             }
             None => self.queues.create(self.name, ticket, work),
         }
@@ -84,13 +96,13 @@ impl Target<'_, '_> {
 
     /// As [`Queues::find`].
     pub fn find<R>(
-        &mut self,
+        self,
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
-        match &mut self.locked {
-            Some(Locked { slot, state, now_ms }) => {
-                self.queues.find_in(slot, state, *now_ms, ticket, work)
+        match self.lent {
+            Some(Lent { slot, state, now_ms }) => {
+                self.queues.find_in(slot, state, now_ms, ticket, work)
             }
             None => self.queues.find(self.name, ticket, work),
         }
@@ -99,11 +111,12 @@ impl Target<'_, '_> {
     /// As [`create`](Target::create), for a command of several slices: after each but the last the
     /// queue is claimed.
     pub fn create_sliced<R>(
-        &mut self,
+        self,
+        claim: &mut Option<Claim>,
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<Slice<R>, QueueError>,
     ) -> Result<Slice<R>, QueueError> {
-        let made = self.sliced(true, ticket, |queues, slot, state, now_ms, ticket| {
+        let made = self.sliced(true, claim, ticket, |queues, slot, state, now_ms, ticket| {
             queues.create_in(slot, state, now_ms, ticket, work).map(Some)
         })?;
         made.ok_or_else(|| QueueError::Storage("no such queue".into()))
@@ -112,45 +125,49 @@ impl Target<'_, '_> {
     /// As [`find`](Target::find), for a command of several slices: after each but the last the
     /// queue is claimed.
     pub fn find_sliced<R>(
-        &mut self,
+        self,
+        claim: &mut Option<Claim>,
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<Slice<R>, QueueError>,
     ) -> Result<Option<Slice<R>>, QueueError> {
-        let found = self.sliced(false, ticket, |queues, slot, state, now_ms, ticket| {
+        let queues = self.queues;
+        let found = self.sliced(false, claim, ticket, |queues, slot, state, now_ms, ticket| {
             queues.find_in(slot, state, now_ms, ticket, work)
         })?;
         if found.is_none() {
-            self.queues.ledger.await_directory(ticket);
+            queues.ledger.await_directory(ticket);
         }
         Ok(found)
     }
 
     fn sliced<R>(
-        &mut self,
+        self,
         creates: bool,
+        claim: &mut Option<Claim>,
         ticket: &mut Ticket,
         act: impl FnOnce(&Queues, &Arc<Slot>, &mut State, u64, &mut Ticket) -> Sliced<R>,
     ) -> Sliced<R> {
-        let Target { queues, locked, claim, in_transaction, .. } = self;
-        if let Some(Claim { slot, .. }) = &**claim {
+        let Target { queues, name, lent, in_transaction } = self;
+        if let Some(Claim { slot, .. }) = claim {
             let mut state = slot.lock()?;
             let done = act(queues, slot, &mut state, queues.clock.now_ms(), ticket);
             return queues.end_step_after(slot, &mut state, ticket, done);
         }
         let act = |slot: &Arc<Slot>, state: &mut State, now_ms| {
-            if !*in_transaction && slot.awaited_by.load(Ordering::Relaxed) > 0 {
+            if !in_transaction && slot.awaited_by.load(Ordering::Relaxed) > 0 {
                 return Err(QueueError::Busy);
             }
             let done = act(queues, slot, state, now_ms, ticket);
             if let Ok(Some(Slice::More)) = &done {
-                **claim = Some(queues.claims.claim(slot, state));
+                *claim = Some(queues.claims.claim(slot, state));
             }
             queues.end_step_after(slot, state, ticket, done)
         };
-        match locked {
-            Some(Locked { slot, state, now_ms }) => act(slot, state, *now_ms),
-            None => queues
-                .visit(self.name, creates, |slot, state| act(slot, state, queues.clock.now_ms())),
+        match lent {
+            Some(Lent { slot, state, now_ms }) => act(slot, state, now_ms),
+            None => {
+                queues.visit(name, creates, |slot, state| act(slot, state, queues.clock.now_ms()))
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ pub use disk::DiskBacking;
 pub use drops::Drops;
 pub use error::QueueError;
 pub use figures::{Figures, Totals};
-pub use held::{Handle, Locked, Slice, Target};
+pub use held::{Handle, Lent, Locked, Slice, Target};
 pub use leases::Lease;
 pub use ledger::{Durability, NothingToSync, Policy, Ticket, Verdict};
 pub use memory::MemoryBacking;

@@ -29,9 +29,9 @@ pub enum Version {
 
 /// Appends encoded replies to a byte vector.
 #[derive(Debug)]
-pub struct Reply<'a> {
+pub struct Reply {
     /// Where the replies go.
-    pub out: &'a mut Vec<u8>,
+    pub out: Vec<u8>,
     /// The client's dialect.
     pub version: Version,
     /// Bytes that stay free for replies that have to follow.
@@ -40,9 +40,9 @@ pub struct Reply<'a> {
     pub is_cut: bool,
 }
 
-impl Reply<'_> {
+impl Reply {
     /// Replies at the end of `out`.
-    pub fn new(out: &mut Vec<u8>, version: Version) -> Reply<'_> {
+    pub fn new(out: Vec<u8>, version: Version) -> Reply {
         Reply { out, version, kept: 0, is_cut: false }
     }
 
@@ -57,13 +57,13 @@ impl Reply<'_> {
     /// # Errors
     /// There is no memory.
     pub fn prepare(&mut self) -> Result<(), NoMemory> {
-        memory::reserve(self.out, self.kept.saturating_add(SMALL))
+        memory::reserve(&mut self.out, self.kept.saturating_add(SMALL))
     }
 
     /// Whether there is room for `count` bytes.
     fn fits(&mut self, count: usize) -> bool {
         let count = self.kept.saturating_add(count);
-        self.is_cut = self.is_cut || memory::reserve(self.out, count).is_err();
+        self.is_cut = self.is_cut || memory::reserve(&mut self.out, count).is_err();
         !self.is_cut
     }
 
@@ -86,9 +86,14 @@ impl Reply<'_> {
     pub fn integer(&mut self, n: i64) {
         if self.fits(NUMBER) {
             self.out.push(b':');
-            append_i64(self.out, n);
+            append_i64(&mut self.out, n);
             self.end_line();
         }
+    }
+
+    /// `:n` for a number that only an error could make longer than an `i64`.
+    pub fn count(&mut self, n: u64) {
+        self.integer(i64::try_from(n).unwrap_or(i64::MAX));
     }
 
     /// `$length`, then the bytes as they are.
@@ -175,7 +180,7 @@ impl Reply<'_> {
     fn head(&mut self, kind: u8, count: usize) {
         if self.fits(NUMBER) {
             self.out.push(kind);
-            append_u64(self.out, count as u64);
+            append_u64(&mut self.out, count as u64);
             self.end_line();
         }
     }
@@ -208,15 +213,15 @@ impl Reply<'_> {
 mod tests {
     use super::*;
 
-    type Write = fn(&mut Reply<'_>);
+    type Write = fn(&mut Reply);
 
-    fn encoded(version: Version, write: impl Fn(&mut Reply<'_>)) -> String {
-        let mut out = Vec::new();
-        write(&mut Reply::new(&mut out, version));
-        String::from_utf8(out).unwrap()
+    fn encoded(version: Version, write: impl Fn(&mut Reply)) -> String {
+        let mut reply = Reply::new(Vec::new(), version);
+        write(&mut reply);
+        String::from_utf8(reply.out).unwrap()
     }
 
-    fn both(write: impl Fn(&mut Reply<'_>)) -> (String, String) {
+    fn both(write: impl Fn(&mut Reply)) -> (String, String) {
         (encoded(Version::Resp2, &write), encoded(Version::Resp3, &write))
     }
 

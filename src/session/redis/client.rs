@@ -2,14 +2,14 @@
 //!
 //! It works on no queue and no value.
 
+use super::call::Call;
 use super::client_list::{describe, kill, list};
-use super::context::Context;
 use super::counts::Tally;
 use super::progress::{Outgoing, Progress};
-use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
+use super::request::{Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Command, Subcommand, WRITE, run_subcommand, subcommand};
 use super::transaction::{Transaction, Watched};
-use crate::protocol::resp::{Reply, Version};
+use crate::protocol::resp::Version;
 use crate::queue::{Claim, Handle, Waiting};
 use crate::session::{Activity, Membership};
 use std::time::Duration;
@@ -191,31 +191,32 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("trackinginfo", 2, trackinginfo, ": Show that there are no notifications."),
 ];
 
-pub(super) fn client(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    run_subcommand(SUBCOMMANDS, context, args, reply)
+pub(super) fn client(call: &mut Call<'_>) -> Outcome {
+    run_subcommand(SUBCOMMANDS, call)
 }
 
-fn id(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(context.client.id());
+fn id(call: &mut Call<'_>) -> Outcome {
+    call.reply.integer(call.client.id());
     Ok(())
 }
 
-fn getname(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    match context.client.entry.names().name.as_slice() {
-        [] => reply.null(),
-        name => reply.bulk(name),
+fn getname(call: &mut Call<'_>) -> Outcome {
+    match call.client.entry.names().name.as_slice() {
+        [] => call.reply.null(),
+        name => call.reply.bulk(name),
     }
     Ok(())
 }
 
-fn setname(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    context.client.set_name(args.get(2))?;
-    reply.simple("OK");
+fn setname(call: &mut Call<'_>) -> Outcome {
+    call.client.set_name(call.args.get(2))?;
+    call.reply.simple("OK");
     Ok(())
 }
 
-fn setinfo(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let mut names = context.client.entry.names();
+fn setinfo(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
+    let mut names = call.client.entry.names();
     let (what, field) = if args.is(2, "lib-name") {
         ("lib-name", &mut names.library)
     } else if args.is(2, "lib-ver") {
@@ -225,65 +226,67 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> 
     };
     check_name(what, args.get(3))?;
     *field = args.get(3).to_vec();
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }
 
-fn info(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let uptime = context.shared.store.clock().uptime();
-    context.client.note(uptime);
-    reply.verbatim(&describe(&context.client.entry, uptime));
+fn info(call: &mut Call<'_>) -> Outcome {
+    let uptime = call.shared.store.clock().uptime();
+    call.client.note(uptime);
+    call.reply.verbatim(&describe(&call.client.entry, uptime));
     Ok(())
 }
 
 /// CLIENT REPLY ON|OFF|SKIP: only ON is answered.
-fn reply_mode(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    context.client.replies = match (args.option(2).as_slice(), context.client.replies) {
+fn reply_mode(call: &mut Call<'_>) -> Outcome {
+    call.client.replies = match (call.args.option(2).as_slice(), call.client.replies) {
         (b"on", _) => Replies::On,
         (b"off", _) | (b"skip", Replies::Off) => Replies::Off,
         // This command and the next one.
         (b"skip", _) => Replies::Skip(2),
         _ => return Err(SYNTAX_ERROR.into()),
     };
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }
 
 /// Answers that no other client gets this one's notifications: there are none.
-fn getredir(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(-1);
+fn getredir(call: &mut Call<'_>) -> Outcome {
+    call.reply.integer(-1);
     Ok(())
 }
 
-fn tracking(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn tracking(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     if args.is(2, "on") {
         return Err("ERR there is no client side caching here".into());
     }
     if !args.is(2, "off") || args.len() > 3 {
         return Err(SYNTAX_ERROR.into());
     }
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }
 
 /// Answers as Redis does to a client that has not turned tracking on.
-fn trackinginfo(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.integer(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
+fn trackinginfo(call: &mut Call<'_>) -> Outcome {
+    call.reply.map(3);
+    call.reply.bulk(b"flags");
+    call.reply.set(1);
+    call.reply.bulk(b"off");
+    call.reply.bulk(b"redirect");
+    call.reply.integer(-1);
+    call.reply.bulk(b"prefixes");
+    call.reply.array(0);
     Ok(())
 }
 
 /// NO-EVICT and NO-TOUCH: nothing is ever evicted here, so both hold whatever is asked.
-fn switch(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn switch(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     if !args.is(2, "on") && !args.is(2, "off") {
         return Err(SYNTAX_ERROR.into());
     }
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }

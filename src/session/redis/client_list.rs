@@ -1,10 +1,9 @@
 //! CLIENT LIST and CLIENT KILL: all connections of the daemon, those over memcached among them.
 
-use super::context::{Context, too_large};
+use super::call::{Call, too_large};
 use super::progress::Progress;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::memory;
-use crate::protocol::resp::Reply;
 use crate::session::{Activity, ClientEntry, Close};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,56 +32,52 @@ pub(super) fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
 }
 
 /// CLIENT LIST [TYPE type | ID id ...], the oldest first, or as they are named.
-pub(super) fn list(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let uptime = context.shared.store.clock().uptime();
-    context.client.note(uptime);
+pub(super) fn list(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
+    let uptime = call.shared.store.clock().uptime();
+    call.client.note(uptime);
     if args.is(2, "id") && args.len() > 3 {
-        return list_named(context, args, uptime, reply);
+        return list_named(call, uptime);
     }
     let is_wanted = match args.len() {
         2 => true,
         4 if args.is(2, "type") => is_normal(args, 3)?,
         _ => return Err(SYNTAX_ERROR.into()),
     };
-    let (mut progress, start) = (context.resume(), reply.out.len());
+    let (mut progress, start) = (call.resume(), call.reply.out.len());
     let is_done = !is_wanted
-        || each_client(context, &mut progress, |context, entry, progress| {
+        || each_client(call, &mut progress, |call, entry, progress| {
             let line = describe(entry, uptime);
-            let room = context.room(reply).saturating_sub(progress.elements.len() as u64);
+            let room = call.room().saturating_sub(progress.elements.len() as u64);
             if line.len() as u64 >= room {
                 return Err(too_large("ask for fewer clients by ID"));
             }
-            memory::append(reply.out, &line)?;
+            memory::append(&mut call.reply.out, &line)?;
             Ok(())
         })?;
     if !is_done {
-        progress.keep(reply, start);
-        return context.pause(progress);
+        return call.pause_list(progress, start);
     }
-    let length = progress.elements.len() + reply.out.len() - start;
-    reply.end_verbatim();
-    context.end_list(reply, start, progress.elements, |reply| reply.verbatim_head(length));
+    let length = progress.elements.len() + call.reply.out.len() - start;
+    call.reply.end_verbatim();
+    call.end_list(start, progress.elements, |reply| reply.verbatim_head(length));
     Ok(())
 }
 
 /// The clients whose numbers stand from word 3 on: a request has few words.
-fn list_named(
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    uptime: Duration,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+fn list_named(call: &mut Call<'_>, uptime: Duration) -> Outcome {
+    let args = call.args;
     let mut text = Vec::new();
     for index in 3..args.len() {
         let id = args.integer(index).map_err(|_| "ERR Invalid client ID")?;
         // No client has a number below 1.
-        if let Some(entry) = context.shared.clients.find(u64::try_from(id).unwrap_or(0)) {
+        if let Some(entry) = call.shared.clients.find(u64::try_from(id).unwrap_or(0)) {
             memory::append(&mut text, &describe(&entry, uptime))?;
-            context.check_room(reply, text.len() as u64, "ask for fewer clients by ID")?;
+            call.check_room(text.len() as u64, "ask for fewer clients by ID")?;
         }
-        context.budget.spend(CLIENT);
+        call.turn.budget.spend(CLIENT);
     }
-    reply.verbatim(&text);
+    call.reply.verbatim(&text);
     Ok(())
 }
 
@@ -92,11 +87,11 @@ const CLIENT: u64 = 8;
 /// Does `each` for the clients that are there from the beginning to the end, as far as the turn
 /// goes, and returns whether all are done.
 fn each_client(
-    context: &mut Context<'_>,
+    call: &mut Call<'_>,
     progress: &mut Progress,
-    mut each: impl FnMut(&mut Context<'_>, &ClientEntry, &mut Progress) -> Outcome,
+    mut each: impl FnMut(&mut Call<'_>, &ClientEntry, &mut Progress) -> Outcome,
 ) -> Result<bool, Refusal> {
-    let clients = Arc::clone(&context.shared.clients);
+    let clients = Arc::clone(&call.shared.clients);
     if progress.end == 0 {
         progress.end = clients.end();
     }
@@ -106,12 +101,12 @@ fn each_client(
             return Ok(true);
         }
         for entry in page {
-            if context.budget.is_used_up() {
+            if call.turn.budget.is_used_up() {
                 return Ok(false);
             }
-            each(context, &entry, progress)?;
+            each(call, &entry, progress)?;
             progress.next = entry.id.saturating_add(1);
-            context.budget.spend(CLIENT);
+            call.turn.budget.spend(CLIENT);
         }
     }
 }
@@ -197,17 +192,18 @@ const NOT_AN_AGE: &str = "ERR maxage is not an integer or out of range";
 
 /// `CLIENT KILL address`, or with conditions, and then the answer is how many were ended. The one
 /// that asks gets its reply first.
-pub(super) fn kill(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn kill(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     let is_old = args.len() == 3;
     let victims = match is_old {
         true => Victims { address: Some(address(args.get(2))), own: true, ..Victims::default() },
         false => Victims::parse(args)?,
     };
-    let uptime = context.shared.store.clock().uptime();
-    context.check_steps(CLIENT * context.shared.clients.count() as u64)?;
-    let mut progress = context.resume();
-    let is_done = each_client(context, &mut progress, |context, entry, progress| {
-        let is_own = entry.id == context.client.entry.id;
+    let uptime = call.shared.store.clock().uptime();
+    call.check_steps(CLIENT * call.shared.clients.count() as u64)?;
+    let mut progress = call.resume();
+    let is_done = each_client(call, &mut progress, |call, entry, progress| {
+        let is_own = entry.id == call.client.entry.id;
         if victims.contain(entry, uptime) && (victims.own || !is_own) {
             progress.count += 1;
             match is_own {
@@ -218,16 +214,15 @@ pub(super) fn kill(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
         Ok(())
     })?;
     if !is_done {
-        return context.pause(progress);
+        return call.pause(progress);
     }
     if progress.ends_itself {
-        context.close = Some(Close::Quit);
+        call.turn.close = Some(Close::Quit);
     }
-    let count = i64::try_from(progress.count).unwrap_or(i64::MAX);
-    match (is_old, count) {
+    match (is_old, progress.count) {
         (true, 0) => return Err("ERR No such client".into()),
-        (true, _) => reply.simple("OK"),
-        (false, count) => reply.integer(count),
+        (true, _) => call.reply.simple("OK"),
+        (false, count) => call.reply.count(count),
     }
     Ok(())
 }

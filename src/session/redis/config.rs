@@ -4,13 +4,12 @@
 //! What is set holds until the next start. Sizes take `k`, `m` and `g` as on the command line:
 //! powers of 1024, with or without a `b` behind.
 
-use super::context::Context;
+use super::call::Call;
 use super::glob::{Glob, TOO_LONG};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::memory;
 use crate::protocol::number::{parse_i64, parse_size, parse_u64};
-use crate::protocol::resp::Reply;
 use crate::queue::Limits;
 use crate::session::budget::Budget;
 use crate::session::settings::{
@@ -33,8 +32,8 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("set", -4, set, "<name> <value> ...: Change settings until the next start."),
 ];
 
-pub(super) fn config(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    run_subcommand(SUBCOMMANDS, context, args, reply)
+pub(super) fn config(call: &mut Call<'_>) -> Outcome {
+    run_subcommand(SUBCOMMANDS, call)
 }
 
 /// Steps of all patterns of a CONFIG GET, which is done in one turn: some milliseconds.
@@ -225,16 +224,16 @@ fn settings(shared: &Shared) -> Vec<&'static Setting> {
 }
 
 /// CONFIG GET pattern [pattern ...]: each setting once, whichever patterns match it.
-fn get(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let settings = settings(context.shared);
+fn get(call: &mut Call<'_>) -> Outcome {
+    let settings = settings(call.shared);
     let mut budget = Budget::at_once(PATTERN_STEPS);
-    let chosen = choose(&settings, args, &mut budget);
-    context.budget.spend(PATTERN_STEPS - budget.left());
+    let chosen = choose(&settings, call.args, &mut budget);
+    call.turn.budget.spend(PATTERN_STEPS - budget.left());
     let chosen = chosen?;
-    reply.map(chosen.iter().filter(|is_chosen| **is_chosen).count());
+    call.reply.map(chosen.iter().filter(|is_chosen| **is_chosen).count());
     for (setting, _) in settings.iter().zip(chosen).filter(|(_, is_chosen)| *is_chosen) {
-        reply.bulk(setting.name.as_bytes());
-        reply.bulk((setting.show)(context.shared).as_bytes());
+        call.reply.bulk(setting.name.as_bytes());
+        call.reply.bulk((setting.show)(call.shared).as_bytes());
     }
     Ok(())
 }
@@ -261,7 +260,8 @@ fn choose(
 }
 
 /// CONFIG SET name value [name value ...]: all of them, or none where one is wrong.
-fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn set(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     if !args.len().is_multiple_of(2) {
         return Err(SYNTAX_ERROR.into());
     }
@@ -269,7 +269,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outc
         let text = "ERR CONFIG SET failed (possibly related to argument '";
         Refusal::quoting(text, word, &format!("') - {reason}"))
     };
-    let known = settings(context.shared);
+    let known = settings(call.shared);
     let (mut named, mut changes) = (Vec::<&Setting>::new(), Vec::new());
     // All names are found right before any value is looked at.
     for index in (2..args.len()).step_by(2) {
@@ -289,23 +289,23 @@ fn set(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outc
         named.push(setting);
     }
     for (setting, index) in named.into_iter().zip((2..).step_by(2)) {
-        let change = setting.change.to(context.shared, args.get(index + 1));
+        let change = setting.change.to(call.shared, args.get(index + 1));
         memory::reserve(&mut changes, 1)?;
         changes.push(change.map_err(|reason| failed(args.get(index), &reason))?);
     }
-    changes.into_iter().for_each(|change| change(context.shared));
-    reply.simple("OK");
+    changes.into_iter().for_each(|change| change(call.shared));
+    call.reply.simple("OK");
     Ok(())
 }
 
-fn resetstat(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn resetstat(call: &mut Call<'_>) -> Outcome {
     // What this client has asked before it counts no more either.
-    context.client.tally.flush(&context.shared.statistics.redis);
-    context.shared.reset_statistics();
-    reply.simple("OK");
+    call.client.tally.flush(&call.shared.statistics.redis);
+    call.shared.reset_statistics();
+    call.reply.simple("OK");
     Ok(())
 }
 
-fn rewrite(_context: &mut Context<'_>, _args: Args<'_>, _reply: &mut Reply<'_>) -> Outcome {
+fn rewrite(_call: &mut Call<'_>) -> Outcome {
     Err("ERR The server is running without a config file".into())
 }

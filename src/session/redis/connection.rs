@@ -2,37 +2,39 @@
 //!
 //! There is one database and no password.
 
+use super::call::Call;
 use super::client::protocol_number;
-use super::context::Context;
 use super::info::REDIS_VERSION;
-use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
+use super::request::{Outcome, Refusal, SYNTAX_ERROR};
 use crate::protocol::number::parse_i64_canonical;
-use crate::protocol::resp::{Reply, Version};
+use crate::protocol::resp::Version;
 use crate::session::Close;
 
-pub(super) fn ping(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn ping(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     match args.len() {
-        1 => reply.simple("PONG"),
-        2 => reply.bulk(args.get(1)),
+        1 => call.reply.simple("PONG"),
+        2 => call.reply.bulk(args.get(1)),
         _ => return Err(Refusal::arity("ping")),
     }
     Ok(())
 }
 
-pub(super) fn echo(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.bulk(args.get(1));
+pub(super) fn echo(call: &mut Call<'_>) -> Outcome {
+    call.reply.bulk(call.args.get(1));
     Ok(())
 }
 
-pub(super) fn select(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    if args.integer(1)? != 0 {
+pub(super) fn select(call: &mut Call<'_>) -> Outcome {
+    if call.args.integer(1)? != 0 {
         return Err("ERR DB index is out of range".into());
     }
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }
 
-pub(super) fn auth(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn auth(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     match args.len() {
         2 => {
             return Err("ERR AUTH <password> called without any password configured for the \
@@ -42,7 +44,7 @@ pub(super) fn auth(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply
         3 => check_user(args.get(1))?,
         _ => return Err(SYNTAX_ERROR.into()),
     }
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }
 
@@ -55,9 +57,10 @@ fn check_user(user: &[u8]) -> Outcome {
 }
 
 /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`: nothing changes unless all of it is right.
-pub(super) fn hello(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn hello(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     let version = match (args.len(), parse_i64_canonical(args.get(1))) {
-        (1, _) => context.client.version,
+        (1, _) => call.client.version,
         (_, Some(2)) => Version::Resp2,
         (_, Some(3)) => Version::Resp3,
         (_, Some(_)) => return Err("NOPROTO unsupported protocol version".into()),
@@ -81,15 +84,16 @@ pub(super) fn hello(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply
         }
     }
     if let Some(name) = name {
-        context.client.set_name(name)?;
+        call.client.set_name(name)?;
     }
-    context.client.version = version;
-    reply.version = version;
-    greet(context, reply);
+    call.client.version = version;
+    call.reply.version = version;
+    greet(call);
     Ok(())
 }
 
-fn greet(context: &Context<'_>, reply: &mut Reply<'_>) {
+fn greet(call: &mut Call<'_>) {
+    let reply = &mut *call.reply;
     reply.map(8);
     let texts = [
         ("server", "redis"),
@@ -103,31 +107,31 @@ fn greet(context: &Context<'_>, reply: &mut Reply<'_>) {
         reply.bulk(text.as_bytes());
     }
     reply.bulk(b"proto");
-    reply.integer(protocol_number(context.client.version).into());
+    reply.integer(protocol_number(call.client.version).into());
     reply.bulk(b"id");
-    reply.integer(context.client.id());
+    reply.integer(call.client.id());
     reply.bulk(b"modules");
     reply.array(0);
 }
 
-pub(super) fn reset(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    context.client.reset();
-    reply.version = context.client.version;
-    reply.simple("RESET");
+pub(super) fn reset(call: &mut Call<'_>) -> Outcome {
+    call.client.reset();
+    call.reply.version = call.client.version;
+    call.reply.simple("RESET");
     Ok(())
 }
 
-pub(super) fn quit(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    context.close = Some(Close::Quit);
-    reply.simple("OK");
+pub(super) fn quit(call: &mut Call<'_>) -> Outcome {
+    call.turn.close = Some(Close::Quit);
+    call.reply.simple("OK");
     Ok(())
 }
 
 /// Seconds and microseconds of Unix time.
-pub(super) fn time(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let since_epoch = context.shared.store.clock().now();
-    reply.array(2);
-    reply.bulk(since_epoch.as_secs().to_string().as_bytes());
-    reply.bulk(since_epoch.subsec_micros().to_string().as_bytes());
+pub(super) fn time(call: &mut Call<'_>) -> Outcome {
+    let since_epoch = call.shared.store.clock().now();
+    call.reply.array(2);
+    call.reply.bulk(since_epoch.as_secs().to_string().as_bytes());
+    call.reply.bulk(since_epoch.subsec_micros().to_string().as_bytes());
     Ok(())
 }

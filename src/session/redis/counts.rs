@@ -65,7 +65,7 @@ impl CommandCounts {
 
 /// What became of a request that names a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum Called {
     /// It was called, and not refused.
     Done,
     /// It was called, and answered an error.
@@ -74,10 +74,10 @@ pub(super) enum Call {
     Rejected,
 }
 
-impl Call {
+impl Called {
     /// What became of a command that was called.
-    pub fn of(outcome: &Outcome) -> Call {
-        if outcome.is_err() { Call::Failed } else { Call::Done }
+    pub fn of(outcome: &Outcome) -> Called {
+        if outcome.is_err() { Called::Failed } else { Called::Done }
     }
 }
 
@@ -94,14 +94,14 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Notes what became of a request for `command`.
-    pub fn note(&mut self, command: &'static Command, call: Call, counts: &CommandCounts) {
+    pub fn note(&mut self, command: &'static Command, called: Called, counts: &CommandCounts) {
         if !self.command.is_some_and(|last| std::ptr::eq(last, command)) {
             self.flush(counts);
             self.command = Some(command);
         }
-        self.calls += u64::from(call != Call::Rejected);
-        self.failed += u64::from(call == Call::Failed);
-        self.rejected += u64::from(call == Call::Rejected);
+        self.calls += u64::from(called != Called::Rejected);
+        self.failed += u64::from(called == Called::Failed);
+        self.rejected += u64::from(called == Called::Rejected);
     }
 
     /// Notes a reply that is an error.

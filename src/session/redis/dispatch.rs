@@ -14,9 +14,9 @@
 //!
 //! The gate is entered although a panic has poisoned it: it guards no data, only order.
 
+use super::call::{Call, KV_STORE, QUEUE_STORE, TRANSACTION_TOO_LONG, Turn, needs_store};
 use super::client::{Client, Replies};
-use super::context::Context;
-use super::counts::Call;
+use super::counts::Called;
 use super::pipeline::Pipeline;
 use super::progress::Outgoing;
 use super::request::{Again, Args, Outcome, Refusal};
@@ -24,7 +24,7 @@ use super::table::{self, Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, ONE_ST
 use super::transaction;
 use crate::memory::NoMemory;
 use crate::protocol::resp::Reply;
-use crate::queue::{Handle, Locked, Queues, Target};
+use crate::queue::{Handle, Lent, Locked, Queues};
 use crate::session::budget;
 use crate::session::{Close, OUTPUT_PIECE, Shared, Store};
 use std::sync::atomic::Ordering;
@@ -40,115 +40,210 @@ const ROW_WORDS: usize = 256;
 /// before it have taken too much is paid with them.
 pub(super) const COMMAND_STEPS: u64 = 16;
 
-pub(super) const TRANSACTION_TOO_LONG: &str =
-    "ERR the transaction takes too long; use a smaller one";
+/// One client's turn.
+pub(super) struct Dispatcher<'a> {
+    pub shared: &'a Shared,
+    pub client: &'a mut Client,
+    pub turn: Turn,
+    pub reply: Reply,
+}
 
-/// Executes or queues the next request of `pipeline`, of which there is one, and those that run in
-/// a row with it; writes one reply to each.
-pub(super) fn handle(
-    context: &mut Context<'_>,
-    pipeline: &mut Pipeline<'_>,
-    reply: &mut Reply<'_>,
-) {
-    let Some(args) = pipeline.next() else { return };
-    if context.client.transaction.is_none()
-        && !context.client.is_under_way()
-        && let Store::Queues(queues) = &context.shared.store
-        && let Ok(command @ Command { run: Run::Queue(_), .. }) = resolve(context.client, args)
-    {
-        return run_row(queues, command, context, pipeline, reply);
+impl Dispatcher<'_> {
+    /// Whether another request may be executed in this turn.
+    pub fn goes_on(&self) -> bool {
+        self.turn.close.is_none()
+            && !self.turn.again
+            && !self.turn.budget.is_used_up()
+            && self.client.outgoing.is_empty()
     }
-    let start = reply.out.len();
-    let outcome = context.begin(reply).and_then(|()| execute(context, args, reply));
-    if end(context, start, outcome, reply) {
-        context.budget.spend(1 + args.len() as u64);
-        context.client.forget_request();
-        pipeline.done();
+
+    /// Executes or queues the next request of `pipeline`, of which there is one, and those that run
+    /// in a row with it; writes one reply to each.
+    pub fn handle(&mut self, pipeline: &mut Pipeline<'_>) {
+        let Some(args) = pipeline.next() else { return };
+        let (shared, resolved) = (self.shared, resolve(self.client, args));
+        if self.client.transaction.is_none()
+            && !self.client.is_under_way()
+            && let Store::Queues(queues) = &shared.store
+            && let Ok(command @ Command { run: Run::Queue(_), .. }) = resolved
+        {
+            return self.run_row(queues, command, pipeline);
+        }
+        let mut call = self.call(args, None);
+        let start = call.reply.out.len();
+        let outcome = call.begin().and_then(|()| execute(&mut call, resolved));
+        if end(&mut call, start, outcome) {
+            self.turn.budget.spend(1 + args.len() as u64);
+            self.client.forget_request();
+            pipeline.done();
+        }
+    }
+
+    fn call<'c>(&'c mut self, args: Args<'c>, lent: Option<Lent<'c>>) -> Call<'c> {
+        let Dispatcher { shared, client, turn, reply } = self;
+        Call { shared, client, turn, args, reply, lent }
+    }
+
+    /// Runs `command`, the next one, which is one on a single queue, and those behind it on the
+    /// same queue.
+    fn run_row(&mut self, queues: &Queues, command: &'static Command, pipeline: &mut Pipeline<'_>) {
+        let waiting = {
+            let _gate = enter(self.shared);
+            let name = pipeline.next().map(|args| args.get(1)).unwrap_or_default();
+            let last = self.client.last_queue.take().filter(|last| last.name() == name);
+            let handle = last.or_else(|| queues.handle(name));
+            let locked = handle.as_ref().and_then(|handle| handle.lock(queues.clock()));
+            let is_of_use = locked.is_some();
+            let mut row = Row { handle: handle.as_ref(), locked, count: 0, words: 0 };
+            let waiting = row.run(command, self, pipeline);
+            count(self.shared, row.count);
+            drop(row);
+            self.client.last_queue = handle.filter(|_| is_of_use);
+            if self.client.progress.is_none() {
+                // The end of a claim takes the queue's lock.
+                self.client.end_claim();
+            }
+            waiting
+        };
+        // The index is built without the gate.
+        if let Some(command) = waiting
+            && let Some(args) = pipeline.next()
+            && let mut call = self.call(args, None)
+            && let Err(refusal) = prepare(&mut call, command)
+        {
+            write_error(&mut call, &refusal.text);
+            count(call.shared, 1);
+            note(&mut call, command, Called::Failed);
+            self.client.forget_request();
+            pipeline.done();
+        }
+    }
+}
+
+/// Commands on one queue, one after the other.
+struct Row<'a> {
+    /// None: there was no queue of that name at the first command, which has the row for itself.
+    handle: Option<&'a Handle>,
+    locked: Option<Locked<'a>>,
+    /// Commands that have run.
+    count: u64,
+    /// Words of their requests.
+    words: usize,
+}
+
+impl Row<'_> {
+    /// Runs `command`, the next one, and those behind it. Returns a command that waits for its
+    /// index, if there is one: it is still to be done.
+    fn run(
+        &mut self,
+        mut command: &'static Command,
+        dispatcher: &mut Dispatcher<'_>,
+        pipeline: &mut Pipeline<'_>,
+    ) -> Option<&'static Command> {
+        let mut args = pipeline.next()?;
+        loop {
+            let mut call = dispatcher.call(args, self.locked.as_mut().map(Locked::lend));
+            let start = call.reply.out.len();
+            let outcome = call.begin().and_then(|()| run(command, &mut call));
+            let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
+            if !is_to_go_on(&outcome) {
+                note(&mut call, command, Called::of(&outcome));
+            }
+            if !end(&mut call, start, outcome) {
+                return Some(command).filter(|_| wants_index);
+            }
+            dispatcher.client.progress = None;
+            self.count += 1;
+            self.words += if command.has(FAST) { args.len() } else { ROW_WORDS };
+            dispatcher.turn.budget.spend(budget::LOOK);
+            pipeline.done();
+            let is_long = self.words >= ROW_WORDS || dispatcher.reply.out.len() >= OUTPUT_PIECE;
+            if is_long || dispatcher.client.claim.is_some() || !dispatcher.goes_on() {
+                return None;
+            }
+            args = pipeline.next()?;
+            command = self.following(dispatcher.client, args)?;
+        }
+    }
+
+    /// The command of the next request, if that is on the row's queue and does not take long: what
+    /// may gives the queue back before and after it.
+    fn following(&self, client: &mut Client, args: Args<'_>) -> Option<&'static Command> {
+        let is_same = |handle: &Handle| handle.name() == args.get(1);
+        if client.replies != Replies::On || args.is_inline() || !self.handle.is_some_and(is_same) {
+            return None;
+        }
+        let command = resolve(client, args).ok()?;
+        (command.has(FAST) && matches!(command.run, Run::Queue(_))).then_some(command)
     }
 }
 
 /// Writes the error of a refused command; false: it is not done.
-fn end(context: &mut Context<'_>, start: usize, outcome: Outcome, reply: &mut Reply<'_>) -> bool {
+fn end(call: &mut Call<'_>, start: usize, outcome: Outcome) -> bool {
     let Err(refusal) = outcome else { return true };
-    reply.take_back(start);
+    call.reply.take_back(start);
     match refusal.again {
         Some(again) => {
             // What has been built of an index was counted.
-            context.again |= again == Again::NextTurn;
+            call.turn.again |= again == Again::NextTurn;
             false
         }
         None => {
-            write_error(context, &refusal.text, reply);
+            write_error(call, &refusal.text);
             true
         }
     }
 }
 
 /// Where there is not even memory for an error, no reply behind it would be known for what it is.
-fn write_error(context: &mut Context<'_>, text: &[u8], reply: &mut Reply<'_>) {
-    context.client.tally.note_error();
-    reply.error_bytes(text);
-    if reply.is_cut {
-        context.close = Some(Close::NoMemory);
+fn write_error(call: &mut Call<'_>, text: &[u8]) {
+    call.client.tally.note_error();
+    call.reply.error_bytes(text);
+    if call.reply.is_cut {
+        call.turn.close = Some(Close::NoMemory);
     }
 }
 
-/// Refuses a command whose reply has found no memory. If it changes anything, it has not: a reply
-/// that such a command cannot do without is written first.
-fn unless_cut(context: &mut Context<'_>, outcome: Outcome, reply: &Reply<'_>) -> Outcome {
-    if reply.is_cut {
-        (context.client.progress, context.client.outgoing) = (None, Outgoing::default());
-        return Err(NoMemory.into());
-    }
-    outcome
-}
-
-fn execute(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let command =
-        resolve(context.client, args).map_err(|refusal| reject(context, args, refusal))?;
-    if context.client.transaction.is_some() && !command.has(IMMEDIATE) {
-        let queued = transaction::enqueue(context, command, args, reply);
+fn execute(call: &mut Call<'_>, resolved: Result<&'static Command, Refusal>) -> Outcome {
+    let command = resolved.map_err(|refusal| reject(call, refusal))?;
+    if call.client.transaction.is_some() && !command.has(IMMEDIATE) {
+        let queued = transaction::enqueue(call, command);
         if !is_to_go_on(&queued) && queued.is_err() {
-            note(context, command, Call::Rejected);
+            note(call, command, Called::Rejected);
         }
         return queued;
     }
-    let shared = context.shared;
-    let is_alone = command.has(EXCLUSIVE) || (command.has(ONE_STEP) && args.len() > 2);
-    let outcome = if is_alone && !context.client.is_under_way() {
-        transaction::prepare(context)?;
+    let shared = call.shared;
+    let is_alone = command.has(EXCLUSIVE) || (command.has(ONE_STEP) && call.args.len() > 2);
+    let outcome = if is_alone && !call.client.is_under_way() {
+        transaction::prepare(call)?;
         let _gate = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
-        run(command, context, args, reply)
+        run(command, call)
     } else {
         let _gate = enter(shared);
-        run(command, context, args, reply)
+        run(command, call)
     };
-    settle(context, command, args, outcome)
+    settle(call, command, outcome)
 }
 
 /// Counts a request that is refused before it is called, if it names a command.
-fn reject(context: &mut Context<'_>, args: Args<'_>, refusal: Refusal) -> Refusal {
-    if let Some(command) = table::find(args.get(0)) {
-        note(context, command, Call::Rejected);
+fn reject(call: &mut Call<'_>, refusal: Refusal) -> Refusal {
+    if let Some(command) = table::find(call.args.get(0)) {
+        note(call, command, Called::Rejected);
     }
-    transaction::refuse(context.client, args, refusal)
+    transaction::refuse(call.client, call.args, refusal)
 }
 
 /// Builds the indexes further that the command waits for, and counts it when it is done.
-fn settle(
-    context: &mut Context<'_>,
-    command: &'static Command,
-    args: Args<'_>,
-    mut outcome: Outcome,
-) -> Outcome {
+fn settle(call: &mut Call<'_>, command: &'static Command, mut outcome: Outcome) -> Outcome {
     if matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }))
-        && let Err(refusal) = prepare(context, command, args)
+        && let Err(refusal) = prepare(call, command)
     {
         outcome = Err(refusal);
     }
     if !is_to_go_on(&outcome) {
-        count(context.shared, 1);
-        note(context, command, Call::of(&outcome));
+        count(call.shared, 1);
+        note(call, command, Called::of(&outcome));
     }
     outcome
 }
@@ -158,177 +253,56 @@ fn is_to_go_on(outcome: &Outcome) -> bool {
     matches!(outcome, Err(Refusal { again: Some(_), .. }))
 }
 
-fn note(context: &mut Context<'_>, command: &'static Command, call: Call) {
-    context.client.tally.note(command, call, &context.shared.statistics.redis);
+fn note(call: &mut Call<'_>, command: &'static Command, called: Called) {
+    call.client.tally.note(command, called, &call.shared.statistics.redis);
 }
 
 fn enter(shared: &Shared) -> RwLockReadGuard<'_, ()> {
     shared.gate.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `command`, the next one, which is one on a single queue, and those behind it on the same
-/// queue.
-fn run_row(
-    queues: &Queues,
-    command: &'static Command,
-    context: &mut Context<'_>,
-    pipeline: &mut Pipeline<'_>,
-    reply: &mut Reply<'_>,
-) {
-    let waiting = {
-        let _gate = enter(context.shared);
-        let name = pipeline.next().map(|args| args.get(1)).unwrap_or_default();
-        let last = context.client.last_queue.take().filter(|last| last.name() == name);
-        let handle = last.or_else(|| queues.handle(name));
-        let mut locked = handle.as_ref().and_then(|handle| handle.lock(queues.clock()));
-        let is_of_use = locked.is_some();
-        let mut row = Row { queues, handle: handle.as_ref(), count: 0, words: 0 };
-        let waiting = row.run(command, locked.as_mut(), context, pipeline, reply);
-        count(context.shared, row.count);
-        drop(locked);
-        context.client.last_queue = handle.filter(|_| is_of_use);
-        if context.client.progress.is_none() {
-            // The end of a claim takes the queue's lock.
-            context.client.end_claim();
-        }
-        waiting
-    };
-    // The index is built without the gate.
-    if let Some(command) = waiting
-        && let Some(args) = pipeline.next()
-        && let Err(refusal) = prepare(context, command, args)
-    {
-        write_error(context, &refusal.text, reply);
-        count(context.shared, 1);
-        note(context, command, Call::Failed);
-        context.client.forget_request();
-        pipeline.done();
-    }
-}
-
 fn count(shared: &Shared, commands: u64) {
     shared.statistics.commands.fetch_add(commands, Ordering::Relaxed);
 }
 
-/// Commands on one queue, one after the other.
-struct Row<'a> {
-    queues: &'a Queues,
-    /// None: there was no queue of that name at the first command, which has the row for itself.
-    handle: Option<&'a Handle>,
-    /// Commands that have run.
-    count: u64,
-    /// Words of their requests.
-    words: usize,
-}
-
-impl Row<'_> {
-    /// Runs `first`, the next command, and those behind it. Answers a command that waits for its
-    /// index, where there is one: it is still to be done.
-    fn run(
-        &mut self,
-        first: &'static Command,
-        mut locked: Option<&mut Locked<'_>>,
-        context: &mut Context<'_>,
-        pipeline: &mut Pipeline<'_>,
-        reply: &mut Reply<'_>,
-    ) -> Option<&'static Command> {
-        let mut command = first;
-        while let Run::Queue(run) = command.run {
-            let args = pipeline.next()?;
-            let start = reply.out.len();
-            let begun = context.begin(reply);
-            let (queues, name, mut claim) = (self.queues, args.get(1), None);
-            let locked = locked.as_deref_mut();
-            let mut target =
-                Target { queues, name, locked, claim: &mut claim, in_transaction: false };
-            let outcome = begun.and_then(|()| run(&mut target, context, args, reply));
-            let outcome = unless_cut(context, outcome, reply);
-            let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
-            if !is_to_go_on(&outcome) {
-                note(context, command, Call::of(&outcome));
-            }
-            let is_claimed = claim.is_some();
-            context.client.claim = claim;
-            if !end(context, start, outcome, reply) {
-                return Some(command).filter(|_| wants_index);
-            }
-            context.client.progress = None;
-            self.count += 1;
-            self.words += if command.has(FAST) { args.len() } else { ROW_WORDS };
-            context.budget.spend(budget::LOOK);
-            pipeline.done();
-            let is_long = self.words >= ROW_WORDS || reply.out.len() >= OUTPUT_PIECE;
-            if is_claimed || is_long || !context.goes_on() {
-                break;
-            }
-            command = self.following(context.client, pipeline)?;
-        }
-        None
-    }
-
-    /// The next command, where its request is on the row's queue, and it does not take long: what
-    /// may gives the queue back before and after it.
-    fn following(
-        &self,
-        client: &mut Client,
-        pipeline: &mut Pipeline<'_>,
-    ) -> Option<&'static Command> {
-        if client.replies != Replies::On {
-            return None;
-        }
-        let args = pipeline.next().filter(|args| self.is_on_queue(*args))?;
-        resolve(client, args).ok().filter(|command| command.has(FAST))
-    }
-
-    fn is_on_queue(&self, args: Args<'_>) -> bool {
-        let is_same = |handle: &Handle| handle.name() == args.get(1);
-        !args.is_inline() && self.handle.is_some_and(is_same)
-    }
-}
-
 /// Executes one queued request of a transaction, whose caller holds the gate and has made sure that
 /// nothing is to be waited for.
-pub(super) fn handle_queued(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) {
-    count(context.shared, 1);
-    context.budget.add(COMMAND_STEPS);
-    let start = reply.out.len();
-    let outcome = resolve(context.client, args).and_then(|command| {
-        let outcome = run_queued(context, command, args, reply);
-        note(context, command, Call::of(&outcome));
+pub(super) fn handle_queued(call: &mut Call<'_>) {
+    count(call.shared, 1);
+    call.turn.budget.add(COMMAND_STEPS);
+    let start = call.reply.out.len();
+    let outcome = resolve(call.client, call.args).and_then(|command| {
+        let outcome = run_queued(call, command);
+        note(call, command, Called::of(&outcome));
         outcome
     });
     if let Err(refusal) = outcome {
-        reply.take_back(start);
-        let room = usize::try_from(context.room(reply)).unwrap_or(usize::MAX);
+        call.reply.take_back(start);
+        let room = usize::try_from(call.room()).unwrap_or(usize::MAX);
         let is_short = refusal.text.len() <= room.max(transaction::REFUSAL_BYTES - 8);
         let text = if is_short { &refusal.text } else { TRANSACTION_TOO_LONG.as_bytes() };
-        write_error(context, text, reply);
+        write_error(call, text);
     }
 }
 
 /// Runs a queued command to its end.
-fn run_queued(
-    context: &mut Context<'_>,
-    command: &Command,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let start = reply.out.len();
+fn run_queued(call: &mut Call<'_>, command: &Command) -> Outcome {
+    let start = call.reply.out.len();
     loop {
-        reply.prepare()?;
-        context.check_steps(command.steps(args))?;
-        let outcome = run(command, context, args, reply);
+        call.reply.prepare()?;
+        call.check_steps(command.steps(call.args))?;
+        let outcome = run(command, call);
         // What is refused has nothing more to do.
-        context.client.end_claim();
+        call.client.end_claim();
         match &outcome {
             // Damage has been found since: the index is built again, as far as there are steps.
-            Err(Refusal { again: Some(Again::Indexed), .. }) if !context.budget.is_used_up() => {
-                reply.take_back(start);
-                prepare(context, command, args)?;
+            Err(Refusal { again: Some(Again::Indexed), .. }) if !call.turn.budget.is_used_up() => {
+                call.reply.take_back(start);
+                prepare(call, command)?;
             }
             Err(Refusal { again: Some(_), .. }) => return Err(TRANSACTION_TOO_LONG.into()),
             _ => {
-                context.budget.spend(command.steps(args));
+                call.turn.budget.spend(command.steps(call.args));
                 return outcome;
             }
         }
@@ -337,14 +311,14 @@ fn run_queued(
 
 /// Builds the indexes that a membership command needs, a slice in each turn; called without the
 /// gate, but for a transaction.
-pub(super) fn prepare(context: &mut Context<'_>, command: &Command, args: Args<'_>) -> Outcome {
-    if let Store::Queues(queues) = &context.shared.store
+pub(super) fn prepare(call: &mut Call<'_>, command: &Command) -> Outcome {
+    if let Store::Queues(queues) = &call.shared.store
         && command.has(MEMBERSHIP)
     {
-        context.budget.spend(budget::LOOK);
-        for key in command.keys(args) {
+        call.turn.budget.spend(budget::LOOK);
+        for key in command.keys(call.args) {
             if !queues.prepare_membership(key)? {
-                context.budget.spend(budget::PREPARATION);
+                call.turn.budget.spend(budget::PREPARATION);
                 break;
             }
         }
@@ -372,47 +346,37 @@ fn resolve(client: &mut Client, args: Args<'_>) -> Result<&'static Command, Refu
     Ok(command)
 }
 
-fn run(
-    command: &Command,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    context.check_room(reply, 0, "use a smaller transaction")?;
-    let outcome = match (&command.run, &context.shared.store) {
-        (Run::Any(run), _) => run(context, args, reply),
-        (Run::Queue(run), Store::Queues(queues)) => {
-            let mut claim = context.client.claim.take();
-            let (name, claimed) = (args.get(1), &mut claim);
-            let in_transaction = context.in_transaction;
-            let mut target = Target { queues, name, locked: None, claim: claimed, in_transaction };
-            let outcome = run(&mut target, context, args, reply);
-            context.client.claim = claim;
-            outcome
-        }
-        (Run::Queues(run), Store::Queues(queues)) => run(queues, context, args, reply),
-        (Run::Kv(run), Store::Kv(kv)) => run(kv, context, args, reply),
-        _ => Err(other_store(context, command, args)),
+/// Runs `command`, unless this daemon has another store. Where the reply has found no memory the
+/// command is refused. If it changes anything, it has not: a reply that such a command cannot do
+/// without is written first.
+fn run(command: &Command, call: &mut Call<'_>) -> Outcome {
+    call.check_room(0, "use a smaller transaction")?;
+    let outcome = match (&command.run, &call.shared.store) {
+        (Run::Any(run), _)
+        | (Run::Queue(run) | Run::Queues(run), Store::Queues(_))
+        | (Run::Kv(run), Store::Kv(_)) => run(call),
+        _ => Err(other_store(call, command)),
     };
-    unless_cut(context, outcome, reply)
+    if call.reply.is_cut {
+        (call.client.progress, call.client.outgoing) = (None, Outgoing::default());
+        return Err(NoMemory.into());
+    }
+    outcome
 }
 
 /// The refusal of a command of the store that this daemon does not have.
-fn other_store(context: &mut Context<'_>, command: &Command, args: Args<'_>) -> Refusal {
+fn other_store(call: &mut Call<'_>, command: &Command) -> Refusal {
     let is_typed = command.has(TYPED) || matches!(command.run, Run::Queue(_) | Run::Queues(_));
-    let first_key = command.keys(args).next().unwrap_or_default();
-    if is_typed && matches!(context.exists(first_key), Ok(true)) {
+    let first_key = command.keys(call.args).next().unwrap_or_default();
+    if is_typed && matches!(call.exists(first_key), Ok(true)) {
         return WRONG_TYPE.into();
     }
-    needs_store(command)
+    needed_store(command)
 }
 
-fn needs_store(command: &Command) -> Refusal {
-    let needs = match command.run {
-        Run::Kv(_) => "the key/value store (--store kv)",
-        _ => "a queue store (--store disk or memory)",
-    };
-    format!("ERR {} needs {needs}", command.name.to_ascii_uppercase()).into()
+fn needed_store(command: &Command) -> Refusal {
+    let is_kv = matches!(command.run, Run::Kv(_));
+    needs_store(command.name, if is_kv { KV_STORE } else { QUEUE_STORE })
 }
 
 /// Refuses a command that this daemon's store does not have.
@@ -421,6 +385,6 @@ pub(super) fn check_store(command: &Command, store: &Store) -> Outcome {
         (Run::Any(_), _)
         | (Run::Queue(_) | Run::Queues(_), Store::Queues(_))
         | (Run::Kv(_), Store::Kv(_)) => Ok(()),
-        _ => Err(needs_store(command)),
+        _ => Err(needed_store(command)),
     }
 }

@@ -1,7 +1,7 @@
 //! COMMAND: the table of commands as clients read it.
 
-use super::context::Context;
-use super::request::{Args, Outcome, SYNTAX_ERROR};
+use super::call::Call;
+use super::request::{Outcome, SYNTAX_ERROR};
 use super::table::{self, Command, Subcommand, TABLE, run_subcommand, subcommand};
 use crate::protocol::resp::Reply;
 
@@ -13,48 +13,49 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("list", -2, list, ": Show the names of all commands."),
 ];
 
-pub(super) fn command(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    if args.len() == 1 {
-        return info(context, args, reply);
+pub(super) fn command(call: &mut Call<'_>) -> Outcome {
+    if call.args.len() == 1 {
+        return info(call);
     }
-    run_subcommand(SUBCOMMANDS, context, args, reply)
+    run_subcommand(SUBCOMMANDS, call)
 }
 
-fn count(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(i64::try_from(TABLE.len()).unwrap_or(i64::MAX));
+fn count(call: &mut Call<'_>) -> Outcome {
+    call.reply.count(TABLE.len() as u64);
     Ok(())
 }
 
-fn list(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    if args.len() > 2 {
+fn list(call: &mut Call<'_>) -> Outcome {
+    if call.args.len() > 2 {
         return Err(SYNTAX_ERROR.into());
     }
-    reply.array(TABLE.len());
-    TABLE.iter().for_each(|command| reply.bulk(command.name.as_bytes()));
+    call.reply.array(TABLE.len());
+    TABLE.iter().for_each(|command| call.reply.bulk(command.name.as_bytes()));
     Ok(())
 }
 
 const FEWER: &str = "ask for fewer commands";
 
 /// COMMAND INFO [name ...]: null for a name that is no command.
-fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn info(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     if args.len() <= 2 {
-        reply.array(TABLE.len());
-        TABLE.iter().for_each(|command| show_info(command, reply));
+        call.reply.array(TABLE.len());
+        TABLE.iter().for_each(|command| show_info(command, call.reply));
         return Ok(());
     }
-    reply.array(args.len() - 2);
+    call.reply.array(args.len() - 2);
     for name in args.from(2) {
-        context.check_room(reply, 0, FEWER)?;
+        call.check_room(0, FEWER)?;
         match table::find(name) {
-            Some(command) => show_info(command, reply),
-            None => reply.null(),
+            Some(command) => show_info(command, call.reply),
+            None => call.reply.null(),
         }
     }
     Ok(())
 }
 
-fn show_info(command: &Command, reply: &mut Reply<'_>) {
+fn show_info(command: &Command, reply: &mut Reply) {
     reply.array(10);
     reply.bulk(command.name.as_bytes());
     reply.integer(command.arity.into());
@@ -69,21 +70,22 @@ fn show_info(command: &Command, reply: &mut Reply<'_>) {
 }
 
 /// COMMAND DOCS [name ...]: names that are no commands are left out.
-fn docs(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn docs(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     if args.len() == 2 {
-        reply.map(TABLE.len());
-        TABLE.iter().for_each(|command| show_docs(command, reply));
+        call.reply.map(TABLE.len());
+        TABLE.iter().for_each(|command| show_docs(command, call.reply));
         return Ok(());
     }
-    reply.map(args.from(2).filter_map(table::find).count());
+    call.reply.map(args.from(2).filter_map(table::find).count());
     for command in args.from(2).filter_map(table::find) {
-        context.check_room(reply, 0, FEWER)?;
-        show_docs(command, reply);
+        call.check_room(0, FEWER)?;
+        show_docs(command, call.reply);
     }
     Ok(())
 }
 
-fn show_docs(command: &Command, reply: &mut Reply<'_>) {
+fn show_docs(command: &Command, reply: &mut Reply) {
     reply.bulk(command.name.as_bytes());
     reply.map(3);
     let texts = [("summary", command.summary), ("since", SINCE), ("group", command.group)];
@@ -97,7 +99,8 @@ fn show_docs(command: &Command, reply: &mut Reply<'_>) {
 const SINCE: &str = "0.1.0";
 
 /// COMMAND GETKEYS command [argument ...]
-fn getkeys(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn getkeys(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     let command = table::find(args.get(2)).ok_or("ERR Invalid command specified")?;
     if !table::allows(command.arity, args.len() - 2) {
         return Err("ERR Invalid number of arguments specified for command".into());
@@ -106,7 +109,7 @@ fn getkeys(_context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) ->
     if positions.clone().next().is_none() {
         return Err("ERR The command has no key arguments".into());
     }
-    reply.array(positions.clone().count());
-    positions.for_each(|position| reply.bulk(args.get(position + 2)));
+    call.reply.array(positions.clone().count());
+    positions.for_each(|position| call.reply.bulk(args.get(position + 2)));
     Ok(())
 }

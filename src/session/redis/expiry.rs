@@ -3,31 +3,46 @@
 //! Times are Unix times in milliseconds; 0 = never. A time that has passed removes the entry, which
 //! is the store's own rule.
 
-use super::context::Context;
+use super::call::Call;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use super::strings::show_old;
 use crate::clock::Clock;
-use crate::kv::{Change, Kv};
-use crate::protocol::resp::Reply;
+use crate::kv::Change;
 use crate::session::Store;
 
-/// Milliseconds of what a client counts in.
-const SECOND: i64 = 1000;
-const MILLISECOND: i64 = 1;
-
-/// The time as clients' numbers are: signed.
-fn now(clock: &Clock) -> i64 {
-    i64::try_from(clock.now_ms()).unwrap_or(i64::MAX)
+/// How a client counts a time: in what unit, and whether from now on or as a Unix time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Time {
+    unit_ms: i64,
+    is_absolute: bool,
 }
 
-/// The Unix time `count` units after `base_ms`, in milliseconds, at least 1; None: out of range.
-fn deadline_ms(count: i64, unit_ms: i64, base_ms: i64) -> Option<u64> {
-    let at_ms = count.checked_mul(unit_ms)?.checked_add(base_ms)?;
-    Some(u64::try_from(at_ms).unwrap_or(0).max(1))
+const EX: Time = Time { unit_ms: 1000, is_absolute: false };
+const PX: Time = Time { unit_ms: 1, is_absolute: false };
+const EXAT: Time = Time { unit_ms: 1000, is_absolute: true };
+const PXAT: Time = Time { unit_ms: 1, is_absolute: true };
+
+impl Time {
+    /// The Unix time of `count` units, in milliseconds, at least 1.
+    fn of(self, count: i64, args: Args<'_>, clock: &Clock) -> Result<u64, Refusal> {
+        let now_ms = i64::try_from(clock.now_ms()).unwrap_or(i64::MAX);
+        let base_ms = if self.is_absolute { 0 } else { now_ms };
+        let at_ms = count.checked_mul(self.unit_ms).and_then(|ms| ms.checked_add(base_ms));
+        let at_ms = at_ms.ok_or_else(|| invalid_time(args))?;
+        Ok(u64::try_from(at_ms).unwrap_or(0).max(1))
+    }
+
+    /// The same of the count in word `index`, which must be above 0.
+    fn of_positive(self, index: usize, args: Args<'_>, clock: &Clock) -> Result<u64, Refusal> {
+        match args.integer(index)? {
+            ..=0 => Err(invalid_time(args)),
+            count => self.of(count, args, clock),
+        }
+    }
 }
 
-fn invalid_time(command: &str) -> Refusal {
-    format!("ERR invalid expire time in '{command}' command").into()
+fn invalid_time(args: Args<'_>) -> Refusal {
+    format!("ERR invalid expire time in '{}' command", args.name()).into()
 }
 
 /// The options of SET.
@@ -63,7 +78,7 @@ impl SetOptions {
             }
             index += 1;
         }
-        options.expires_ms = time.map(|time| time.expires_ms("set", args, clock)).transpose()?;
+        options.expires_ms = time.map(|time| time.expires_ms(args, clock)).transpose()?;
         Ok(options)
     }
 
@@ -77,8 +92,7 @@ impl SetOptions {
 /// one counts.
 #[derive(Clone, Copy)]
 struct TimeOption {
-    unit_ms: i64,
-    is_absolute: bool,
+    time: Time,
     /// The word that is its value, which is read when all options are known.
     word: usize,
 }
@@ -90,29 +104,21 @@ impl TimeOption {
         args: Args<'_>,
         index: usize,
     ) -> Result<TimeOption, Refusal> {
-        let (unit_ms, is_absolute) = match args.option(index).as_slice() {
-            b"ex" => (SECOND, false),
-            b"px" => (MILLISECOND, false),
-            b"exat" => (SECOND, true),
-            b"pxat" => (MILLISECOND, true),
+        let time = match args.option(index).as_slice() {
+            b"ex" => EX,
+            b"px" => PX,
+            b"exat" => EXAT,
+            b"pxat" => PXAT,
             _ => return Err(SYNTAX_ERROR.into()),
         };
-        let is_same =
-            |before: TimeOption| (before.unit_ms, before.is_absolute) == (unit_ms, is_absolute);
-        if index + 1 == args.len() || !before.is_none_or(is_same) {
+        if index + 1 == args.len() || before.is_some_and(|before| before.time != time) {
             return Err(SYNTAX_ERROR.into());
         }
-        Ok(TimeOption { unit_ms, is_absolute, word: index + 1 })
+        Ok(TimeOption { time, word: index + 1 })
     }
 
-    fn expires_ms(
-        self,
-        command: &'static str,
-        args: Args<'_>,
-        clock: &Clock,
-    ) -> Result<u64, Refusal> {
-        let base_ms = if self.is_absolute { 0 } else { now(clock) };
-        Time { command, unit_ms: self.unit_ms, base_ms }.of_positive(args.integer(self.word)?)
+    fn expires_ms(self, args: Args<'_>, clock: &Clock) -> Result<u64, Refusal> {
+        self.time.of_positive(self.word, args, clock)
     }
 }
 
@@ -162,128 +168,58 @@ impl Conditions {
     }
 }
 
-pub(super) fn expire(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    expire_at(
-        kv,
-        Time { command: "expire", unit_ms: SECOND, base_ms: now(kv.clock()) },
-        args,
-        reply,
-    )
+pub(super) fn expire(call: &mut Call<'_>) -> Outcome {
+    expire_at(call, EX)
 }
 
-pub(super) fn pexpire(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    expire_at(
-        kv,
-        Time { command: "pexpire", unit_ms: MILLISECOND, base_ms: now(kv.clock()) },
-        args,
-        reply,
-    )
+pub(super) fn pexpire(call: &mut Call<'_>) -> Outcome {
+    expire_at(call, PX)
 }
 
-pub(super) fn expireat(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    expire_at(kv, Time { command: "expireat", unit_ms: SECOND, base_ms: 0 }, args, reply)
+pub(super) fn expireat(call: &mut Call<'_>) -> Outcome {
+    expire_at(call, EXAT)
 }
 
-pub(super) fn pexpireat(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    expire_at(kv, Time { command: "pexpireat", unit_ms: MILLISECOND, base_ms: 0 }, args, reply)
+pub(super) fn pexpireat(call: &mut Call<'_>) -> Outcome {
+    expire_at(call, PXAT)
 }
 
-/// How a command counts its time.
-struct Time {
-    command: &'static str,
-    unit_ms: i64,
-    base_ms: i64,
-}
-
-impl Time {
-    /// The time of `count` units, in milliseconds.
-    fn of(&self, count: i64) -> Result<u64, Refusal> {
-        let at_ms = deadline_ms(count, self.unit_ms, self.base_ms);
-        at_ms.ok_or_else(|| invalid_time(self.command))
-    }
-
-    /// The same, where it must be after the beginning.
-    fn of_positive(&self, count: i64) -> Result<u64, Refusal> {
-        if count <= 0 {
-            return Err(invalid_time(self.command));
-        }
-        self.of(count)
-    }
-}
-
-fn expire_at(kv: &Kv, time: Time, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn expire_at(call: &mut Call<'_>, time: Time) -> Outcome {
+    let (kv, args) = (call.kv()?, call.args);
     let conditions = Conditions::parse(args)?;
-    let new_ms = time.of(args.integer(2)?)?;
+    let new_ms = time.of(args.integer(2)?, args, kv.clock())?;
     let changed = kv.update(args.get(1), |old| match old {
         Some(entry) if conditions.hold(entry.expires_ms, new_ms) => {
             (Change::Touch { expires_ms: new_ms }, true)
         }
         _ => (Change::Keep, false),
     })?;
-    reply.integer(i64::from(changed));
+    call.reply.integer(i64::from(changed));
     Ok(())
 }
 
 /// SETEX key seconds value
-pub(super) fn setex(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    set_for(kv, Time { command: "setex", unit_ms: SECOND, base_ms: now(kv.clock()) }, args, reply)
+pub(super) fn setex(call: &mut Call<'_>) -> Outcome {
+    set_for(call, EX)
 }
 
 /// PSETEX key milliseconds value
-pub(super) fn psetex(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    set_for(
-        kv,
-        Time { command: "psetex", unit_ms: MILLISECOND, base_ms: now(kv.clock()) },
-        args,
-        reply,
-    )
+pub(super) fn psetex(call: &mut Call<'_>) -> Outcome {
+    set_for(call, PX)
 }
 
-fn set_for(kv: &Kv, time: Time, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let expires_ms = time.of_positive(args.integer(2)?)?;
+fn set_for(call: &mut Call<'_>, time: Time) -> Outcome {
+    let (kv, args) = (call.kv()?, call.args);
+    let expires_ms = time.of_positive(2, args, kv.clock())?;
     let value = args.get(3).into();
     kv.update(args.get(1), |_| (Change::Set { value, flags: 0, expires_ms }, ()))?;
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }
 
 /// GETEX key [EX s|PX ms|EXAT s|PXAT ms|PERSIST]: answers the value and changes when it expires.
-pub(super) fn getex(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+pub(super) fn getex(call: &mut Call<'_>) -> Outcome {
+    let (kv, args) = (call.kv()?, call.args);
     let (mut time, mut persists, mut index) = (None, false, 2);
     while index < args.len() {
         if args.is(index, "persist") && time.is_none() {
@@ -297,90 +233,68 @@ pub(super) fn getex(
         }
     }
     let expires_ms = match time {
-        Some(time) => time.expires_ms("getex", args, kv.clock()).map(Some),
+        Some(time) => time.expires_ms(args, kv.clock()).map(Some),
         None => Ok(persists.then_some(0)),
     };
     kv.update(args.get(1), |old| match expires_ms {
         // A time that is wrong is not looked at where there is nothing that would expire.
         Err(refusal) if old.is_some() => (Change::Keep, Err(refusal)),
         expires_ms => {
-            let is_shown = show_old(old, reply);
+            let is_shown = show_old(old, call.reply);
             let expires_ms = expires_ms.ok().flatten().filter(|_| is_shown);
             (expires_ms.map_or(Change::Keep, |expires_ms| Change::Touch { expires_ms }), Ok(()))
         }
     })?
 }
 
-pub(super) fn persist(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let changed = kv.update(args.get(1), |old| match old {
+pub(super) fn persist(call: &mut Call<'_>) -> Outcome {
+    let changed = call.kv()?.update(call.args.get(1), |old| match old {
         Some(entry) if entry.expires_ms != 0 => (Change::Touch { expires_ms: 0 }, true),
         _ => (Change::Keep, false),
     })?;
-    reply.integer(i64::from(changed));
+    call.reply.integer(i64::from(changed));
     Ok(())
 }
 
 /// Seconds left, rounded; -1: it never expires, -2: there is none. A queue never expires.
-pub(super) fn ttl(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let left_ms = expiry(context, args)?.map(|(at_ms, now_ms)| at_ms.saturating_sub(now_ms));
-    reply.integer(left_ms.map_or_else(|none| none, seconds));
-    Ok(())
+pub(super) fn ttl(call: &mut Call<'_>) -> Outcome {
+    answer(call, |at_ms, now_ms| seconds(at_ms.saturating_sub(now_ms)))
 }
 
 /// As TTL, in milliseconds.
-pub(super) fn pttl(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let left_ms = expiry(context, args)?.map(|(at_ms, now_ms)| at_ms.saturating_sub(now_ms));
-    reply.integer(left_ms.map_or_else(|none| none, to_i64));
-    Ok(())
+pub(super) fn pttl(call: &mut Call<'_>) -> Outcome {
+    answer(call, u64::saturating_sub)
 }
 
 /// As TTL, but the Unix time at which it expires.
-pub(super) fn expiretime(
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let at_ms = expiry(context, args)?.map(|(at_ms, _)| at_ms);
-    reply.integer(at_ms.map_or_else(|none| none, seconds));
-    Ok(())
+pub(super) fn expiretime(call: &mut Call<'_>) -> Outcome {
+    answer(call, |at_ms, _| seconds(at_ms))
 }
 
 /// As EXPIRETIME, in milliseconds.
-pub(super) fn pexpiretime(
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let at_ms = expiry(context, args)?.map(|(at_ms, _)| at_ms);
-    reply.integer(at_ms.map_or_else(|none| none, to_i64));
-    Ok(())
+pub(super) fn pexpiretime(call: &mut Call<'_>) -> Outcome {
+    answer(call, |at_ms, _| at_ms)
 }
 
-/// When the key of word 1 expires, and the time now, in milliseconds; or what to answer where it
-/// never does, or is not there.
-fn expiry(context: &mut Context<'_>, args: Args<'_>) -> Result<Result<(u64, u64), i64>, Refusal> {
+fn seconds(time_ms: u64) -> u64 {
+    time_ms.saturating_add(500) / 1000
+}
+
+/// Answers what `show` makes of when the key of word 1 expires, and of the time now, both in
+/// milliseconds.
+fn answer(call: &mut Call<'_>, show: fn(u64, u64) -> u64) -> Outcome {
     const NEVER: i64 = -1;
     const NO_KEY: i64 = -2;
-    let Store::Kv(kv) = &context.shared.store else {
-        let exists = context.exists(args.get(1))?;
-        return Ok(Err(if exists { NEVER } else { NO_KEY }));
+    let shared = call.shared;
+    let Store::Kv(kv) = &shared.store else {
+        let exists = call.exists(call.args.get(1))?;
+        call.reply.integer(if exists { NEVER } else { NO_KEY });
+        return Ok(());
     };
-    Ok(match kv.get(args.get(1), |entry| entry.expires_ms) {
-        None => Err(NO_KEY),
-        Some(0) => Err(NEVER),
-        Some(at_ms) => Ok((at_ms, kv.clock().now_ms())),
-    })
-}
-
-fn seconds(time_ms: u64) -> i64 {
-    to_i64(time_ms.saturating_add(500) / 1000)
-}
-
-fn to_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+    match kv.get(call.args.get(1), |entry| entry.expires_ms) {
+        None => call.reply.integer(NO_KEY),
+        Some(0) => call.reply.integer(NEVER),
+        Some(at_ms) => call.reply.count(show(at_ms, kv.clock().now_ms())),
+    }
+    Ok(())
 }

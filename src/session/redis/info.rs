@@ -2,10 +2,9 @@
 //!
 //! Clients read a few of these by name: `redis_version`, `loading`, `role`, `connected_clients`.
 
-use super::context::Context;
+use super::call::Call;
 use super::counts::Counted;
-use super::request::{Args, Outcome};
-use crate::protocol::resp::Reply;
+use super::request::Outcome;
 use crate::queue::{Figures, Sums, Totals};
 use crate::session::process::ProcessMemory;
 use crate::session::{Shared, Store, queue_list};
@@ -43,22 +42,23 @@ const SECTIONS: [(&str, Section); 8] = [
 /// INFO [section ...]: without a name, or with `default`, all sections above, and with `all` or
 /// `everything` also `commandstats`. `INFO queues [name ...]` is for itself; behind another section
 /// `queues` has no names.
-pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn info(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     // The requests before this one in the same read count too.
-    context.client.tally.flush(&context.shared.statistics.redis);
+    call.client.tally.flush(&call.shared.statistics.redis);
     if args.is(1, "queues") {
-        return show(vec![("Queues", queue_lines(context.shared, args.from(2)))], context, reply);
+        return show(vec![("Queues", queue_lines(call.shared, args.from(2)))], call);
     }
     let names = |word: &str| args.from(1).any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
     let wants_more = names("all") || names("everything");
     let wants_all = args.len() == 1 || names("default") || wants_more;
     let wanted = SECTIONS.iter().filter(|(title, _)| wants_all || names(title));
-    let mut progress = context.resume();
+    let mut progress = call.resume();
     let is_summed = wanted.clone().any(|(_, section)| matches!(section, Summed(_)));
-    if is_summed && !context.add_up(&mut progress.sums) {
-        return context.pause(progress);
+    if is_summed && !call.add_up(&mut progress.sums) {
+        return call.pause(progress);
     }
-    let (shared, sums) = (context.shared, &progress.sums);
+    let (shared, sums) = (call.shared, &progress.sums);
     let lines = |section: &Section| match section {
         Plain(lines) => lines(shared),
         Summed(lines) => lines(shared, sums),
@@ -66,23 +66,19 @@ pub(super) fn info(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<
     let mut sections: Vec<_> =
         wanted.map(|(title, section)| (*title, named(lines(section)))).collect();
     if wants_more || names("commandstats") {
-        sections.push(("Commandstats", command_lines(context.shared)));
+        sections.push(("Commandstats", command_lines(call.shared)));
     }
     if names("queues") {
-        sections.push(("Queues", queue_lines(context.shared, std::iter::empty())));
+        sections.push(("Queues", queue_lines(call.shared, std::iter::empty())));
     }
-    show(sections, context, reply)
+    show(sections, call)
 }
 
-fn show(
-    sections: Vec<(&str, Vec<String>)>,
-    context: &Context<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+fn show(sections: Vec<(&str, Vec<String>)>, call: &mut Call<'_>) -> Outcome {
     let section = |(title, lines): (&str, Vec<String>)| format!("# {title}\r\n{}", lines.concat());
     let text = sections.into_iter().map(section).collect::<Vec<_>>().join("\r\n");
-    context.check_room(reply, text.len() as u64, "ask for fewer queues")?;
-    reply.verbatim(text.as_bytes());
+    call.check_room(text.len() as u64, "ask for fewer queues")?;
+    call.reply.verbatim(text.as_bytes());
     Ok(())
 }
 

@@ -2,12 +2,11 @@
 //!
 //! A key is a queue that has messages (type `set`) or a value (type `string`).
 
-use super::context::Context;
+use super::call::Call;
 use super::glob::Glob;
 use super::progress::Progress;
-use super::request::{Args, Outcome, SYNTAX_ERROR};
+use super::request::{Outcome, SYNTAX_ERROR};
 use super::scan::{self, ScanOptions};
-use crate::protocol::resp::Reply;
 use crate::queue::Queues;
 use crate::session::budget;
 use crate::session::{Shared, Store};
@@ -17,66 +16,66 @@ use crate::session::{Shared, Store};
 /// but names of nothing or the same ones again, keep the others waiting for some 50 ms. Queues that
 /// are there cost up to 3 us each: 300,000, which `--max-queues` must allow, took 0.8 s on a busy
 /// machine. Values go one by one where there are many.
-pub(super) fn del(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let shared = context.shared;
+pub(super) fn del(call: &mut Call<'_>) -> Outcome {
+    let (args, shared) = (call.args, call.shared);
     let removed = match &shared.store {
         Store::Kv(kv) => {
-            let mut progress = context.resume();
-            let delete = |_: &mut Context<'_>, key: &[u8], progress: &mut Progress| {
+            let mut progress = call.resume();
+            let delete = |_: &mut Call<'_>, key: &[u8], progress: &mut Progress| {
                 progress.count += u64::from(kv.delete(key));
                 Ok(())
             };
-            if !context.each_key(args, &mut progress, delete)? {
-                return context.pause(progress);
+            if !call.each_key(&mut progress, delete)? {
+                return call.pause(progress);
             }
             progress.count
         }
         Store::Queues(queues) if args.len() == 2 => {
-            context.budget.spend(budget::DROP);
-            u64::from(queues.drop_queue(args.get(1), &mut context.ticket)?)
+            call.turn.budget.spend(budget::DROP);
+            u64::from(queues.drop_queue(args.get(1), &mut call.turn.ticket)?)
         }
         Store::Queues(queues) => {
-            let mut progress = context.resume();
+            let mut progress = call.resume();
             if progress.drops.is_none() {
-                context.check_steps(budget::DROP * args.len() as u64)?;
+                call.check_steps(budget::DROP * args.len() as u64)?;
                 let (count, drops) =
-                    queues.doom(args.from(1), &mut context.ticket, &mut context.client.waiting)?;
+                    queues.doom(args.from(1), &mut call.turn.ticket, &mut call.client.waiting)?;
                 (progress.count, progress.drops) = (count, Some(drops));
             }
             let removed = progress.count;
-            finish_drops(queues, context, progress)?;
+            finish_drops(queues, call, progress)?;
             removed
         }
     };
-    reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
+    call.reply.count(removed);
     Ok(())
 }
 
 /// Lets go of queues that do not exist for clients any more, as far as the turn goes.
-fn finish_drops(queues: &Queues, context: &mut Context<'_>, mut progress: Progress) -> Outcome {
+fn finish_drops(queues: &Queues, call: &mut Call<'_>, mut progress: Progress) -> Outcome {
     while let Some(drops) = &mut progress.drops
         && !drops.is_empty()
     {
-        if context.budget.is_turn_over() {
-            return context.pause(progress);
+        if call.turn.budget.is_turn_over() {
+            return call.pause(progress);
         }
-        queues.finish_drop(drops, &mut context.ticket)?;
-        context.budget.spend(budget::DROP);
+        queues.finish_drop(drops, &mut call.turn.ticket)?;
+        call.turn.budget.spend(budget::DROP);
     }
     Ok(())
 }
 
 /// A key that is given twice counts twice, as in Redis.
-pub(super) fn exists(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let mut progress = context.resume();
-    let look = |context: &mut Context<'_>, key: &[u8], progress: &mut Progress| {
-        progress.count += u64::from(context.exists(key)?);
+pub(super) fn exists(call: &mut Call<'_>) -> Outcome {
+    let mut progress = call.resume();
+    let look = |call: &mut Call<'_>, key: &[u8], progress: &mut Progress| {
+        progress.count += u64::from(call.exists(key)?);
         Ok(())
     };
-    if !context.each_key(args, &mut progress, look)? {
-        return context.pause(progress);
+    if !call.each_key(&mut progress, look)? {
+        return call.pause(progress);
     }
-    reply.integer(i64::try_from(progress.count).unwrap_or(i64::MAX));
+    call.reply.count(progress.count);
     Ok(())
 }
 
@@ -87,9 +86,9 @@ fn type_name(shared: &Shared) -> &'static str {
     }
 }
 
-pub(super) fn type_of(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let there = context.exists(args.get(1))?;
-    reply.simple(if there { type_name(context.shared) } else { "none" });
+pub(super) fn type_of(call: &mut Call<'_>) -> Outcome {
+    let there = call.exists(call.args.get(1))?;
+    call.reply.simple(if there { type_name(call.shared) } else { "none" });
     Ok(())
 }
 
@@ -119,105 +118,101 @@ fn next_key(shared: &Shared, from: u64, end: u64, key: &mut Option<Vec<u8>>) -> 
 
 /// KEYS pattern: those that were there from the beginning to the end, which may be several turns
 /// apart.
-pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let (pattern, mut progress) = (Glob::new(args.get(1)), context.resume());
-    let start = reply.out.len();
+pub(super) fn keys(call: &mut Call<'_>) -> Outcome {
+    let (pattern, mut progress) = (Glob::new(call.args.get(1)), call.resume());
+    let start = call.reply.out.len();
     if progress.end == 0 {
-        progress.end = end(context.shared);
+        progress.end = end(call.shared);
     }
     let (mut next, mut key) = (Some(progress.next), None);
     while let Some(from) = next {
-        if context.budget.is_used_up() {
+        if call.turn.budget.is_used_up() {
             progress.next = from;
-            progress.keep(reply, start);
-            return context.pause(progress);
+            return call.pause_list(progress, start);
         }
-        next = next_key(context.shared, from, progress.end, &mut key);
-        context.budget.look(0);
+        next = next_key(call.shared, from, progress.end, &mut key);
+        call.turn.budget.look(0);
         if let Some(name) = &key
-            && pattern.matches(name, &mut context.budget)?
+            && pattern.matches(name, &mut call.turn.budget)?
         {
-            context.check_room(reply, (progress.elements.len() + name.len()) as u64, "use SCAN")?;
-            reply.bulk(name);
+            call.check_room((progress.elements.len() + name.len()) as u64, "use SCAN")?;
+            call.reply.bulk(name);
             progress.count += 1;
         }
     }
     let count = usize::try_from(progress.count).unwrap_or(usize::MAX);
-    context.end_list(reply, start, progress.elements, |reply| reply.array(count));
+    call.end_list(start, progress.elements, |reply| reply.array(count));
     Ok(())
 }
 
-pub(super) fn scan(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let cursor = args.cursor(1)?;
-    let options = ScanOptions::parse(args, 2, true)?;
-    let type_name = type_name(context.shared).as_bytes();
+pub(super) fn scan(call: &mut Call<'_>) -> Outcome {
+    let cursor = call.args.cursor(1)?;
+    let options = ScanOptions::parse(call.args, 2, true)?;
+    let type_name = type_name(call.shared).as_bytes();
     let is_type = options.kind.is_none_or(|kind| kind.eq_ignore_ascii_case(type_name));
-    let (from, end) = scan::place(cursor, end(context.shared));
+    let (from, end) = scan::place(cursor, end(call.shared));
     let (mut next, mut key, mut seen, mut shown) = (Some(from), None, 0, 0);
-    let mut page_budget = scan::page_budget(&context.budget);
-    let (start, steps) = (reply.out.len(), page_budget.left());
+    let mut page_budget = scan::page_budget(&call.turn.budget);
+    let (start, steps) = (call.reply.out.len(), page_budget.left());
     while let Some(from) = next
         && seen < options.count
         && (seen == 0 || !page_budget.is_used_up())
     {
-        next = next_key(context.shared, from, end, &mut key);
+        next = next_key(call.shared, from, end, &mut key);
         page_budget.look(0);
         seen += 1;
         if let Some(name) = &key
             && is_type
             && options.matches(name, &mut page_budget)?
         {
-            context.check_room(reply, name.len() as u64, "use a smaller COUNT")?;
-            reply.bulk(name);
+            call.check_room(name.len() as u64, "use a smaller COUNT")?;
+            call.reply.bulk(name);
             shown += 1;
         }
     }
-    context.budget.spend(steps - page_budget.left());
+    call.turn.budget.spend(steps - page_budget.left());
     let next = next.map_or(0, |next| scan::cursor(next, end));
-    scan::put_in_front(reply, start, |reply| {
-        reply.array(2);
-        reply.bulk(next.to_string().as_bytes());
-        reply.array(shown);
-    });
+    scan::end_page(call.reply, start, next, shown);
     Ok(())
 }
 
-pub(super) fn dbsize(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let count = match &context.shared.store {
+pub(super) fn dbsize(call: &mut Call<'_>) -> Outcome {
+    let count = match &call.shared.store {
         Store::Kv(kv) => kv.len() as u64,
         Store::Queues(queues) => match queues.count_at_once() {
             Some(count) => count as u64,
             None => {
-                let mut progress = context.resume();
-                if !context.add_up(&mut progress.sums) {
-                    return context.pause(progress);
+                let mut progress = call.resume();
+                if !call.add_up(&mut progress.sums) {
+                    return call.pause(progress);
                 }
                 progress.sums.queues
             }
         },
     };
-    reply.integer(i64::try_from(count).unwrap_or(i64::MAX));
+    call.reply.count(count);
     Ok(())
 }
 
 /// FLUSHALL and FLUSHDB, which are the same: there is one database.
-pub(super) fn flush(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn flush(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     let known = args.is(1, "async") || args.is(1, "sync");
     if args.len() > 2 || (args.len() == 2 && !known) {
         return Err(SYNTAX_ERROR.into());
     }
-    match &context.shared.store {
+    match &call.shared.store {
         Store::Queues(queues) => {
-            let mut progress = context.resume();
+            let mut progress = call.resume();
             if progress.drops.is_none() {
-                context.check_steps(budget::DROP * queues.len() as u64)?;
+                call.check_steps(budget::DROP * queues.len() as u64)?;
                 progress.drops =
-                    Some(queues.doom_all(&mut context.ticket, &mut context.client.waiting)?.1);
+                    Some(queues.doom_all(&mut call.turn.ticket, &mut call.client.waiting)?.1);
             }
-            finish_drops(queues, context, progress)?;
+            finish_drops(queues, call, progress)?;
         }
         Store::Kv(kv) => kv.clear(),
     }
-    reply.simple("OK");
+    call.reply.simple("OK");
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! LATENCY and SLOWLOG, which monitors ask for: nothing is measured, so there is nothing to show.
 
-use super::context::Context;
-use super::request::{Args, Outcome, Refusal};
+use super::call::Call;
+use super::request::{Outcome, Refusal};
 use super::table::{Subcommand, run_subcommand, subcommand};
-use crate::protocol::resp::Reply;
 
 pub(super) const LATENCY: &[Subcommand] = &[
     subcommand("histogram", -2, no_pairs, "[<command> ...]: Show nothing."),
@@ -18,25 +17,26 @@ pub(super) const SLOWLOG: &[Subcommand] = &[
     subcommand("reset", 2, done, ": Forget nothing."),
 ];
 
-pub(super) fn latency(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    run_subcommand(LATENCY, context, args, reply)
+pub(super) fn latency(call: &mut Call<'_>) -> Outcome {
+    run_subcommand(LATENCY, call)
 }
 
-pub(super) fn slowlog(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    run_subcommand(SLOWLOG, context, args, reply)
+pub(super) fn slowlog(call: &mut Call<'_>) -> Outcome {
+    run_subcommand(SLOWLOG, call)
 }
 
-fn nothing(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.array(0);
+fn nothing(call: &mut Call<'_>) -> Outcome {
+    call.reply.array(0);
     Ok(())
 }
 
-fn no_pairs(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.map(0);
+fn no_pairs(call: &mut Call<'_>) -> Outcome {
+    call.reply.map(0);
     Ok(())
 }
 
-fn slowest(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn slowest(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     if args.len() > 3 {
         let before = "ERR unknown subcommand or wrong number of arguments for '";
         return Err(Refusal::quoting(before, args.get(1), "'. Try SLOWLOG HELP."));
@@ -44,15 +44,15 @@ fn slowest(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> 
     if args.len() == 3 && !args.integer(2).is_ok_and(|count| count >= -1) {
         return Err("ERR count should be greater than or equal to -1".into());
     }
-    nothing(context, args, reply)
+    nothing(call)
 }
 
-fn none(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(0);
+fn none(call: &mut Call<'_>) -> Outcome {
+    call.reply.integer(0);
     Ok(())
 }
 
-fn done(_context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.simple("OK");
+fn done(call: &mut Call<'_>) -> Outcome {
+    call.reply.simple("OK");
     Ok(())
 }

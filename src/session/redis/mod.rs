@@ -5,12 +5,12 @@
 //! The other files are the commands themselves, by subject. Replies and error texts are those of
 //! Redis 7, apart from what a queue must do differently; such a place says so.
 
+mod call;
 mod changes;
 mod client;
 mod client_list;
 mod config;
 mod connection;
-mod context;
 mod counts;
 mod decimal;
 mod dispatch;

@@ -7,7 +7,6 @@
 use super::request::Args;
 use super::transaction::Watched;
 use crate::memory::{self, NoMemory};
-use crate::protocol::resp::Reply;
 use crate::queue::{Drops, Queue, QueueError, Slice, Sums, Ticket};
 use crate::session::OUTPUT_PIECE;
 use crate::session::budget::{Budget, LOOK};
@@ -64,13 +63,6 @@ impl Progress {
     pub fn memory(&self) -> usize {
         let kept = self.elements.capacity() + self.watched.memory();
         kept + self.drops.as_ref().map_or(0, Drops::len) * size_of::<usize>()
-    }
-
-    /// Keeps the elements that have been written since `start` for the next turn. Where there is no
-    /// memory for them, the reply is cut.
-    pub fn keep(&mut self, reply: &mut Reply<'_>, start: usize) {
-        reply.is_cut |= memory::append(&mut self.elements, &reply.out[start..]).is_err();
-        reply.out.truncate(start);
     }
 
     /// Makes sure that `count` bytes of elements can be kept: those of messages that are popped.

@@ -4,14 +4,14 @@
 //! oldest first here. Bodies are encoded straight from the store, under the queue's lock; a reply
 //! of many messages is measured before anything is removed.
 
-use super::context::{Context, too_large};
+use super::call::{Call, Turn, too_large};
 use super::progress::{Progress, each_word, is_busy, measure_removals};
-use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use super::scan::{self, ScanOptions, with_head};
+use super::request::{Outcome, Refusal, SYNTAX_ERROR};
+use super::scan::{self, ScanOptions};
 use crate::memory;
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::Reply;
-use crate::queue::{NewMessage, Queue, QueueError, Queues, Slice, Target};
+use crate::queue::{NewMessage, Queue, QueueError, Slice};
 use crate::session::budget::{self, Budget};
 
 /// What a bulk string takes beside its bytes, at most: `$`, its length and two line ends.
@@ -24,202 +24,155 @@ fn new_message(body: &[u8]) -> NewMessage<'_> {
 }
 
 /// SADD q m [m ...]: pushes each that is not in the queue, all as one step; answers how many.
-pub(super) fn sadd(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+pub(super) fn sadd(call: &mut Call<'_>) -> Outcome {
+    let (target, args) = (call.target()?, call.args);
     if args.len() == 3 {
         let message = new_message(args.get(2));
-        let budget = &mut context.budget;
-        let push = budget.passing(|queue| queue.push_unique(&message));
-        let pushed = target.create(&mut context.ticket, push)?;
-        budget.look(message.body.len());
-        reply.integer(i64::from(pushed));
+        let push = call.turn.budget.passing(|queue| queue.push_unique(&message));
+        let pushed = target.create(&mut call.turn.ticket, push)?;
+        call.turn.budget.look(message.body.len());
+        call.reply.integer(i64::from(pushed));
         return Ok(());
     }
-    let mut progress = context.resume();
-    let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
-    let pushed = target.create_sliced(ticket, |queue| {
+    let mut progress = call.resume();
+    let (claim, Turn { ticket, budget, .. }) = (&mut call.client.claim, &mut *call.turn);
+    let pushed = target.create_sliced(claim, ticket, |queue| {
         if is_busy(queue.begin_pushing(args.from(2)))? {
             return Ok(Slice::More);
         }
-        each_word(queue, args, state, |queue, body, progress| {
+        each_word(queue, args, (&mut progress, budget), |queue, body, progress| {
             progress.count += u64::from(queue.push_unique(&new_message(body))?);
             Ok(false)
         })
     })?;
     match pushed {
-        Slice::Done(()) => reply.integer(to_i64(progress.count)),
-        Slice::More => return context.pause(progress),
+        Slice::Done(()) => call.reply.count(progress.count),
+        Slice::More => return call.pause(progress),
     }
     Ok(())
 }
 
 /// SREM q m [m ...]: answers how many were there.
-pub(super) fn srem(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let mut progress = context.resume();
-    let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
-    let removed = target.find_sliced(ticket, |queue| {
-        if !measure_removals(queue, args, &mut progress_ref.measured, budget)? {
+pub(super) fn srem(call: &mut Call<'_>) -> Outcome {
+    let (target, args, mut progress) = (call.target()?, call.args, call.resume());
+    let (claim, Turn { ticket, budget, .. }) = (&mut call.client.claim, &mut *call.turn);
+    let removed = target.find_sliced(claim, ticket, |queue| {
+        if !measure_removals(queue, args, &mut progress.measured, budget)? {
             return Ok(Slice::More);
         }
-        let most = progress_ref.measured.count;
+        let most = progress.measured.count;
         if is_busy(queue.begin_removing(most))? {
             return Ok(Slice::More);
         }
-        each_word(queue, args, (progress_ref, budget), |queue, body, progress| {
+        each_word(queue, args, (&mut progress, budget), |queue, body, progress| {
             let removed = progress.count < most && queue.remove_one(body)?;
             progress.count += u64::from(removed);
             Ok(removed)
         })
     })?;
     match removed {
-        Some(Slice::More) => return context.pause(progress),
-        Some(Slice::Done(())) | None => reply.integer(to_i64(progress.count)),
+        Some(Slice::More) => return call.pause(progress),
+        Some(Slice::Done(())) | None => call.reply.count(progress.count),
     }
     Ok(())
 }
 
-pub(super) fn sismember(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let look = context.budget.passing(|queue| queue.contains(args.get(2)));
-    let found = target.find(&mut context.ticket, look)?;
-    reply.integer(i64::from(found.unwrap_or(false)));
+pub(super) fn sismember(call: &mut Call<'_>) -> Outcome {
+    let target = call.target()?;
+    let look = call.turn.budget.passing(|queue| queue.contains(call.args.get(2)));
+    let found = target.find(&mut call.turn.ticket, look)?;
+    call.reply.integer(i64::from(found.unwrap_or(false)));
     Ok(())
 }
 
-pub(super) fn smismember(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let (mut progress, start) = (context.resume(), reply.out.len());
-    let (state, ticket) = ((&mut progress, &mut context.budget), &mut context.ticket);
-    let found = target.find_sliced(ticket, |queue| {
-        each_word(queue, args, state, |queue, body, _| {
-            reply.integer(i64::from(queue.contains(body)?));
+pub(super) fn smismember(call: &mut Call<'_>) -> Outcome {
+    let (target, args) = (call.target()?, call.args);
+    let (mut progress, start) = (call.resume(), call.reply.out.len());
+    let (claim, Turn { ticket, budget, .. }) = (&mut call.client.claim, &mut *call.turn);
+    let found = target.find_sliced(claim, ticket, |queue| {
+        each_word(queue, args, (&mut progress, budget), |queue, body, _| {
+            call.reply.integer(i64::from(queue.contains(body)?));
             Ok(false)
         })
     })?;
     match found {
         Some(Slice::Done(())) => {}
-        Some(Slice::More) => {
-            progress.keep(reply, start);
-            return context.pause(progress);
-        }
+        Some(Slice::More) => return call.pause_list(progress, start),
         None => {
             const NO: &[u8] = b":0\r\n";
             memory::reserve(&mut progress.elements, NO.len() * (args.len() - 2))?;
             args.from(2).for_each(|_| progress.elements.extend_from_slice(NO));
         }
     }
-    context.end_list(reply, start, progress.elements, |reply| reply.array(args.len() - 2));
+    call.end_list(start, progress.elements, |reply| reply.array(args.len() - 2));
     Ok(())
 }
 
-pub(super) fn scard(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    _args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let len = target.find(&mut context.ticket, |queue| Ok(queue.len()))?;
-    reply.integer(to_i64(len.unwrap_or(0)));
+pub(super) fn scard(call: &mut Call<'_>) -> Outcome {
+    let len = call.target()?.find(&mut call.turn.ticket, |queue| Ok(queue.len()))?;
+    call.reply.count(len.unwrap_or(0));
     Ok(())
 }
 
 /// SMOVE src dst m: the message is never lost in between.
-pub(super) fn smove(
-    queues: &Queues,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+pub(super) fn smove(call: &mut Call<'_>) -> Outcome {
+    let (args, mut passed) = (call.args, 0);
     let (from, to, body) = (args.get(1), args.get(2), args.get(3));
-    let mut passed = 0;
-    let moved = queues.move_message(from, to, body, &mut context.ticket, &mut passed);
-    context.budget.spend(passed);
-    let moved = moved?;
-    reply.integer(i64::from(moved));
+    let moved = call.queues()?.move_message(from, to, body, &mut call.turn.ticket, &mut passed);
+    call.turn.budget.spend(passed);
+    call.reply.integer(i64::from(moved?));
     Ok(())
 }
 
 /// SPOP q [count]
-pub(super) fn spop(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    match args.len() {
-        2 => pop_one(target, context, reply),
-        3 => pop_many(target, context, args, reply),
+pub(super) fn spop(call: &mut Call<'_>) -> Outcome {
+    match call.args.len() {
+        2 => pop_one(call),
+        3 => pop_many(call),
         _ => Err(SYNTAX_ERROR.into()),
     }
 }
 
-fn pop_one(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let take = |queue: &mut Queue| queue.try_pop(|message| reply.try_bulk(message.body));
-    let popped = target.find(&mut context.ticket, context.budget.passing(take))?;
+fn pop_one(call: &mut Call<'_>) -> Outcome {
+    let target = call.target()?;
+    let take = |queue: &mut Queue| queue.try_pop(|message| call.reply.try_bulk(message.body));
+    let popped = target.find(&mut call.turn.ticket, call.turn.budget.passing(take))?;
     if popped.flatten().is_none() {
-        reply.null();
+        call.reply.null();
     }
     Ok(())
 }
 
 /// An array in RESP3 too, where Redis answers a set: its order is what the client came for.
-fn pop_many(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let count = parse_i64_canonical(args.get(2)).and_then(|count| u64::try_from(count).ok());
+fn pop_many(call: &mut Call<'_>) -> Outcome {
+    let count = parse_i64_canonical(call.args.get(2)).and_then(|count| u64::try_from(count).ok());
     let count = count.ok_or("ERR value is out of range, must be positive")?;
-    let (mut progress, start) = (context.resume(), reply.out.len());
-    let room = context.room(reply).saturating_sub(progress.elements.len() as u64);
-    let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
-    let popped = target.find_sliced(ticket, |queue| {
+    let (mut progress, start) = (call.resume(), call.reply.out.len());
+    let room = call.room().saturating_sub(progress.elements.len() as u64);
+    let target = call.target()?;
+    let (claim, Turn { ticket, budget, .. }) = (&mut call.client.claim, &mut *call.turn);
+    let popped = target.find_sliced(claim, ticket, |queue| {
         let steps = count.min(queue.len()).saturating_mul(budget::LOOK);
-        if !budget.affords(steps) || !measure(queue, count, room, progress_ref, budget)? {
+        if !budget.affords(steps) || !measure(queue, count, room, &mut progress, budget)? {
             return Ok(Slice::More);
         }
-        if progress_ref.measured.bytes > room {
+        if progress.measured.bytes > room {
             return Ok(Slice::Done(false));
         }
         if is_busy(queue.begin_popping(count))? {
             return Ok(Slice::More);
         }
-        pop_up_to(queue, count, (progress_ref, budget), reply)
+        pop_up_to(queue, count, (&mut progress, budget), call.reply)
     });
     match popped {
-        Ok(Some(Slice::More)) => {
-            progress.keep(reply, start);
-            return context.pause(progress);
-        }
+        Ok(Some(Slice::More)) => return call.pause_list(progress, start),
         Ok(Some(Slice::Done(false))) => return Err(too_large(SMALLER_COUNT)),
         Err(error) if progress.count == 0 => return Err(error.into()),
         // What was popped must reach the client.
         Ok(Some(Slice::Done(true)) | None) | Err(_) => {}
     }
     let count = usize::try_from(progress.count).unwrap_or(usize::MAX);
-    context.end_list(reply, start, progress.elements, |reply| reply.array(count));
+    call.end_list(start, progress.elements, |reply| reply.array(count));
     Ok(())
 }
 
@@ -265,7 +218,7 @@ fn pop_up_to(
     queue: &mut Queue,
     count: u64,
     (progress, budget): (&mut Progress, &mut Budget),
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Slice<bool>, QueueError> {
     let begin = reply.out.len();
     while progress.count < count {
@@ -294,44 +247,32 @@ fn pop_up_to(
 
 /// SMEMBERS q: an array in RESP3 too, where Redis answers a set. A queue has an order and may have
 /// equal messages, and a client makes neither of a set.
-pub(super) fn smembers(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    _args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    show_oldest(target, context, u64::MAX, "use SSCAN", Reply::array, reply)
+pub(super) fn smembers(call: &mut Call<'_>) -> Outcome {
+    show_oldest(call, u64::MAX, "use SSCAN")
 }
 
 /// SRANDMEMBER q [count]: a peek. Redis repeats members where the count is negative; a queue shows
 /// its oldest messages once.
-pub(super) fn srandmember(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+pub(super) fn srandmember(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
     match args.len() {
-        2 => peek(target, context, reply),
+        2 => peek(call),
         3 if args.integer(2)? == i64::MIN => {
             Err("ERR value is out of range, value must between -9223372036854775807 and \
                  9223372036854775807"
                 .into())
         }
-        3 => {
-            let count = args.integer(2)?.unsigned_abs();
-            show_oldest(target, context, count, SMALLER_COUNT, Reply::array, reply)
-        }
+        3 => show_oldest(call, args.integer(2)?.unsigned_abs(), SMALLER_COUNT),
         _ => Err(SYNTAX_ERROR.into()),
     }
 }
 
-fn peek(target: &mut Target<'_, '_>, context: &mut Context<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let (mut progress, mut shown) = (context.resume(), false);
-    let (budget, ticket) = (&mut context.budget, &mut context.ticket);
-    let found = target.find_sliced(ticket, |queue| {
+fn peek(call: &mut Call<'_>) -> Outcome {
+    let (target, mut progress, mut shown) = (call.target()?, call.resume(), false);
+    let (claim, Turn { ticket, budget, .. }) = (&mut call.client.claim, &mut *call.turn);
+    let found = target.find_sliced(claim, ticket, |queue| {
         let next = queue.visit(progress.next, budget.left(), |message| {
-            reply.bulk(message.body);
+            call.reply.bulk(message.body);
             shown = true;
             false
         })?;
@@ -340,42 +281,32 @@ fn peek(target: &mut Target<'_, '_>, context: &mut Context<'_>, reply: &mut Repl
         Ok(if next.is_some() { Slice::More } else { Slice::Done(()) })
     })?;
     if let Some(Slice::More) = found {
-        return context.pause(progress);
+        return call.pause(progress);
     }
     if !shown {
-        reply.null();
+        call.reply.null();
     }
     Ok(())
 }
 
-/// Shows the `count` oldest messages under `head`.
-fn show_oldest<'r>(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    count: u64,
-    advice: &str,
-    head: fn(&mut Reply<'r>, usize),
-    reply: &mut Reply<'r>,
-) -> Outcome {
-    let (mut progress, start) = (context.resume(), reply.out.len());
-    let room = context.room(reply);
-    let (progress_ref, budget, ticket) = (&mut progress, &mut context.budget, &mut context.ticket);
-    let shown = target.find_sliced(ticket, |queue| {
+/// Shows the `count` oldest messages.
+fn show_oldest(call: &mut Call<'_>, count: u64, advice: &str) -> Outcome {
+    let (mut progress, start) = (call.resume(), call.reply.out.len());
+    let (target, room) = (call.target()?, call.room());
+    let (claim, Turn { ticket, budget, .. }) = (&mut call.client.claim, &mut *call.turn);
+    let shown = target.find_sliced(claim, ticket, |queue| {
         if !budget.affords(count.min(queue.len()).saturating_mul(budget::LOOK)) {
             return Ok(Slice::More);
         }
-        show_up_to(queue, count, room, (progress_ref, budget), reply)
+        show_up_to(queue, count, room, (&mut progress, budget), call.reply)
     })?;
     match shown {
-        Some(Slice::More) => {
-            progress.keep(reply, start);
-            return context.pause(progress);
-        }
+        Some(Slice::More) => return call.pause_list(progress, start),
         Some(Slice::Done(false)) => return Err(too_large(advice)),
         Some(Slice::Done(true)) | None => {}
     }
     let count = usize::try_from(progress.count).unwrap_or(usize::MAX);
-    context.end_list(reply, start, progress.elements, |reply| head(reply, count));
+    call.end_list(start, progress.elements, |reply| reply.array(count));
     Ok(())
 }
 
@@ -385,7 +316,7 @@ fn show_up_to(
     count: u64,
     room: u64,
     (progress, budget): (&mut Progress, &mut Budget),
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Slice<bool>, QueueError> {
     let mut shown = Slice::Done(true);
     let next = queue.visit(progress.next, budget.left(), |message| {
@@ -417,28 +348,16 @@ fn show_up_to(
 
 /// SSCAN q cursor [MATCH pattern] [COUNT count]: the cursor holds the number of the next message,
 /// so a message that stays is shown exactly once, and where the queue ended when the scan began.
-pub(super) fn sscan(
-    target: &mut Target<'_, '_>,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let cursor = args.cursor(2)?;
-    let options = ScanOptions::parse(args, 3, false)?;
-    let room = context.room(reply);
-    let head = |reply: &mut Reply<'_>, (next, shown): (u64, usize)| {
-        reply.array(2);
-        reply.bulk(next.to_string().as_bytes());
-        reply.array(shown);
-    };
-    let budget = &mut context.budget;
-    let fill = |reply: &mut Reply<'_>| {
-        let page = target.find(&mut context.ticket, |queue| {
-            show_page(queue, cursor, &options, room, budget, reply)
-        })?;
-        page.unwrap_or(Ok((0, 0)))
-    };
-    with_head(reply, fill, head)
+pub(super) fn sscan(call: &mut Call<'_>) -> Outcome {
+    let cursor = call.args.cursor(2)?;
+    let options = ScanOptions::parse(call.args, 3, false)?;
+    let (target, room, start) = (call.target()?, call.room(), call.reply.out.len());
+    let Turn { ticket, budget, .. } = &mut *call.turn;
+    let page = target
+        .find(ticket, |queue| show_page(queue, cursor, &options, room, budget, call.reply))?;
+    let (next, shown) = page.unwrap_or(Ok((0, 0)))?;
+    scan::end_page(call.reply, start, next, shown);
+    Ok(())
 }
 
 /// Answers the cursor of the next page and how many messages are in this one. A page ends early
@@ -449,7 +368,7 @@ fn show_page(
     options: &ScanOptions<'_>,
     room: u64,
     budget: &mut Budget,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Result<(u64, usize), Refusal>, QueueError> {
     let (start, above) = (reply.out.len(), queue.numbers_above());
     let (from, end) = scan::place(cursor, queue.end().saturating_sub(above));
@@ -491,9 +410,4 @@ fn show_page(
         _ => {}
     }
     Ok(page)
-}
-
-/// Counts of messages are far from the end of an i64.
-fn to_i64(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

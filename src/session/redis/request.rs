@@ -46,6 +46,11 @@ impl<'a> Args<'a> {
         self.arguments.get(self.request, index)
     }
 
+    /// Word 0 in small letters, as the commands are called.
+    pub fn name(self) -> String {
+        String::from_utf8_lossy(self.get(0)).to_ascii_lowercase()
+    }
+
     /// The words from `first` on.
     pub fn from(self, first: usize) -> impl Iterator<Item = &'a [u8]> + Clone {
         (first..self.len()).map(move |index| self.get(index))

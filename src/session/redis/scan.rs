@@ -113,25 +113,17 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// Writes elements with `fill`, then puts the head that depends on its answer in front of them.
-/// After an error of `fill` the reply is as it was.
-pub(super) fn with_head<'r, T, E>(
-    reply: &mut Reply<'r>,
-    fill: impl FnOnce(&mut Reply<'r>) -> Result<T, E>,
-    head: impl FnOnce(&mut Reply<'r>, T),
-) -> Result<(), E> {
-    let start = reply.out.len();
-    let filled = fill(reply).inspect_err(|_| reply.out.truncate(start))?;
-    put_in_front(reply, start, |reply| head(reply, filled));
-    Ok(())
+/// Ends a page of which `shown` elements have been written since `start`.
+pub(super) fn end_page(reply: &mut Reply, start: usize, next: u64, shown: usize) {
+    put_in_front(reply, start, |reply| {
+        reply.array(2);
+        reply.bulk(next.to_string().as_bytes());
+        reply.array(shown);
+    });
 }
 
 /// Puts a head in front of the elements that have been written since `start`.
-pub(super) fn put_in_front<'r>(
-    reply: &mut Reply<'r>,
-    start: usize,
-    head: impl FnOnce(&mut Reply<'r>),
-) {
+pub(super) fn put_in_front(reply: &mut Reply, start: usize, head: impl FnOnce(&mut Reply)) {
     let end = reply.out.len();
     head(reply);
     let head_len = reply.out.len() - end;

@@ -3,9 +3,9 @@
 //! It promises that the replies do not depend on how the input was cut into pieces, and that it
 //! stops for its caller to send them once they are `OUTPUT_PIECE` long. It knows no command.
 
+use super::call::{REPLY_LIMIT, Turn};
 use super::client::Client;
-use super::context::Context;
-use super::dispatch;
+use super::dispatch::Dispatcher;
 use super::pipeline::Pipeline;
 use super::request::Args;
 use super::table;
@@ -16,10 +16,6 @@ use crate::queue::Ticket;
 use crate::session::budget::{self, Budget};
 use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
-
-/// The largest reply that one request may build, in bytes, EXEC with all its commands among them;
-/// one value or message may exceed it by its own length.
-pub(super) const REPLY_LIMIT: usize = 32 << 20;
 
 /// Arguments of one request, as in Redis 7: the bytes of a request are the limit that is met.
 const MAX_ARGUMENTS: usize = i32::MAX as usize;
@@ -61,46 +57,28 @@ impl Session for RedisSession {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
         let limits = limits(&self.shared);
         let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits, self.parked);
-        let mut reply = Reply::new(output, self.client.version);
-        let mut context = Context {
-            shared: &self.shared,
+        let turn = Turn {
+            ticket: std::mem::take(&mut self.ticket),
+            close: None,
             reply_limit: self.reply_limit,
             reply_end: 0,
-            ticket: std::mem::take(&mut self.ticket),
             budget: Budget::turn(),
             in_transaction: false,
             again: false,
-            close: None,
-            client: &mut self.client,
         };
-        context.client.outgoing.pump(reply.out);
-        while reply.out.len() < OUTPUT_PIECE && context.goes_on() {
-            if let Some(protocol) = pipeline.first_byte().and_then(Foreign::of_first_byte) {
-                context.close = Some(Close::Foreign(protocol));
-                break;
-            }
-            let Some(args) = pipeline.next() else { break };
-            if args.is_empty() {
-                pipeline.done();
-            } else if let Some(protocol) = foreign(args) {
-                context.close = Some(Close::Foreign(protocol));
-            } else {
-                let (start, consumed) = (reply.out.len(), pipeline.consumed());
-                let made = context.shared.store.queues_made();
-                dispatch::handle(&mut context, &mut pipeline, &mut reply);
-                let made = context.shared.store.queues_made() - made;
-                context.budget.spend(made.saturating_mul(budget::NEW_QUEUE));
-                if pipeline.consumed() > consumed && !context.client.replies.answers() {
-                    reply.out.truncate(start);
-                    context.client.outgoing = Default::default();
-                }
-            }
-        }
+        let mut dispatcher = Dispatcher {
+            shared: &self.shared,
+            reply: Reply::new(std::mem::take(output), self.client.version),
+            client: &mut self.client,
+            turn,
+        };
+        execute(&mut dispatcher, &mut pipeline);
+        let Dispatcher { turn, mut reply, .. } = dispatcher;
         let mut advance = Advance {
             consumed: pipeline.consumed(),
-            ticket: context.ticket,
-            again: context.again || context.budget.is_used_up(),
-            close: context.close,
+            ticket: turn.ticket,
+            again: turn.again || turn.budget.is_used_up(),
+            close: turn.close,
             ..Advance::default()
         };
         self.parked = pipeline.parked().filter(|_| advance.close.is_none());
@@ -126,6 +104,7 @@ impl Session for RedisSession {
         }
         self.client.tally.flush(&self.shared.statistics.redis);
         self.client.note(self.shared.store.clock().uptime());
+        *output = reply.out;
         advance
     }
 
@@ -134,8 +113,35 @@ impl Session for RedisSession {
     }
 }
 
+/// Executes requests one after the other until the turn is over, or there is no whole one.
+fn execute(dispatcher: &mut Dispatcher<'_>, pipeline: &mut Pipeline<'_>) {
+    dispatcher.client.outgoing.pump(&mut dispatcher.reply.out);
+    while dispatcher.reply.out.len() < OUTPUT_PIECE && dispatcher.goes_on() {
+        if let Some(protocol) = pipeline.first_byte().and_then(Foreign::of_first_byte) {
+            dispatcher.turn.close = Some(Close::Foreign(protocol));
+            break;
+        }
+        let Some(args) = pipeline.next() else { break };
+        if args.is_empty() {
+            pipeline.done();
+        } else if let Some(protocol) = foreign(args) {
+            dispatcher.turn.close = Some(Close::Foreign(protocol));
+        } else {
+            let (start, consumed) = (dispatcher.reply.out.len(), pipeline.consumed());
+            let made = dispatcher.shared.store.queues_made();
+            dispatcher.handle(pipeline);
+            let made = dispatcher.shared.store.queues_made() - made;
+            dispatcher.turn.budget.spend(made.saturating_mul(budget::NEW_QUEUE));
+            if pipeline.consumed() > consumed && !dispatcher.client.replies.answers() {
+                dispatcher.reply.out.truncate(start);
+                dispatcher.client.outgoing = Default::default();
+            }
+        }
+    }
+}
+
 /// Answers an error of framing, after which the connection ends.
-fn refuse(FramingError { text, cause }: &FramingError, reply: &mut Reply<'_>) -> Close {
+fn refuse(FramingError { text, cause }: &FramingError, reply: &mut Reply) -> Close {
     let kind = if matches!(cause, Cause::NoMemory(_)) { "OOM" } else { "ERR Protocol error:" };
     reply.error(&format!("{kind} {text}"));
     match *cause {

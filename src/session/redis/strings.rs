@@ -3,73 +3,52 @@
 //! Each command decides and changes in one step under the store's lock. Client flags, which only
 //! memcached sets, stay with a value that is changed and go with one that is replaced.
 
-use super::context::Context;
+use super::call::Call;
 use super::decimal::{Decimal, Fault};
 use super::expiry::SetOptions;
 use super::request::{Args, NOT_AN_INTEGER, Outcome, Refusal};
-use crate::kv::{Change, Entry, Kv};
+use crate::kv::{Change, Entry};
 use crate::memory::{self, NoMemory};
 use crate::protocol::number::{append_i64, parse_i64_canonical};
 use crate::protocol::resp::Reply;
 use std::borrow::Cow;
 
-pub(super) fn get(
-    kv: &Kv,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    show(kv, context, 0, args.get(1), reply)
+pub(super) fn get(call: &mut Call<'_>) -> Outcome {
+    show(call, 0, call.args.get(1))
 }
 
-pub(super) fn mget(
-    kv: &Kv,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let (mut progress, start) = (context.resume(), reply.out.len());
-    let is_done = context.each_key(args, &mut progress, |context, key, progress| {
-        show(kv, context, progress.elements.len(), key, reply)
-    })?;
+pub(super) fn mget(call: &mut Call<'_>) -> Outcome {
+    let (mut progress, start) = (call.resume(), call.reply.out.len());
+    let is_done = call
+        .each_key(&mut progress, |call, key, progress| show(call, progress.elements.len(), key))?;
     if !is_done {
-        progress.keep(reply, start);
-        return context.pause(progress);
+        return call.pause_list(progress, start);
     }
-    context.end_list(reply, start, progress.elements, |reply| reply.array(args.len() - 1));
+    let count = call.args.len() - 1;
+    call.end_list(start, progress.elements, |reply| reply.array(count));
     Ok(())
 }
 
 /// Shows a value behind the bytes of a reply that have been `kept` from earlier turns.
-fn show(
-    kv: &Kv,
-    context: &mut Context<'_>,
-    kept: usize,
-    key: &[u8],
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    context.check_room(reply, kept as u64, "ask for fewer keys at once")?;
-    let length = kv.get(key, |entry| {
-        reply.bulk(entry.value);
+fn show(call: &mut Call<'_>, kept: usize, key: &[u8]) -> Outcome {
+    call.check_room(kept as u64, "ask for fewer keys at once")?;
+    let length = call.kv()?.get(key, |entry| {
+        call.reply.bulk(entry.value);
         entry.value.len()
     });
     match length {
-        Some(length) => context.budget.copy(length),
-        None => reply.null(),
+        Some(length) => call.turn.budget.copy(length),
+        None => call.reply.null(),
     }
     Ok(())
 }
 
 /// SET key value [NX|XX] [GET] [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL]
-pub(super) fn set(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+pub(super) fn set(call: &mut Call<'_>) -> Outcome {
+    let (kv, args) = (call.kv()?, call.args);
     let options = SetOptions::parse(args, kv.clock())?;
     let stored = kv.update(args.get(1), |old| {
-        if (options.get && !show_old(old, reply)) || !options.allow(old.is_some()) {
+        if (options.get && !show_old(old, call.reply)) || !options.allow(old.is_some()) {
             return (Change::Keep, false);
         }
         let kept_ms = old.filter(|_| options.keep_expiry).map_or(0, |entry| entry.expires_ms);
@@ -78,84 +57,59 @@ pub(super) fn set(
     })?;
     match stored {
         _ if options.get => {}
-        true => reply.simple("OK"),
-        false => reply.null(),
+        true => call.reply.simple("OK"),
+        false => call.reply.null(),
     }
     Ok(())
 }
 
-pub(super) fn setnx(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let stored = kv.update(args.get(1), |old| match old {
+pub(super) fn setnx(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
+    let stored = call.kv()?.update(args.get(1), |old| match old {
         Some(_) => (Change::Keep, false),
         None => (plain(args.get(2)), true),
     })?;
-    reply.integer(i64::from(stored));
+    call.reply.integer(i64::from(stored));
     Ok(())
 }
 
 /// MSET key value [key value ...]: the dispatcher keeps other clients out while it runs. It is one
 /// moment, and so it is not done in slices: others wait about a microsecond for each of the
 /// keys, of which there are not too many, and longer where these make the store grow.
-pub(super) fn mset(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    if args.len().is_multiple_of(2) {
-        return Err(Refusal::arity("mset"));
-    }
-    kv.set_all(pairs(args), false)?;
-    reply.simple("OK");
+pub(super) fn mset(call: &mut Call<'_>) -> Outcome {
+    call.kv()?.set_all(pairs(call.args)?, false)?;
+    call.reply.simple("OK");
     Ok(())
 }
 
 /// MSETNX key value [key value ...]: all of them, or none where one of the keys has a value.
-pub(super) fn msetnx(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    if args.len().is_multiple_of(2) {
-        return Err(Refusal::arity("msetnx"));
-    }
-    reply.integer(i64::from(kv.set_all(pairs(args), true)?));
+pub(super) fn msetnx(call: &mut Call<'_>) -> Outcome {
+    let is_set = call.kv()?.set_all(pairs(call.args)?, true)?;
+    call.reply.integer(i64::from(is_set));
     Ok(())
 }
 
-fn pairs<'a>(args: Args<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    (1..args.len()).step_by(2).map(move |index| (args.get(index), args.get(index + 1)))
+fn pairs<'a>(args: Args<'a>) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])>, Refusal> {
+    if args.len().is_multiple_of(2) {
+        return Err(Refusal::arity(&args.name()));
+    }
+    Ok((1..args.len()).step_by(2).map(move |index| (args.get(index), args.get(index + 1))))
 }
 
 /// GETSET key value: answers the old value.
-pub(super) fn getset(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    kv.update(args.get(1), |old| {
-        let is_shown = show_old(old, reply);
+pub(super) fn getset(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
+    call.kv()?.update(args.get(1), |old| {
+        let is_shown = show_old(old, call.reply);
         (if is_shown { plain(args.get(2)) } else { Change::Keep }, ())
     })?;
     Ok(())
 }
 
 /// GETDEL key: answers the value and removes it.
-pub(super) fn getdel(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    kv.update(args.get(1), |old| {
-        let is_shown = show_old(old, reply);
+pub(super) fn getdel(call: &mut Call<'_>) -> Outcome {
+    call.kv()?.update(call.args.get(1), |old| {
+        let is_shown = show_old(old, call.reply);
         (if is_shown { Change::Delete } else { Change::Keep }, ())
     })?;
     Ok(())
@@ -163,7 +117,7 @@ pub(super) fn getdel(
 
 /// A bulk string, or null where there is no value. Returns false if there is no memory for it, and
 /// the value is to stay.
-pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply<'_>) -> bool {
+pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply) -> bool {
     match old {
         Some(entry) => reply.bulk(entry.value),
         None => reply.null(),
@@ -195,33 +149,24 @@ fn grown(
     }
 }
 
-pub(super) fn append(
-    kv: &Kv,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let (added, limit) = (args.get(2), context.shared.limits.max_message());
+pub(super) fn append(call: &mut Call<'_>) -> Outcome {
+    let (kv, args) = (call.kv()?, call.args);
+    let (added, limit) = (args.get(2), call.shared.limits.max_message());
     let len = kv.update(args.get(1), |old| {
         let before = old.map_or(&[][..], |entry| entry.value);
         let is_long = before.len() + added.len() > limit;
         let joined = || memory::join(&[before, added]).map_err(Refusal::from);
         grown(old, if is_long { Err(TOO_LONG.into()) } else { joined() })
     })?;
-    reply.integer(to_i64(len?));
+    call.reply.count(len? as u64);
     Ok(())
 }
 
 /// SETRANGE key offset value: writes over the value from `offset` on, behind zeros where it is
 /// shorter; answers its length.
-pub(super) fn setrange(
-    kv: &Kv,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let (offset, part, limit) =
-        (args.integer(2)?, args.get(3), context.shared.limits.max_message());
+pub(super) fn setrange(call: &mut Call<'_>) -> Outcome {
+    let (kv, args, limit) = (call.kv()?, call.args, call.shared.limits.max_message());
+    let (offset, part) = (args.integer(2)?, args.get(3));
     let offset = usize::try_from(offset).map_err(|_| "ERR offset is out of range")?;
     let len = kv.update(args.get(1), |old| {
         let before = old.map_or(&[][..], |entry| entry.value);
@@ -232,7 +177,7 @@ pub(super) fn setrange(
         let written = || written_over(before, offset, part).map_err(Refusal::from);
         grown(old, if is_long { Err(TOO_LONG.into()) } else { written() })
     })?;
-    reply.integer(to_i64(len?));
+    call.reply.count(len? as u64);
     Ok(())
 }
 
@@ -248,93 +193,56 @@ fn written_over(before: &[u8], offset: usize, part: &[u8]) -> Result<Vec<u8>, No
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size (--max-message)";
 
 /// GETRANGE key start end: both count, and from the end where they are negative.
-pub(super) fn getrange(
-    kv: &Kv,
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+pub(super) fn getrange(call: &mut Call<'_>) -> Outcome {
+    let (kv, args) = (call.kv()?, call.args);
     let (start, end) = (args.integer(2)?, args.integer(3)?);
-    context.check_room(reply, 0, "use a smaller transaction")?;
+    call.check_room(0, "use a smaller transaction")?;
     let shown = kv.get(args.get(1), |entry| {
-        let len = to_i64(entry.value.len());
+        let len = i64::try_from(entry.value.len()).unwrap_or(i64::MAX);
         let from_start = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
         let (start, end) = (from_start(start).max(0), from_start(end).max(0).min(len - 1));
         // What is out of range or the wrong way round is empty.
         let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
         let part = range.and_then(|(start, end)| entry.value.get(start..=end));
-        reply.bulk(part.unwrap_or_default());
+        call.reply.bulk(part.unwrap_or_default());
     });
     if shown.is_none() {
-        reply.bulk(b"");
+        call.reply.bulk(b"");
     }
     Ok(())
 }
 
-pub(super) fn strlen(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    reply.integer(to_i64(kv.get(args.get(1), |entry| entry.value.len()).unwrap_or(0)));
+pub(super) fn strlen(call: &mut Call<'_>) -> Outcome {
+    let length = call.kv()?.get(call.args.get(1), |entry| entry.value.len());
+    call.reply.count(length.unwrap_or(0) as u64);
     Ok(())
 }
 
-/// Lengths in memory are far from the end of an i64.
-fn to_i64(length: usize) -> i64 {
-    i64::try_from(length).unwrap_or(i64::MAX)
+pub(super) fn incr(call: &mut Call<'_>) -> Outcome {
+    add(call, 1)
 }
 
-pub(super) fn incr(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    add(kv, args.get(1), 1, reply)
+pub(super) fn decr(call: &mut Call<'_>) -> Outcome {
+    add(call, -1)
 }
 
-pub(super) fn decr(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    add(kv, args.get(1), -1, reply)
+pub(super) fn incrby(call: &mut Call<'_>) -> Outcome {
+    add(call, call.args.integer(2)?)
 }
 
-pub(super) fn incrby(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    add(kv, args.get(1), args.integer(2)?, reply)
-}
-
-pub(super) fn decrby(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let delta = args.integer(2)?.checked_neg().ok_or("ERR decrement would overflow")?;
-    add(kv, args.get(1), delta, reply)
+pub(super) fn decrby(call: &mut Call<'_>) -> Outcome {
+    let delta = call.args.integer(2)?.checked_neg().ok_or("ERR decrement would overflow")?;
+    add(call, delta)
 }
 
 /// INCRBYFLOAT key increment: exact, to 17 digits behind the point as Redis shows them.
-pub(super) fn incrbyfloat(
-    kv: &Kv,
-    _context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let sum = kv.update(args.get(1), |old| match float_sum(old, args.get(2)) {
+pub(super) fn incrbyfloat(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
+    let sum = call.kv()?.update(args.get(1), |old| match float_sum(old, args.get(2)) {
         Ok(sum) => (changed(old, sum.clone().into_bytes()), Ok(sum)),
         Err(refusal) => (Change::Keep, Err(refusal)),
     })?;
-    reply.bulk(sum?.as_bytes());
+    call.reply.bulk(sum?.as_bytes());
     Ok(())
 }
 
@@ -347,8 +255,8 @@ fn float_sum(old: Option<Entry<'_>>, delta: &[u8]) -> Result<String, Refusal> {
     })?)
 }
 
-fn add(kv: &Kv, key: &[u8], delta: i64, reply: &mut Reply<'_>) -> Outcome {
-    let sum = kv.update(key, |old| match sum(old, delta) {
+fn add(call: &mut Call<'_>, delta: i64) -> Outcome {
+    let sum = call.kv()?.update(call.args.get(1), |old| match sum(old, delta) {
         Ok(sum) => {
             let mut value = Vec::new();
             append_i64(&mut value, sum);
@@ -356,7 +264,7 @@ fn add(kv: &Kv, key: &[u8], delta: i64, reply: &mut Reply<'_>) -> Outcome {
         }
         Err(refusal) => (Change::Keep, Err(refusal)),
     })?;
-    reply.integer(sum?);
+    call.reply.integer(sum?);
     Ok(())
 }
 

@@ -3,27 +3,25 @@
 //! Arity counts the command's name; a negative one is a minimum. Keys are the first and the last
 //! position and the step between them; a negative last position counts from the end.
 
-use super::context::Context;
+use super::call::Call;
 use super::request::{Args, Outcome, Refusal};
 use super::transaction;
 use super::{client, config, connection, docs, expiry, info, keyspace, measures, queues, strings};
-use crate::kv::Kv;
 use crate::protocol::resp::Reply;
-use crate::queue::{Queues, Target};
 use crate::session::budget;
 use Run::{Any, Kv as InKv, Queue as InQueue, Queues as InQueues};
 use std::cmp::Ordering;
 
-/// A command of any store.
-pub(super) type Handler = fn(&mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome;
+/// Executes a command.
+pub(super) type Handler = fn(&mut Call<'_>) -> Outcome;
 
 /// A command's function, and by its kind the store that it needs.
 pub(super) enum Run {
     Any(Handler),
     /// Works on the one queue that word 1 names.
-    Queue(fn(&mut Target<'_, '_>, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
-    Queues(fn(&Queues, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
-    Kv(fn(&Kv, &mut Context<'_>, Args<'_>, &mut Reply<'_>) -> Outcome),
+    Queue(Handler),
+    Queues(Handler),
+    Kv(Handler),
 }
 
 /// One command.
@@ -146,7 +144,7 @@ pub(super) struct Subcommand {
 }
 
 /// HELP of a command with subcommands.
-fn help(container: &str, subcommands: &[Subcommand], reply: &mut Reply<'_>) {
+fn help(container: &str, subcommands: &[Subcommand], reply: &mut Reply) {
     let name = container.to_ascii_uppercase();
     reply.array(subcommands.len() + 2);
     reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
@@ -158,19 +156,12 @@ fn help(container: &str, subcommands: &[Subcommand], reply: &mut Reply<'_>) {
 }
 
 /// Runs the subcommand that word 1 names.
-pub(super) fn run_subcommand(
-    subcommands: &'static [Subcommand],
-    context: &mut Context<'_>,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    if is_help(args) {
-        let container = find(args.get(0)).map_or("", |command| command.name);
-        help(container, subcommands, reply);
+pub(super) fn run_subcommand(subcommands: &'static [Subcommand], call: &mut Call<'_>) -> Outcome {
+    if is_help(call.args) {
+        help(&call.args.name(), subcommands, call.reply);
         return Ok(());
     }
-    let subcommand = find_subcommand(subcommands, args)?;
-    (subcommand.run)(context, args, reply)
+    (find_subcommand(subcommands, call.args)?.run)(call)
 }
 
 fn is_help(args: Args<'_>) -> bool {
@@ -182,7 +173,7 @@ fn find_subcommand(
     subcommands: &'static [Subcommand],
     args: Args<'_>,
 ) -> Result<&'static Subcommand, Refusal> {
-    let container = find(args.get(0)).map_or("", |command| command.name);
+    let container = args.name();
     let Some(subcommand) = subcommands.iter().find(|known| args.is(1, known.name)) else {
         let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
         return Err(Refusal::quoting("ERR unknown subcommand '", args.get(1), &after));

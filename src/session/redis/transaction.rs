@@ -7,16 +7,16 @@
 //! changed anything, and those before it stay done. What is queued and what is watched is bounded
 //! in number and in bytes; a refusal is too, and has its place in the reply.
 
+use super::call::{Call, TRANSACTION_TOO_LONG};
 use super::changes::Plan;
 use super::client::Client;
-use super::context::Context;
-use super::dispatch::{self, COMMAND_STEPS, TRANSACTION_TOO_LONG};
+use super::dispatch::{self, COMMAND_STEPS};
 use super::request::{Again, Args, Outcome, Refusal};
 use super::session::{limits, request_limit};
 use super::table::{self, Command, EXCLUSIVE};
 use crate::memory::{self, NoMemory};
 use crate::protocol::Parsed;
-use crate::protocol::resp::{Arguments, Limits, Reply, parse};
+use crate::protocol::resp::{Arguments, Limits, parse};
 use crate::queue::{NAME_MAX, QueueError, Steps, Ticket};
 use crate::session::budget::{self, Budget};
 use crate::session::{Shared, Store};
@@ -195,26 +195,22 @@ pub(super) fn refuse(client: &mut Client, args: Args<'_>, refusal: Refusal) -> R
 }
 
 /// Keeps a request for EXEC. A long one is copied in several turns.
-pub(super) fn enqueue(
-    context: &mut Context<'_>,
-    command: &Command,
-    args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let (limit, progress) = (request_limit(context.shared), context.resume());
-    if let Some(transaction) = &mut context.client.transaction
+pub(super) fn enqueue(call: &mut Call<'_>, command: &Command) -> Outcome {
+    let args = call.args;
+    let (limit, progress) = (request_limit(call.shared), call.resume());
+    if let Some(transaction) = &mut call.client.transaction
         && !transaction.failed
     {
-        check_runnable(context.shared, command, args).inspect_err(|_| transaction.fail())?;
+        check_runnable(call.shared, command, args).inspect_err(|_| transaction.fail())?;
         let placed = transaction.check_place(command, args, limit);
         placed.inspect_err(|_| transaction.fail())?;
-        let copied = transaction.copy(args.request(), &mut context.budget);
+        let copied = transaction.copy(args.request(), &mut call.turn.budget);
         if !copied.inspect_err(|_| transaction.fail())? {
-            return context.pause(progress);
+            return call.pause(progress);
         }
         transaction.push(command, args).inspect_err(|_| transaction.fail())?;
     }
-    reply.simple("QUEUED");
+    call.reply.simple("QUEUED");
     Ok(())
 }
 
@@ -230,48 +226,48 @@ fn check_runnable(shared: &Shared, command: &Command, args: Args<'_>) -> Outcome
 
 /// Prepares, as far as the turn goes, what the queued commands need before the gate is taken for
 /// all of them.
-pub(super) fn prepare(context: &mut Context<'_>) -> Outcome {
-    let Some(mut transaction) = context.client.transaction.take() else {
+pub(super) fn prepare(call: &mut Call<'_>) -> Outcome {
+    let Some(mut transaction) = call.client.transaction.take() else {
         return Ok(());
     };
     let (mut prepared, mut goes_on) = (transaction.prepared, true);
-    transaction.each(context.shared, prepared, |args, behind| {
-        let left = context.budget.left();
+    transaction.each(call.shared, prepared, |args, behind| {
+        let (left, mut queued) = (call.turn.budget.left(), call.with(args));
         if let Some(command) = table::find(args.get(0)) {
             // What fails here fails again in the command, which has a reply to say so.
-            drop(dispatch::prepare(context, command, args));
-            bury_dead(context, command, args);
+            drop(dispatch::prepare(&mut queued, command));
+            bury_dead(&mut queued, command);
         }
-        let is_whole = left - context.budget.left() < budget::PREPARATION;
+        let is_whole = left - queued.turn.budget.left() < budget::PREPARATION;
         if is_whole {
             prepared = behind;
-            let was_missing = make_queue(context, args);
-            context.budget.spend(if was_missing { budget::NEW_QUEUE } else { 1 });
+            let was_missing = make_queue(&mut queued);
+            queued.turn.budget.spend(if was_missing { budget::NEW_QUEUE } else { 1 });
         }
-        goes_on = is_whole && !context.budget.is_used_up();
+        goes_on = is_whole && !queued.turn.budget.is_used_up();
         goes_on
     });
     transaction.prepared = prepared;
     // If it ended by itself it came to the last one, or to one that cannot be read: EXEC says so.
     let is_prepared = transaction.failed || goes_on || prepared == transaction.requests.len();
-    context.client.transaction = Some(transaction);
+    call.client.transaction = Some(transaction);
     if is_prepared { Ok(()) } else { Err(Refusal::again(Again::NextTurn)) }
 }
 
 /// Removes a slice of the dead messages in the queues of a request, which no step has room for.
-fn bury_dead(context: &mut Context<'_>, command: &Command, args: Args<'_>) {
-    if let Store::Queues(queues) = &context.shared.store
-        && command.keys(args).any(|name| queues.bury_in(name))
+fn bury_dead(call: &mut Call<'_>, command: &Command) {
+    if let Store::Queues(queues) = &call.shared.store
+        && command.keys(call.args).any(|name| queues.bury_in(name))
     {
-        context.budget.spend(budget::PREPARATION);
+        call.turn.budget.spend(budget::PREPARATION);
     }
 }
 
 /// Makes the queue that a request pushes to, if there is none, and returns whether there was none:
 /// this waits for the disk, some 0.4 ms, and others need not wait for all of a transaction. What
 /// fails here fails again in EXEC.
-fn make_queue(context: &mut Context<'_>, args: Args<'_>) -> bool {
-    let shared = context.shared;
+fn make_queue(call: &mut Call<'_>) -> bool {
+    let (shared, args) = (call.shared, call.args);
     let Store::Queues(queues) = &shared.store else { return false };
     let is_move = args.is(0, "smove");
     let name = args.get(if is_move { 2 } else { 1 });
@@ -279,7 +275,7 @@ fn make_queue(context: &mut Context<'_>, args: Args<'_>) -> bool {
     if !pushes || !queues.outlive_crashes() || !queues.is_missing(name) {
         return false;
     }
-    match context.client.watched.stamps.get_mut(name) {
+    match call.client.watched.stamps.get_mut(name) {
         None => drop(queues.make(name)),
         Some(then) => {
             // Nobody sees the new queue, so it is no change to who watches it. Under the gate no
@@ -293,67 +289,67 @@ fn make_queue(context: &mut Context<'_>, args: Args<'_>) -> bool {
     true
 }
 
-pub(super) fn multi(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    if context.client.transaction.is_some() {
+pub(super) fn multi(call: &mut Call<'_>) -> Outcome {
+    if call.client.transaction.is_some() {
         return Err("ERR MULTI calls can not be nested".into());
     }
-    context.client.transaction = Some(Transaction::default());
-    reply.simple("OK");
+    call.client.transaction = Some(Transaction::default());
+    call.reply.simple("OK");
     Ok(())
 }
 
-pub(super) fn exec(context: &mut Context<'_>, _args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let shared = context.shared;
-    let transaction = context.client.transaction.as_ref().ok_or("ERR EXEC without MULTI")?;
+pub(super) fn exec(call: &mut Call<'_>) -> Outcome {
+    let shared = call.shared;
+    let transaction = call.client.transaction.as_ref().ok_or("ERR EXEC without MULTI")?;
     let is_named = |name: &[u8]| transaction.needs_all || transaction.keys.contains(name);
     if let Store::Queues(queues) = &shared.store
-        && queues.any_claimed(is_named, &mut context.client.waiting)
+        && queues.any_claimed(is_named, &mut call.client.waiting)
     {
         return Err(Refusal::again(Again::NextTurn));
     }
-    let transaction = context.client.transaction.take().unwrap_or_default();
-    let watched = std::mem::take(&mut context.client.watched);
+    let transaction = call.client.transaction.take().unwrap_or_default();
+    let watched = std::mem::take(&mut call.client.watched);
     if transaction.failed {
         return Err("EXECABORT Transaction discarded because of previous errors.".into());
     }
     if watched.stamps.iter().any(|(key, then)| stamp(shared, key) != *then) {
-        reply.null_array();
+        call.reply.null_array();
         return Ok(());
     }
-    let steps = match begin_steps(shared, &transaction, &mut context.ticket) {
+    let steps = match begin_steps(shared, &transaction, &mut call.turn.ticket) {
         Err(refusal) if refusal.again.is_some() => {
-            context.client.transaction = Some(transaction);
-            context.client.watched = watched;
+            call.client.transaction = Some(transaction);
+            call.client.watched = watched;
             return Err(refusal);
         }
         steps => steps?,
     };
     // Whatever its commands find, each of them is answered.
-    reply.kept = transaction.len.saturating_mul(REFUSAL_BYTES);
-    reply.prepare().inspect_err(|_| reply.kept = 0)?;
-    reply.array(transaction.len);
+    call.reply.kept = transaction.len.saturating_mul(REFUSAL_BYTES);
+    call.reply.prepare().inspect_err(|_| call.reply.kept = 0)?;
+    call.reply.array(transaction.len);
     let budget = Budget::at_once(TRANSACTION_STEPS);
-    let turn = std::mem::replace(&mut context.budget, budget);
-    context.in_transaction = true;
-    let (end, mut left) = (context.reply_end, transaction.len);
+    let turn = std::mem::replace(&mut call.turn.budget, budget);
+    call.turn.in_transaction = true;
+    let (end, mut left) = (call.turn.reply_end, transaction.len);
     transaction.each(shared, 0, |args, _| {
         left = left.saturating_sub(1);
-        context.reply_end = end.saturating_sub(left.saturating_mul(REFUSAL_BYTES));
-        reply.kept = left.saturating_mul(REFUSAL_BYTES);
-        dispatch::handle_queued(context, args, reply);
+        call.turn.reply_end = end.saturating_sub(left.saturating_mul(REFUSAL_BYTES));
+        call.reply.kept = left.saturating_mul(REFUSAL_BYTES);
+        dispatch::handle_queued(&mut call.with(args));
         true
     });
-    reply.kept = 0;
+    call.reply.kept = 0;
     for _ in 0..left {
-        reply.error(&format!("OOM {NoMemory}"));
-        context.client.tally.note_error();
+        call.reply.error(&format!("OOM {NoMemory}"));
+        call.client.tally.note_error();
     }
-    context.in_transaction = false;
-    context.budget = turn;
+    call.turn.in_transaction = false;
+    call.turn.budget = turn;
     // It was the others who waited.
-    context.budget.spend(u64::MAX);
+    call.turn.budget.spend(u64::MAX);
     match steps {
-        Some(steps) => Ok(steps.end(&mut context.ticket)?),
+        Some(steps) => Ok(steps.end(&mut call.turn.ticket)?),
         None => Ok(()),
     }
 }
@@ -391,24 +387,20 @@ fn discarded(why: &str) -> Refusal {
     format!("EXECABORT Transaction discarded because of: {why}").into()
 }
 
-pub(super) fn discard(
-    context: &mut Context<'_>,
-    _args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    context.client.transaction.take().ok_or("ERR DISCARD without MULTI")?;
-    context.client.watched = Watched::default();
-    reply.simple("OK");
+pub(super) fn discard(call: &mut Call<'_>) -> Outcome {
+    call.client.transaction.take().ok_or("ERR DISCARD without MULTI")?;
+    call.client.watched = Watched::default();
+    call.reply.simple("OK");
     Ok(())
 }
 
-pub(super) fn watch(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    if context.client.transaction.is_some() {
+pub(super) fn watch(call: &mut Call<'_>) -> Outcome {
+    if call.client.transaction.is_some() {
         return Err("ERR WATCH inside MULTI is not allowed".into());
     }
-    let mut progress = context.resume();
-    let is_done = context.each_key(args, &mut progress, |context, key, progress| {
-        let (watched, added) = (&context.client.watched, &mut progress.watched);
+    let mut progress = call.resume();
+    let is_done = call.each_key(&mut progress, |call, key, progress| {
+        let (watched, added) = (&call.client.watched, &mut progress.watched);
         if watched.stamps.contains_key(key) || added.stamps.contains_key(key) {
             return Ok(());
         }
@@ -416,23 +408,19 @@ pub(super) fn watch(context: &mut Context<'_>, args: Args<'_>, reply: &mut Reply
         if bytes > WATCHED_BYTES || watched.stamps.len() + added.stamps.len() == MAX_WATCHED {
             return Err("ERR too many watched keys".into());
         }
-        added.insert(key, stamp(context.shared, key))
+        added.insert(key, stamp(call.shared, key))
     })?;
     if !is_done {
-        return context.pause(progress);
+        return call.pause(progress);
     }
-    context.client.watched.append(progress.watched)?;
-    reply.simple("OK");
+    call.client.watched.append(progress.watched)?;
+    call.reply.simple("OK");
     Ok(())
 }
 
-pub(super) fn unwatch(
-    context: &mut Context<'_>,
-    _args: Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    context.client.watched = Watched::default();
-    reply.simple("OK");
+pub(super) fn unwatch(call: &mut Call<'_>) -> Outcome {
+    call.client.watched = Watched::default();
+    call.reply.simple("OK");
     Ok(())
 }
 
