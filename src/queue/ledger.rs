@@ -14,7 +14,7 @@
 //! 5. What has failed is published before its epoch is called durable, so no reply slips through in
 //!    between. A commit that panics fails all that it has taken.
 
-use super::moves::Move;
+use super::single::{NO_QUEUE, QueueId};
 use super::slot::Slot;
 use crate::logging::expecting_panic;
 use std::collections::{BTreeSet, HashSet};
@@ -32,12 +32,6 @@ pub struct Ticket {
     /// The queues that the reply speaks of, as far as they changed in epochs that were not durable.
     queues: BTreeSet<QueueId>,
 }
-
-/// Names a queue from its creation until it is dropped; never given again.
-pub(super) type QueueId = u64;
-
-/// Stands for no queue, and in a ticket for the data directory: which queues there are.
-pub(super) const NO_QUEUE: QueueId = 0;
 
 impl Ticket {
     /// A ticket for an epoch of a disk that a test plays.
@@ -145,6 +139,13 @@ struct Changed {
     /// Each queue once, and the name that it had at its first change.
     queues: Vec<(Arc<Slot>, QueueId)>,
     moves: Vec<Move>,
+}
+
+/// A message that is in its target already, and hidden in its source until it is durable there.
+pub(super) struct Move {
+    pub(super) source: (Arc<Slot>, QueueId),
+    pub(super) target: (Arc<Slot>, QueueId),
+    pub(super) number: u64,
 }
 
 /// A commit under way: one epoch is closed and not yet durable.

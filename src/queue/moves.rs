@@ -7,19 +7,12 @@
 //!
 //! A crash leaves the message in the source, in both, or in the target, and never in neither.
 
-use super::ledger::{Commit, QueueId};
+use super::ledger::{Commit, Move};
 use super::queues::Queues;
 use super::single::Queue;
 use super::slot::{Slot, State};
 use super::{Message, NewMessage, QueueError, Ticket};
 use std::sync::Arc;
-
-/// A message that is in its target already, and hidden in its source until it is durable there.
-pub(super) struct Move {
-    pub(super) source: (Arc<Slot>, QueueId),
-    pub(super) target: (Arc<Slot>, QueueId),
-    pub(super) number: u64,
-}
 
 /// `work`, with what it passes added to `passed`.
 fn counting<R>(

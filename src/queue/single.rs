@@ -10,12 +10,17 @@ use super::expiring::Expiring;
 use super::figures::Totals;
 use super::hidden::Hidden;
 use super::leases::Leases;
-use super::ledger::QueueId;
 use super::{Message, MessageStore, NewMessage, Place, QueueError};
 use crate::memory::NoMemory;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Names a queue from its creation until it is dropped; never given again.
+pub(super) type QueueId = u64;
+
+/// Stands for no queue, and in a ticket for the data directory: which queues there are.
+pub(super) const NO_QUEUE: QueueId = 0;
 
 /// Dead messages that leave with each push: more than one, so that they leave as fast as they come.
 const DEAD_AT_PUSH: usize = 2;

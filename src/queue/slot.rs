@@ -2,8 +2,7 @@
 
 use super::QueueError;
 use super::identities::Identities;
-use super::ledger::{NO_QUEUE, QueueId};
-use super::single::Queue;
+use super::single::{NO_QUEUE, Queue, QueueId};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
