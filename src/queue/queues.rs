@@ -15,7 +15,6 @@ use super::ledger::Ledger;
 use super::places::Mortal;
 use super::single::{LEARNED_AT_START, Queue};
 use super::slot::{Census, Slot, State};
-use super::sums::Sums;
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
 use crate::storage::random;
@@ -461,13 +460,6 @@ impl Queues {
             slot.note_visible(queue);
         }
         (slot.stamp.load(Ordering::Relaxed), 0)
-    }
-
-    /// Name and value of each counter.
-    pub fn statistics(&self, sums: &Sums) -> Vec<(&'static str, u64)> {
-        let mut counters = vec![("queues", sums.queues), ("messages", sums.messages)];
-        counters.extend(self.backing.statistics());
-        counters
     }
 }
 

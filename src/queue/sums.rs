@@ -48,6 +48,13 @@ impl Queues {
         sums
     }
 
+    /// Name and value of each counter.
+    pub fn statistics(&self, sums: &Sums) -> Vec<(&'static str, u64)> {
+        let mut counters = vec![("queues", sums.queues), ("messages", sums.messages)];
+        counters.extend(self.backing.statistics());
+        counters
+    }
+
     /// How many queues have messages, where that is known without a look at each: no queue will be
     /// empty because all that it has dies.
     pub fn count_at_once(&self) -> Option<usize> {
