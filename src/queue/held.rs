@@ -16,10 +16,6 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(slot: Arc<Slot>) -> Handle {
-        Handle { slot }
-    }
-
     /// The queue's name.
     pub fn name(&self) -> &[u8] {
         &self.slot.name
@@ -32,6 +28,29 @@ impl Handle {
         let state = self.slot.lock().ok();
         let state = state.filter(|state| state.is_free() && !state.retired)?;
         Some(Locked { slot: &self.slot, state, now_ms: clock.now_ms() })
+    }
+}
+
+impl Queues {
+    /// Returns the queue `name` for several commands in a row, or `None` if there is none yet.
+    pub fn handle(&self, name: &[u8]) -> Option<Handle> {
+        self.slot(name).map(|slot| Handle { slot })
+    }
+
+    /// Ends the step of a command that has come to this, unless there is more to do of it.
+    fn end_step_after<R>(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+        done: Sliced<R>,
+    ) -> Sliced<R> {
+        let is_open = state.queue.as_ref().is_some_and(|queue| queue.step.is_some());
+        if !is_open || matches!(done, Ok(Some(Slice::More))) {
+            return done;
+        }
+        let ended = self.run(slot, state, self.clock.now_ms(), ticket, Queue::end_step);
+        done.and_then(|done| ended.map(|_| done))
     }
 }
 
@@ -69,7 +88,7 @@ pub struct Target<'a> {
 }
 
 /// A slice of a command's work on its queue, or `None` if there is no such queue.
-pub(super) type Sliced<R> = Result<Option<Slice<R>>, QueueError>;
+type Sliced<R> = Result<Option<Slice<R>>, QueueError>;
 
 /// What a slice of a command's work on its queue came to.
 pub enum Slice<R> {

@@ -10,7 +10,6 @@ use super::chores::Chores;
 use super::claims::{Claims, Waiting};
 use super::closed::ClosedQueues;
 use super::drops::Remains;
-use super::held::Handle;
 use super::ledger::Ledger;
 use super::places::Mortal;
 use super::single::{LEARNED_AT_START, Queue};
@@ -273,11 +272,6 @@ impl Queues {
                 return act(&slot, &mut state);
             }
         }
-    }
-
-    /// The queue `name` for several commands in a row; None where there is none yet.
-    pub fn handle(&self, name: &[u8]) -> Option<Handle> {
-        self.slot(name).map(Handle::new)
     }
 
     /// Runs `work` on queue `name` under its lock; the queue is made if it is not there. `ticket`

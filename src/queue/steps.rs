@@ -9,12 +9,9 @@
 //! them the answer is [`Busy`](QueueError::Busy).
 
 use super::figures::Totals;
-use super::held::Sliced;
 use super::single::Queue;
-use super::slot::{Slot, State};
-use super::{Place, QueueError, Queues, Slice, StepSize, Ticket};
+use super::{Place, QueueError, StepSize};
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// Messages of one command that are counted one by one where there may not be room for all: looking
 /// for more would take long.
@@ -127,24 +124,6 @@ impl Queue {
         // The next client waits until it is durable.
         self.changed |= self.totals() != before;
         if self.transaction.is_some() { Ok(()) } else { self.store.end_step() }
-    }
-}
-
-impl Queues {
-    /// Ends the step of a command that has come to this, unless there is more to do of it.
-    pub(super) fn end_step_after<R>(
-        &self,
-        slot: &Arc<Slot>,
-        state: &mut State,
-        ticket: &mut Ticket,
-        done: Sliced<R>,
-    ) -> Sliced<R> {
-        let is_open = state.queue.as_ref().is_some_and(|queue| queue.step.is_some());
-        if !is_open || matches!(done, Ok(Some(Slice::More))) {
-            return done;
-        }
-        let ended = self.run(slot, state, self.clock.now_ms(), ticket, Queue::end_step);
-        done.and_then(|done| ended.map(|_| done))
     }
 }
 
