@@ -1,32 +1,20 @@
 //! Queues that are closed until the next start: as a whole, because they could not be opened or a
 //! panic has left them half-changed, or for writing, because a sync has failed.
 
-use super::Queues;
+use super::queues::Queues;
 use super::slot::Slot;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// The names of closed queues, in the order in which they were found closed.
-#[derive(Default)]
-pub(super) struct ClosedQueues {
-    names: Mutex<Vec<Box<[u8]>>>,
-}
-
-impl ClosedQueues {
-    // The list is changed by single insertions: what a panic left is good.
-    fn names(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn add(&self, name: &[u8]) {
-        self.names().push(name.into());
-    }
-}
+use std::sync::{MutexGuard, PoisonError};
 
 impl Queues {
+    // The list is changed by single insertions: what a panic left is good.
+    fn closed_names(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The names of `most` queues that are closed until the next start, and that others are not: a
     /// failure of the data directory, which closes all, names none.
     pub fn closed(&self, most: usize) -> Vec<Box<[u8]>> {
-        self.closed.names().iter().take(most).cloned().collect()
+        self.closed_names().iter().take(most).cloned().collect()
     }
 
     /// Names the queue in `slot` from now on if it is closed; housekeeping does that.
@@ -48,7 +36,7 @@ impl Queues {
         if slot.is_named_closed() {
             return;
         }
-        self.closed.add(&slot.name);
+        self.closed_names().push(slot.name.clone());
         if let Some(why) = broken {
             log::error!("{why}");
             self.backing.count_closed();

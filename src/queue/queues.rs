@@ -8,7 +8,6 @@
 
 use super::chores::Chores;
 use super::claims::{Claims, Waiting};
-use super::closed::ClosedQueues;
 use super::drops::Remains;
 use super::ledger::Ledger;
 use super::places::Mortal;
@@ -39,7 +38,8 @@ pub struct Queues {
     pub(super) mortal: Mutex<Mortal>,
     pub(super) backing: Box<dyn Backing>,
     max_queues: AtomicUsize,
-    pub(super) closed: ClosedQueues,
+    /// The names of closed queues, in the order in which they were found closed.
+    pub(super) closed: Mutex<Vec<Box<[u8]>>>,
     /// Every queue reads it.
     max_queue_len: Arc<AtomicU64>,
     pub(super) ledger: Ledger,
@@ -109,7 +109,7 @@ impl Queues {
         mut bytes: u64,
     ) -> Result<Queues, QueueError> {
         let (mut slots, mut empty, mut came) = (Slots::default(), Vec::new(), 0);
-        let closed = ClosedQueues::default();
+        let mut closed = Vec::new();
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             let slot = match store {
@@ -122,8 +122,9 @@ impl Queues {
                     slots.insert(|id| Slot::new(id, &name, Some(queue)))
                 }
                 Err(why) => {
-                    closed.add(&name);
-                    slots.insert(|id| Slot::closed(id, &name, why))
+                    let slot = slots.insert(|id| Slot::closed(id, &name, why));
+                    closed.push(name);
+                    slot
                 }
             };
             empty.push(slot);
@@ -132,7 +133,7 @@ impl Queues {
         Ok(Queues {
             backing,
             max_queues: limits.max_queues.into(),
-            closed,
+            closed: Mutex::new(closed),
             max_queue_len,
             ledger,
             last_queue: slots.last_id.into(),
