@@ -1,7 +1,9 @@
-//! A bell that calls housekeeping before its time.
+//! What is left to housekeeping, and a bell that calls it before its time.
 
+use super::single::Queue;
+use super::slot::Slot;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Rung by whoever makes work, heard by the one who does it.
@@ -30,4 +32,13 @@ impl Chores {
         let _heard = self.bell.wait_timeout_while(waiting, longest, is_quiet);
         self.rung.store(false, Ordering::Relaxed);
     }
+}
+
+/// What dropped queues leave to housekeeping.
+#[derive(Default)]
+pub(super) struct Remains {
+    /// Doomed queues that nobody waits for.
+    pub(super) slots: Mutex<Vec<Arc<Slot>>>,
+    /// Queues whose stores have been let go of.
+    pub(super) queues: Mutex<Vec<Queue>>,
 }

@@ -7,6 +7,7 @@
 //! 3. A drop whose client has gone is finished by housekeeping.
 //! 4. What a store holds in memory is given back by housekeeping: that takes long where it is much.
 
+use super::chores::Remains;
 use super::claims::Waiting;
 use super::queues::Queues;
 use super::single::Queue;
@@ -16,15 +17,6 @@ use crate::memory::NoMemory;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What dropped queues leave to housekeeping.
-#[derive(Default)]
-pub(super) struct Remains {
-    /// Doomed queues that nobody waits for.
-    slots: Mutex<Vec<Arc<Slot>>>,
-    /// Queues whose stores have been let go of.
-    queues: Mutex<Vec<Queue>>,
-}
 
 /// Doomed queues whose stores are still to be let go of.
 pub struct Drops {
@@ -167,30 +159,6 @@ impl Queues {
                 }
             }
         })
-    }
-
-    /// Lets go of the store of a slot's queue, if it has one; after an error it is as it was.
-    pub(super) fn let_go(
-        &self,
-        slot: &Arc<Slot>,
-        state: &mut State,
-        ticket: &mut Ticket,
-    ) -> Result<(), QueueError> {
-        if let Some(queue) = &mut state.queue {
-            queue.store().discard()?;
-            slot.note_gone();
-            let mut queues = self.remains.queues.lock().unwrap_or_else(PoisonError::into_inner);
-            queues.extend(slot.empty(state));
-            drop(queues);
-            self.chores.ring();
-            state.awaited = self.ledger.mark_directory();
-            self.ledger.await_queue(ticket, state.awaited);
-            if !state.listed {
-                self.list(slot, state);
-            }
-        }
-        state.doomed = false;
-        Ok(())
     }
 
     /// Does what dropped queues have left to be done.

@@ -6,9 +6,8 @@
 //! clients; what is left of it here goes when the daemon tidies up, or when room for another queue
 //! is needed.
 
-use super::chores::Chores;
+use super::chores::{Chores, Remains};
 use super::claims::{Claims, Waiting};
-use super::drops::Remains;
 use super::ledger::Ledger;
 use super::places::Mortal;
 use super::single::{LEARNED_AT_START, Queue};
@@ -255,6 +254,30 @@ impl Queues {
             self.let_go(slot, &mut state, &mut Ticket::default())?;
         }
         Ok(state)
+    }
+
+    /// Lets go of the store of a slot's queue, if it has one; after an error it is as it was.
+    pub(super) fn let_go(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+    ) -> Result<(), QueueError> {
+        if let Some(queue) = &mut state.queue {
+            queue.store().discard()?;
+            slot.note_gone();
+            let mut queues = self.remains.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.extend(slot.empty(state));
+            drop(queues);
+            self.chores.ring();
+            state.awaited = self.ledger.mark_directory();
+            self.ledger.await_queue(ticket, state.awaited);
+            if !state.listed {
+                self.list(slot, state);
+            }
+        }
+        state.doomed = false;
+        Ok(())
     }
 
     /// Locks the slot of queue `name` for `act`; without one `act` is not called, unless one is to
