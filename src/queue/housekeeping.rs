@@ -152,7 +152,9 @@ impl Queues {
             drop((state, no_sync));
             self.forget(&slot);
         }
-        self.forget_retired();
+        let slots = self.slots();
+        self.candidates().forget_retired(&slots);
+        drop(slots);
         // A failure is logged there and closes all queues for writing.
         let _logged = self.backing.settle();
     }

@@ -9,13 +9,12 @@
 use super::chores::{Chores, Remains};
 use super::claims::{Claims, Waiting};
 use super::ledger::Ledger;
-use super::places::Mortal;
+use super::places::{Candidates, Slots};
 use super::single::{LEARNED_AT_START, Queue};
-use super::slot::{Census, Slot, State};
+use super::slot::{Slot, State};
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
 use crate::storage::random;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -31,10 +30,7 @@ pub struct Limits {
 /// All queues of a daemon.
 pub struct Queues {
     slots: RwLock<Slots>,
-    /// Slots that may be empty: each that is empty, and those that were when they were listed.
-    pub(super) empty: Mutex<Vec<Arc<Slot>>>,
-    /// Slots that will be empty because their messages die: nobody works on them then.
-    pub(super) mortal: Mutex<Mortal>,
+    candidates: Mutex<Candidates>,
     pub(super) backing: Box<dyn Backing>,
     max_queues: AtomicUsize,
     /// The names of closed queues, in the order in which they were found closed.
@@ -60,35 +56,6 @@ pub const NAME_MAX: usize = crate::storage::format::NAME_MAX;
 /// The most slots that one step of a scan looks at.
 const LOOKED_AT_ONCE: usize = 64;
 
-#[derive(Default)]
-pub(super) struct Slots {
-    by_name: HashMap<Box<[u8]>, Arc<Slot>>,
-    /// Slots that have been taken out.
-    removed: u64,
-    /// The same ones in the order of `scan`.
-    pub(super) by_id: BTreeMap<u64, Arc<Slot>>,
-    pub(super) last_id: u64,
-    pub(super) census: Arc<Census>,
-}
-
-impl Slots {
-    fn insert(&mut self, make: impl FnOnce(u64) -> Slot) -> Arc<Slot> {
-        self.last_id += 1;
-        let mut slot = make(self.last_id);
-        slot.enter(&self.census);
-        let slot = Arc::new(slot);
-        self.by_name.insert(slot.name.clone(), Arc::clone(&slot));
-        self.by_id.insert(slot.id, Arc::clone(&slot));
-        slot
-    }
-
-    pub(super) fn remove(&mut self, slot: &Slot) {
-        self.by_name.remove(&slot.name);
-        self.by_id.remove(&slot.id);
-        self.removed += 1;
-    }
-}
-
 impl Queues {
     /// Opens the queues that `backing` has.
     pub fn open(
@@ -107,7 +74,8 @@ impl Queues {
         policy: Policy,
         mut bytes: u64,
     ) -> Result<Queues, QueueError> {
-        let (mut slots, mut empty, mut came) = (Slots::default(), Vec::new(), 0);
+        let (mut slots, mut came) = (Slots::default(), 0);
+        let mut candidates = Candidates::default();
         let mut closed = Vec::new();
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
@@ -126,7 +94,7 @@ impl Queues {
                     slot
                 }
             };
-            empty.push(slot);
+            candidates.empty.push(slot);
         }
         let ledger = Ledger::new(policy).map_err(|error| QueueError::Storage(error.to_string()))?;
         Ok(Queues {
@@ -139,8 +107,7 @@ impl Queues {
             came: came.into(),
             attempts: random().into(),
             slots: RwLock::new(slots),
-            empty: Mutex::new(empty),
-            mortal: Mutex::default(),
+            candidates: Mutex::new(candidates),
             claims: Arc::default(),
             remains: Arc::default(),
             chores: Chores::default(),
@@ -207,6 +174,11 @@ impl Queues {
         self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    // A list has no half-made state: what a panic left is good.
+    pub(super) fn candidates(&self) -> MutexGuard<'_, Candidates> {
+        self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn slot(&self, name: &[u8]) -> Option<Arc<Slot>> {
         self.slots().by_name.get(name).cloned()
     }
@@ -228,7 +200,7 @@ impl Queues {
             return Ok(Arc::clone(slot));
         }
         if slots.by_name.len() >= max_queues && !self.backing.is_closed() {
-            let may_be_more = self.make_place(&mut slots);
+            let may_be_more = self.candidates().make_place(&mut slots, self.clock.now_ms());
             if may_be_more && slots.by_name.len() >= max_queues {
                 return Err(QueueError::Busy);
             }
@@ -237,7 +209,7 @@ impl Queues {
             return Err(QueueError::TooManyQueues { limit: max_queues }.logged(name));
         }
         let slot = slots.insert(|id| Slot::new(id, name, None));
-        self.empty().push(Arc::clone(&slot));
+        self.candidates().empty.push(Arc::clone(&slot));
         Ok(slot)
     }
 
@@ -365,6 +337,12 @@ impl Queues {
         if queue.leased() > 0 {
             queue.end_leases(self.clock.uptime());
         }
+    }
+
+    /// Lists a slot that has become empty.
+    fn list(&self, slot: &Arc<Slot>, state: &mut State) {
+        state.listed = true;
+        self.candidates().empty.push(Arc::clone(slot));
     }
 
     pub(super) fn make_store(&self, slot: &Slot, state: &mut State) -> Result<(), QueueError> {
