@@ -58,11 +58,7 @@ impl Engine {
             queues.commit();
             thread::park_timeout(SECOND);
         });
-        let tidy = repeat(|queues| {
-            if !queues.tidy() {
-                queues.wait_for_chores(SECOND);
-            }
-        });
+        let tidy = repeat(|queues| queues.keep_house(&mut Instant::now()));
         let threads = vec![sync, tidy];
         Engine { queues, stop, threads }
     }

@@ -25,11 +25,8 @@ use std::time::{Duration, Instant};
 /// Open files beside the clients' sockets: listeners, standard streams, and room for logs.
 const RESERVED_FILES: u64 = 64;
 
-/// How often housekeeping is done.
+/// How often expired values are removed, and the pause after a panic of housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// A queue that nobody has used for so long is unmapped.
-const IDLE: Duration = Duration::from_secs(10);
 
 const MISTAKE: u8 = 2;
 
@@ -203,17 +200,8 @@ fn keep_house(store: &Store) -> Result<(), String> {
             })
         }
         Store::Queues(queues) => {
-            let queues = Arc::clone(queues);
-            let mut last_rest = Instant::now();
-            Box::new(move || {
-                if last_rest.elapsed() >= IDLE {
-                    queues.rest_idle();
-                    last_rest = Instant::now();
-                }
-                if !queues.tidy() {
-                    queues.wait_for_chores(HOUSEKEEPING);
-                }
-            })
+            let (queues, mut last_rest) = (Arc::clone(queues), Instant::now());
+            Box::new(move || queues.keep_house(&mut last_rest))
         }
     };
     let work = move || {

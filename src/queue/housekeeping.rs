@@ -11,7 +11,13 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long housekeeping waits where nothing calls it before.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// A queue that nobody has used for so long is unmapped.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// The most syncs of idle queues at once: other queues wait for their housekeeping meanwhile.
 const IDLE_SYNCS: usize = 64;
@@ -23,6 +29,18 @@ const LEARNING_SLICES: usize = 32;
 const LEARNING_PAUSE: Duration = Duration::from_millis(1);
 
 impl Queues {
+    /// Does a round of housekeeping and waits until there is more to do. `last_rest` is when idle
+    /// queues came to rest last.
+    pub fn keep_house(&self, last_rest: &mut Instant) {
+        if last_rest.elapsed() >= IDLE {
+            self.rest_idle();
+            *last_rest = Instant::now();
+        }
+        if !self.tidy() {
+            self.wait_for_chores(ROUND);
+        }
+    }
+
     /// Housekeeping, a slice for each queue: gives space back, syncs what fills. True when there is
     /// more to do at once.
     pub fn tidy(&self) -> bool {
