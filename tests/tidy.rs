@@ -155,6 +155,19 @@ fn imports_of_every_form_are_seen() {
     assert_eq!(modules_named("use some_crate::queue;"), [] as [&str; 0]);
 }
 
+#[test]
+fn every_thread_stands_in_the_list_of_lib_rs() {
+    let list = include_str!("../src/lib.rs");
+    complain(|source| {
+        lines(source, |line| {
+            let is_program = source.path.starts_with("src");
+            let (_, name) = line.split_once("name(\"").filter(|_| is_program)?;
+            let (name, _) = name.split_once("\".into())")?;
+            (!list.contains(&format!("`{name}`"))).then(|| format!("no thread {name} in lib.rs"))
+        })
+    });
+}
+
 /// A file is named by its path in `src` without `.rs`. The `mod.rs` of a folder is left out: it
 /// names what is in the folder and passes on what others may use.
 #[test]
