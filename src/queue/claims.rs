@@ -11,19 +11,20 @@
 //! comes back there is one queue less that it may have to wait for.
 
 use super::slot::{Slot, State};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The slots whose queues are claimed: one for each client at most.
+/// The slots whose queues are claimed, by number: one for each client at most.
 #[derive(Default)]
 pub(super) struct Claims {
-    slots: Mutex<Vec<Arc<Slot>>>,
+    slots: Mutex<BTreeMap<u64, Arc<Slot>>>,
 }
 
 /// The queues that a command has found claimed by others, until it is done or its client gone.
 #[derive(Default)]
 pub struct Waiting {
-    slots: Vec<Arc<Slot>>,
+    slots: BTreeMap<u64, Arc<Slot>>,
 }
 
 impl Waiting {
@@ -33,16 +34,15 @@ impl Waiting {
     }
 
     fn note(&mut self, slot: &Arc<Slot>) {
-        if !self.slots.iter().any(|known| Arc::ptr_eq(known, slot)) {
+        if self.slots.insert(slot.id, Arc::clone(slot)).is_none() {
             slot.awaited_by.fetch_add(1, Ordering::Relaxed);
-            self.slots.push(Arc::clone(slot));
         }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for slot in &self.slots {
+        for slot in self.slots.values() {
             slot.awaited_by.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -65,8 +65,8 @@ impl Claim {
 }
 
 impl Claims {
-    // The list is changed by single insertions and removals: what a panic left is good.
-    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+    // The map is changed by single insertions and removals: what a panic left is good.
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Slot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,17 +74,18 @@ impl Claims {
     pub(super) fn claim(self: &Arc<Claims>, slot: &Arc<Slot>, state: &mut State) -> Claim {
         debug_assert!(!state.claimed, "claimed twice");
         state.claimed = true;
-        self.slots().push(Arc::clone(slot));
+        self.slots().insert(slot.id, Arc::clone(slot));
         Claim { slot: Arc::clone(slot), claims: Arc::clone(self), is_over: false }
     }
 
     /// Whether one of the claimed queues is `wanted`. Those that are will not be claimed again
     /// before `waiting` ends, which it does where none is.
-    pub(super) fn any(&self, wanted: impl Fn(&Arc<Slot>) -> bool, waiting: &mut Waiting) -> bool {
-        let slots = self.slots();
-        let mut claimed = slots.iter().filter(|slot| wanted(slot)).peekable();
-        let is_any = claimed.peek().is_some();
-        claimed.for_each(|slot| waiting.note(slot));
+    pub(super) fn any(&self, wanted: impl Fn(&Slot) -> bool, waiting: &mut Waiting) -> bool {
+        let (slots, mut is_any) = (self.slots(), false);
+        for slot in slots.values().filter(|slot| wanted(slot)) {
+            waiting.note(slot);
+            is_any = true;
+        }
         if !is_any {
             *waiting = Waiting::default();
         }
@@ -94,7 +95,7 @@ impl Claims {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Held to the end: who claims the queue next must not be taken off the list for this one.
+        // Held to the end: who claims the queue next must not be taken out for this one.
         let mut locked = self.slot.lock();
         // A queue that a panic has closed stays closed, whoever claims it.
         if let Ok(state) = &mut locked {
@@ -108,6 +109,6 @@ impl Drop for Claim {
                 }
             }
         }
-        self.claims.slots().retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        self.claims.slots().remove(&self.slot.id);
     }
 }

@@ -107,11 +107,13 @@ impl Queues {
 
     fn doom_slots(
         &self,
-        slots: VecDeque<Arc<Slot>>,
+        mut slots: VecDeque<Arc<Slot>>,
         ticket: &mut Ticket,
         waiting: &mut Waiting,
     ) -> Result<(u64, Drops), QueueError> {
-        let is_one = |claimed: &Arc<Slot>| slots.iter().any(|slot| Arc::ptr_eq(slot, claimed));
+        // Many may be claimed, and each is looked for among these.
+        slots.make_contiguous().sort_unstable_by_key(|slot| slot.id);
+        let is_one = |claimed: &Slot| slots.binary_search_by_key(&claimed.id, |it| it.id).is_ok();
         if self.claims.any(is_one, waiting) {
             return Err(QueueError::Busy);
         }
