@@ -205,10 +205,6 @@ impl MessageStore for DiskStore {
         self.log.end_sync(point, outcome);
     }
 
-    fn sync_now(&mut self) -> Result<(), QueueError> {
-        Ok(self.log.sync_now()?)
-    }
-
     fn wants_tidying(&self) -> bool {
         self.log.wants_copying() || self.log.wants_sync()
     }

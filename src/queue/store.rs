@@ -146,11 +146,6 @@ pub trait MessageStore: Send {
     /// Takes the outcome of what `begin_sync` gave.
     fn end_sync(&mut self, _point: SyncPoint, _outcome: &io::Result<()>) {}
 
-    /// Makes everything up to now durable before it answers; beside a sync that has begun, too.
-    fn sync_now(&mut self) -> Result<(), QueueError> {
-        Ok(())
-    }
-
     /// True when housekeeping should come soon; asked after every change.
     fn wants_tidying(&self) -> bool {
         false
