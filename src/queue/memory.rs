@@ -49,8 +49,8 @@ impl Backing for MemoryBacking {
         false
     }
 
-    fn memory_limit(&self) -> Option<u64> {
-        Some(self.budget.limit())
+    fn memory(&self) -> Option<(u64, u64)> {
+        Some((self.budget.used.load(Ordering::Relaxed), self.budget.limit()))
     }
 
     fn set_memory_limit(&self, bytes: u64) {

@@ -149,15 +149,9 @@ impl Queues {
         self.max_queue_len.store(limits.max_queue_len, Ordering::Relaxed);
     }
 
-    /// Bytes that the messages of all queues may take; `None` where they take no memory.
-    pub fn memory_limit(&self) -> Option<u64> {
-        self.backing.memory_limit()
-    }
-
-    /// Bytes that they take; `None` where they take no memory.
-    pub fn memory_used(&self) -> Option<u64> {
-        let counters = self.backing.statistics();
-        counters.iter().find(|(name, _)| *name == "memory_used_bytes").map(|(_, bytes)| *bytes)
+    /// Bytes that the messages of all queues take, and may take; `None` where they take no memory.
+    pub fn memory(&self) -> Option<(u64, u64)> {
+        self.backing.memory()
     }
 
     /// Another such limit from now on, where there is one.

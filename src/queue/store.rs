@@ -209,8 +209,8 @@ pub trait Backing: Send + Sync {
     /// Forgets stores that have been discarded, and not durably; everybody has been told.
     fn give_up(&self) {}
 
-    /// Bytes that the messages of all queues may take; `None` where they take no memory.
-    fn memory_limit(&self) -> Option<u64> {
+    /// Bytes that the messages of all queues take, and may take; `None` where they take no memory.
+    fn memory(&self) -> Option<(u64, u64)> {
         None
     }
 

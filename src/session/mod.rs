@@ -189,7 +189,7 @@ impl Store {
     /// Bytes that what is in the store may take, 0 for no limit: the disk store has none.
     pub fn max_memory(&self) -> u64 {
         match self {
-            Store::Queues(queues) => queues.memory_limit().unwrap_or(0),
+            Store::Queues(queues) => queues.memory().map_or(0, |(_, limit)| limit),
             Store::Kv(kv) => kv.max_memory(),
         }
     }

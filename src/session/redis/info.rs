@@ -153,7 +153,7 @@ fn clients(shared: &Shared) -> Lines {
 fn memory(shared: &Shared) -> Lines {
     let process = shared.settings.process_memory.map_or(ProcessMemory::default(), |tell| tell());
     let used = match &shared.store {
-        Store::Queues(queues) => queues.memory_used().unwrap_or(process.own),
+        Store::Queues(queues) => queues.memory().map_or(process.own, |(used, _)| used),
         Store::Kv(kv) => kv.bytes(),
     };
     vec![
