@@ -1,7 +1,9 @@
 //! The memory that all clients take together: input, output, and what their sessions keep.
 //!
 //! A client that takes little is only counted. Of those that take more than `LARGE` bytes the
-//! budget knows how much each takes, so that the largest can go if there is too much in all.
+//! budget knows how much each takes, so that the largest can go if there is too much in all. One
+//! that goes in the middle of a change keeps its request until that is done. It counts until then,
+//! so others go in its place; what all take is above the bound only until they have gone.
 
 use super::lock;
 use super::mailbox::{Mailbox, Message};
@@ -22,8 +24,16 @@ pub(super) struct Budget {
 struct Large {
     bytes: usize,
     mailbox: Arc<Mailbox>,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
     /// Its worker has been told to disconnect it.
-    is_going: bool,
+    Goes,
+    /// It has gone, and a change of its is being finished: nothing ends that sooner.
+    Finishes,
 }
 
 impl Budget {
@@ -43,30 +53,40 @@ impl Budget {
             if bytes < LARGE {
                 large.remove(&id);
             } else {
-                let new = || Large { bytes, mailbox: Arc::clone(mailbox), is_going: false };
+                let new = || Large { bytes, mailbox: Arc::clone(mailbox), fate: Fate::Stays };
                 large.entry(id).or_insert_with(new).bytes = bytes;
             }
         }
         let used = used.wrapping_add(bytes.wrapping_sub(before));
-        if bytes > before && used > self.limit {
-            self.shed(used, id, mailbox);
+        if bytes > before && !self.shed(used) {
+            mailbox.post(Message::Shed(id));
         }
     }
 
-    fn shed(&self, used: usize, id: u64, mailbox: &Arc<Mailbox>) {
+    /// Notes that client `id` has gone but for a change that is being finished.
+    pub(super) fn finishes(&self, id: u64) {
+        if let Some(it) = lock(&self.large).get_mut(&id) {
+            it.fate = Fate::Finishes;
+        }
+        self.shed(self.used.load(Ordering::Relaxed));
+    }
+
+    /// Sees to it that the largest client goes if all take too much, `used` bytes; false: none that
+    /// is known can go.
+    fn shed(&self, used: usize) -> bool {
+        if used <= self.limit {
+            return true;
+        }
         let mut large = lock(&self.large);
-        let going: usize = large.values().filter(|it| it.is_going).map(|it| it.bytes).sum();
-        if used.saturating_sub(going) <= self.limit {
-            return;
+        let going = large.values().filter(|it| it.fate == Fate::Goes);
+        if used.saturating_sub(going.map(|it| it.bytes).sum()) <= self.limit {
+            return true;
         }
-        let staying = large.iter_mut().filter(|(_, it)| !it.is_going);
-        match staying.max_by_key(|(_, it)| it.bytes) {
-            Some((largest, it)) => {
-                it.is_going = true;
-                it.mailbox.post(Message::Shed(*largest));
-            }
-            None => mailbox.post(Message::Shed(id)),
-        }
+        let staying = large.iter_mut().filter(|(_, it)| it.fate == Fate::Stays);
+        let Some((largest, it)) = staying.max_by_key(|(_, it)| it.bytes) else { return false };
+        it.fate = Fate::Goes;
+        it.mailbox.post(Message::Shed(*largest));
+        true
     }
 }
 
@@ -106,6 +126,26 @@ mod tests {
         budget.change(1, &first, 4 * LARGE + 100, 0);
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
         assert!(lock(&budget.large).is_empty());
+    }
+
+    /// It was not counted any more once it was told to go.
+    #[test]
+    fn others_go_in_place_of_one_that_finishes_a_change() {
+        let (first, second, budget) = (mailbox(), mailbox(), Budget::new(10 * LARGE));
+        budget.change(1, &first, 0, 6 * LARGE);
+        budget.change(2, &second, 0, 3 * LARGE);
+        budget.change(3, &second, 0, 2 * LARGE);
+        assert_eq!((shed(&first), shed(&second)), (vec![1], vec![]));
+        budget.finishes(1);
+        assert_eq!((shed(&first), shed(&second)), (vec![], vec![2]));
+        budget.change(2, &second, 3 * LARGE, 0);
+        budget.change(1, &first, 6 * LARGE, 9 * LARGE);
+        assert_eq!((shed(&first), shed(&second)), (vec![], vec![3]));
+        budget.change(3, &second, 2 * LARGE, 0);
+        budget.change(1, &first, 9 * LARGE, 0);
+        budget.change(1, &first, 0, 9 * LARGE);
+        budget.change(2, &second, 0, 2 * LARGE);
+        assert_eq!((shed(&first), shed(&second)), (vec![1], vec![]), "it is another client");
     }
 
     #[test]

@@ -359,6 +359,13 @@ impl Connection {
         }
     }
 
+    /// Ends the connection at once, also in the middle of a change: the daemon stops, and what has
+    /// been done of a step without its end is cut by the next start (rule 20).
+    pub(super) fn cut(&mut self) {
+        self.abort(Ending::Stopping);
+        self.phase = Phase::Over;
+    }
+
     /// Executes no further request; the replies that are left are sent if the client reads.
     pub(super) fn kill(&mut self) {
         match self.output.is_blocked() || self.is_unfinished {

@@ -86,8 +86,14 @@ impl Server {
     }
 
     /// Stops accepting, lets clients get the replies to the commands that have begun, and commits.
-    /// Afterwards no session runs any more, or that has been reported.
+    /// Afterwards no session runs any more, or that has been reported. What a client has changed by
+    /// half when its time is up is cut: the next start finds nothing of it.
     pub fn stop(self) {
+        self.stop_within(STOP_GRACE);
+    }
+
+    /// As [`stop`](Server::stop); clients have `grace`.
+    pub(super) fn stop_within(self, grace: Duration) {
         self.clients.stop();
         self.services.iter().for_each(|service| acceptor::wake(service));
         for accepting in self.accepting {
@@ -98,7 +104,7 @@ impl Server {
             self.mailboxes.iter().for_each(|mailbox| mailbox.post(message()));
         };
         post(|| Message::Stop);
-        if self.clients.wait_until_empty(STOP_GRACE) > 0 {
+        if self.clients.wait_until_empty(grace) > 0 {
             post(|| Message::Cut);
             let remain = self.clients.wait_until_empty(STOP_CUT);
             if remain > 0 {

@@ -14,7 +14,7 @@
 use super::budget::Budget;
 use super::clients::Place;
 use super::connection::{Bench, Connection, Ending};
-use super::interest::interest;
+use super::interest::{Phase, interest};
 use super::mailbox::{Handle, Mailbox, Message, Newcomer};
 use super::poller::{Interest, Poller, Ready};
 use super::report::report;
@@ -233,7 +233,7 @@ impl Worker {
                     self.is_stopping = true;
                     self.with_all(|connection| connection.stop());
                 }
-                Message::Cut => self.with_all(|connection| connection.abort(Ending::Stopping)),
+                Message::Cut => self.with_all(Connection::cut),
             }
         }
     }
@@ -332,6 +332,9 @@ impl Worker {
             let memory = client.connection.memory();
             self.budget.change(id, &self.mailbox, client.memory, memory);
             client.memory = memory;
+            if client.connection.state(&self.bench).phase == Phase::Finishing {
+                self.budget.finishes(id);
+            }
             let registered = client.settle(id, &self.poller, &self.bench);
             if let Err(error) = registered {
                 client.connection.abort(Ending::Failed(error));

@@ -14,19 +14,17 @@ const MANY: usize = 5000;
 /// A daemon with queues on disk, without a server.
 struct Daemon {
     shared: Arc<Shared>,
-    _root: TempDir,
 }
 
 impl Daemon {
-    fn start() -> Daemon {
-        let root = TempDir::new().unwrap();
-        let directory = DataDirectory::open(&root.path().join("data"), 1 << 20, false).unwrap();
+    fn start(root: &TempDir) -> Daemon {
+        let directory = DataDirectory::open(&root.path().join("data"), 1 << 20, true).unwrap();
         let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
         let backing = Box::new(DiskBacking::new(directory));
         let queues = Queues::open(backing, limits, Policy::Never).unwrap();
         let (store, limits) = (Store::Queues(Arc::new(queues)), ClientLimits::default());
         let shared = Arc::new(Shared::new(store, Settings::default(), Arc::new(limits)));
-        Daemon { shared, _root: root }
+        Daemon { shared }
     }
 
     fn client(&self) -> RedisSession {
@@ -64,7 +62,8 @@ fn a_client_that_goes_before_it_has_changed_anything_closes_no_queue() {
     let requests =
         [request("SADD q", messages(MANY)), request("SREM q", absent().chain(messages(2)))];
     for unfinished in requests {
-        let daemon = Daemon::start();
+        let root = TempDir::new().unwrap();
+        let daemon = Daemon::start(&root);
         let mut client = daemon.client();
         ask(&mut client, &request("SADD q", messages(MANY)));
         ask(&mut client, b"SISMEMBER q m0\r\n");
@@ -77,10 +76,37 @@ fn a_client_that_goes_before_it_has_changed_anything_closes_no_queue() {
     }
 }
 
+/// A stop waits for such a client only so long.
+#[test]
+fn what_a_client_has_changed_by_half_when_the_daemon_stops_is_undone_by_the_next_start() {
+    let new = || (0..MANY).map(|number| format!("new{number}"));
+    let requests = [
+        request("SADD q", new()),
+        request("SREM q", messages(MANY)),
+        request("SPOP q 4500", std::iter::empty()),
+    ];
+    for unfinished in requests {
+        let root = TempDir::new().unwrap();
+        let daemon = Daemon::start(&root);
+        ask(&mut daemon.client(), &request("SADD q", messages(MANY)));
+        ask(&mut daemon.client(), b"SISMEMBER q m0\r\n");
+        let mut cut = daemon.client();
+        while cut.advance(&unfinished, &mut Vec::new()).half_done == 0 {}
+        drop(cut);
+        let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+        assert!(queues.close());
+        drop(daemon);
+        let daemon = Daemon::start(&root);
+        let all = format!(":{MANY}\r\n$2\r\nm0\r\n:0\r\n");
+        assert_eq!(ask(&mut daemon.client(), b"SCARD q\r\nSPOP q\r\nSISMEMBER q new1\r\n"), all);
+    }
+}
+
 #[test]
 fn a_command_that_is_too_long_for_its_transaction_closes_no_queue() {
     const TOO_MANY: usize = 120_000;
-    let daemon = Daemon::start();
+    let root = TempDir::new().unwrap();
+    let daemon = Daemon::start(&root);
     let mut client = daemon.client();
     ask(&mut client, &request("SADD q", messages(TOO_MANY)));
     let transaction = b"MULTI\r\nSADD q a\r\nSADD q b\r\nSMEMBERS q\r\nEXEC\r\n";

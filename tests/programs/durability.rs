@@ -359,6 +359,35 @@ fn sigterm_under_load_ends_with_0_and_everything_answered_is_there() {
 }
 
 #[test]
+fn sigterm_in_the_middle_of_a_large_command_ends_with_0_and_leaves_all_of_it_or_nothing() {
+    const COUNT: usize = 100_000;
+    let named = |verb: &[u8], prefix: &str| {
+        let bodies: Vec<_> = (0..COUNT).map(|number| format!("{prefix}{number}")).collect();
+        let words: Vec<_> = bodies.iter().map(|body| body.as_bytes()).collect();
+        request(&[&[verb, b"q"], &words[..]].concat())
+    };
+    let commands = [
+        (named(b"SADD", "new"), 2 * COUNT),
+        (named(b"SREM", "m"), 0),
+        (b"SPOP q 99999\r\n".to_vec(), 1),
+    ];
+    for (command, after) in commands {
+        let mut daemon = Daemon::start("");
+        let mut client = daemon.redis();
+        client.ask(named(b"SADD", "m"), format!(":{COUNT}\r\n"));
+        client.send(&command);
+        daemon.redis().ask("PING\r\n", "+PONG\r\n");
+        let status = daemon.terminate();
+        assert_eq!(status.code(), Some(0), "{}", daemon.log());
+        let daemon = daemon.restart();
+        let mut client = daemon.redis();
+        client.send("SCARD q\r\n");
+        let left = client.read_line();
+        assert!([COUNT, after].iter().any(|count| left == format!(":{count}")), "{left}");
+    }
+}
+
+#[test]
 fn a_second_daemon_on_the_same_directory_says_so_and_ends_with_1() {
     let mut daemon = Daemon::start("");
     daemon.redis().ask("SADD q m\r\n", ":1\r\n");

@@ -191,11 +191,10 @@ fn a_request_that_has_begun_is_finished_although_nobody_reads() {
 /// Half of it stayed, whichever way the client went.
 #[test]
 fn a_change_is_finished_although_its_client_goes_and_nothing_behind_it_begins() {
-    let leave: [fn(&mut Connection); 5] = [
+    let leave: [fn(&mut Connection); 4] = [
         Connection::kill,
         Connection::shed,
         |connection| connection.abort(Ending::Closed),
-        |connection| connection.abort(Ending::Stopping),
         |connection| connection.abort(Ending::Broken(Broken::NotDurable)),
     ];
     for (way, leave) in leave.iter().enumerate() {
@@ -216,11 +215,14 @@ fn a_change_is_finished_although_its_client_goes_and_nothing_behind_it_begins() 
             assert!(served.over().is_some() && served.wire.sent.is_empty(), "way {way}");
         }
     }
-    let mut panicked = served(&["say a\n"]);
-    panicked.wire.arriving.push_back(b"change 9\n".to_vec());
-    panicked.turn();
-    panicked.connection.abort(Ending::Panicked);
-    assert!(panicked.over().is_some(), "nobody calls its session again");
+    let cut: [fn(&mut Connection); 2] =
+        [|connection| connection.abort(Ending::Panicked), Connection::cut];
+    for cut in cut {
+        let mut served = Served::new(ScriptedWire::arriving(&["change 9\n"]));
+        served.turn();
+        cut(&mut served.connection);
+        assert!(served.over().is_some(), "nobody calls its session again");
+    }
 }
 
 #[test]

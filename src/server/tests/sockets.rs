@@ -11,10 +11,17 @@ use std::thread;
 const GUARD: Duration = Duration::from_secs(20);
 
 fn start(workers: usize, clients: ClientLimits) -> (Server, SocketAddr, Arc<Statistics>) {
+    start_on(&Arc::default(), workers, clients)
+}
+
+fn start_on(
+    disk: &Arc<Disk>,
+    workers: usize,
+    clients: ClientLimits,
+) -> (Server, SocketAddr, Arc<Statistics>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let disk = Arc::<Disk>::default();
-    let session_disk = Arc::clone(&disk);
+    let session_disk = Arc::clone(disk);
     let service = Service {
         protocol: "lines",
         listener,
@@ -24,7 +31,8 @@ fn start(workers: usize, clients: ClientLimits) -> (Server, SocketAddr, Arc<Stat
     };
     let statistics = Arc::<Statistics>::default();
     let limits = Limits { workers, max_memory: MAX_MEMORY, clients: Arc::new(clients) };
-    let server = Server::start(vec![service], limits, disk, Arc::clone(&statistics));
+    let server =
+        Server::start(vec![service], limits, Arc::clone(disk) as _, Arc::clone(&statistics));
     (server.unwrap(), address, statistics)
 }
 
@@ -90,6 +98,23 @@ fn the_stop_ends_idle_clients_and_nobody_is_accepted_any_more() {
     drop(idle);
     stopping.join().unwrap();
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// Nothing ended it before it was done: the daemon ended beside it, and without its last commit.
+#[test]
+fn the_stop_cuts_a_change_that_takes_for_ever() {
+    let disk = Arc::<Disk>::default();
+    let (server, address, statistics) = start_on(&disk, 1, limits());
+    let mut endless = connect(address);
+    endless.get_mut().write_all(b"change 18446744073709551615\n").unwrap();
+    while disk.changes.load(Ordering::SeqCst) < 10 {
+        thread::yield_now();
+    }
+    assert_eq!(disk.commits(), 0);
+    server.stop_within(Duration::ZERO);
+    assert_eq!((disk.commits(), statistics.connections_now.load(Ordering::SeqCst)), (1, 0));
+    let mut rest = String::new();
+    assert!(endless.read_to_string(&mut rest).is_err() || rest.is_empty());
 }
 
 #[test]

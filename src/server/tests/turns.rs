@@ -280,6 +280,33 @@ fn the_client_that_takes_most_is_disconnected_when_all_take_too_much() {
     assert_eq!(room.ask(&mut small, "say b\n"), "b\n");
 }
 
+/// It was told to go, and what it took counted no more.
+#[test]
+fn another_one_is_disconnected_too_while_a_change_of_the_largest_is_finished() {
+    let mut room = Room::with_memory(limits(), 4 * MAX_OUTPUT);
+    let (mut changing, mut large, mut small) = (room.connect(), room.connect(), room.connect());
+    let many = format!("change {}{}\n", "0".repeat(3 * MAX_OUTPUT), u64::MAX);
+    let send = |client: &mut BufReader<TcpStream>, text: &str, room: &mut Room| {
+        let (mut sending, text) = (client.get_ref().try_clone().unwrap(), text.to_string());
+        let sent = std::thread::spawn(move || sending.write_all(text.as_bytes()));
+        while !sent.is_finished() {
+            room.turn();
+        }
+    };
+    send(&mut changing, &many, &mut room);
+    while room.disk.changes.load(Ordering::SeqCst) == 0 {
+        room.turn();
+    }
+    send(&mut large, &format!("say {}", "x".repeat(2 * MAX_OUTPUT)), &mut room);
+    let is_told = (0..1000).any(|_| {
+        assert_eq!(room.ask(&mut small, "say a\n"), "a\n");
+        is_told(&mut large)
+    });
+    assert!(is_told);
+    room.worker.mailbox().post(Message::Cut);
+    room.turn();
+}
+
 /// Whether the client has been refused; one that has not got no byte.
 fn is_told(client: &mut BufReader<TcpStream>) -> bool {
     client.get_mut().set_nonblocking(true).unwrap();
