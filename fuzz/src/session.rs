@@ -14,6 +14,7 @@ use mq::kv::Kv;
 use mq::queue::{Limits, MemoryBacking, Policy, Queues};
 use mq::session::{ClientLimits, Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// The longest message in bytes: small, so that short inputs reach it.
@@ -42,9 +43,13 @@ pub struct Outcome {
 /// Queues in memory, and keys and values.
 fn stores() -> [Store; 2] {
     let limits = Limits { max_queues: 3, max_queue_len: 8 };
-    let backing = Box::new(MemoryBacking::new(MAX_MEMORY));
+    // The ids of deliveries are the same each time: a seed can name them.
+    let keys = AtomicU8::new(0);
+    let key = move || [keys.fetch_add(1, Ordering::Relaxed); 16];
+    let backing = Box::new(MemoryBacking::new(MAX_MEMORY).with_keys(key));
     let queues = Queues::open(backing, limits, Policy::Always).expect("there is nothing to read");
-    let (queues, kv) = (queues.with_clock(standing()), Kv::new(MAX_MEMORY).with_clock(standing()));
+    let queues = queues.with_clock(standing()).with_attempts(1);
+    let kv = Kv::new(MAX_MEMORY).with_clock(standing());
     [Store::Queues(Arc::new(queues)), Store::Kv(Arc::new(kv))]
 }
 

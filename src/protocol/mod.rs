@@ -6,6 +6,7 @@
 //! store.
 
 mod foreign;
+pub mod job_id;
 pub mod memcached;
 pub mod number;
 pub mod resp;

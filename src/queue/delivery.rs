@@ -161,6 +161,12 @@ impl Queue {
 }
 
 impl Queues {
+    /// Attempts from this one on, in place of a random one: a test knows all ids then.
+    pub fn with_attempts(self, first: u64) -> Queues {
+        self.attempts.store(first, Ordering::Relaxed);
+        self
+    }
+
     /// The slot that the queue of this identity was in a moment ago.
     fn slot_of(&self, identity: u64) -> Option<Arc<Slot>> {
         let slots = self.slots();

@@ -16,6 +16,7 @@ const OVERHEAD: u64 = 128;
 /// Makes stores that share one limit of memory.
 pub struct MemoryBacking {
     budget: Arc<Budget>,
+    key: Box<dyn Fn() -> HashKey + Send + Sync>,
 }
 
 struct Budget {
@@ -32,7 +33,13 @@ impl Budget {
 impl MemoryBacking {
     /// `limit`: bytes of messages and their bookkeeping, over all queues.
     pub fn new(limit: u64) -> MemoryBacking {
-        MemoryBacking { budget: Arc::new(Budget { used: 0.into(), limit: limit.into() }) }
+        let budget = Arc::new(Budget { used: 0.into(), limit: limit.into() });
+        MemoryBacking { budget, key: Box::new(random_hash_key) }
+    }
+
+    /// With keys of the caller's in place of random ones: a test knows all ids then.
+    pub fn with_keys(self, key: impl Fn() -> HashKey + Send + Sync + 'static) -> MemoryBacking {
+        MemoryBacking { key: Box::new(key), ..self }
     }
 }
 
@@ -42,7 +49,7 @@ impl Backing for MemoryBacking {
     }
 
     fn create(&self, _name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
-        Ok(Box::new(MemoryStore::new(Arc::clone(&self.budget))))
+        Ok(Box::new(MemoryStore::new(Arc::clone(&self.budget), (self.key)())))
     }
 
     fn outlives_crashes(&self) -> bool {
@@ -101,11 +108,11 @@ impl Budget {
 }
 
 impl MemoryStore {
-    fn new(budget: Arc<Budget>) -> MemoryStore {
+    fn new(budget: Arc<Budget>, hash_key: HashKey) -> MemoryStore {
         MemoryStore {
             messages: BTreeMap::new(),
             index: Index::default(),
-            hash_key: random_hash_key(),
+            hash_key,
             next_sequence: 1,
             bytes: 0,
             charged: 0,

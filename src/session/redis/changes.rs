@@ -32,6 +32,7 @@ impl Plan {
         budget.spend(1);
         match command.name {
             "sadd" => self.push(args.get(1), args.from(2)),
+            "addjob" => self.push(args.get(1), std::iter::once(args.get(2))),
             "spop" => {
                 let pops = &mut self.of(args.get(1)).size.pops;
                 *pops = pops.saturating_add(popped(args));

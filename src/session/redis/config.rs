@@ -13,7 +13,7 @@ use crate::protocol::number::{parse_i64, parse_size, parse_u64};
 use crate::queue::Limits;
 use crate::session::budget::Budget;
 use crate::session::settings::{
-    CLIENTS, IDLE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, OUTPUT_SIZES, QUEUES,
+    CLIENTS, IDLE_SECONDS, LEASE_SECONDS, MEMORY_SIZES, MESSAGE_SIZES, OUTPUT_SIZES, QUEUES,
 };
 use crate::session::{Shared, Store};
 use log::LevelFilter;
@@ -171,6 +171,14 @@ static MEMORY_SETTINGS: [&[Setting]; 2] = [
 
 /// The settings of the queue stores beside these.
 static QUEUE_SETTINGS: &[Setting] = &[
+    Setting {
+        name: "lease",
+        show: |shared| shared.limits.lease().as_secs().to_string(),
+        change: Change::Number(
+            |_| LEASE_SECONDS,
+            |shared, seconds| shared.limits.lease_s.store(seconds, Ordering::Relaxed),
+        ),
+    },
     Setting {
         name: "max-queue-len",
         show: |shared| queue_limits(shared).map_or(0, |limits| limits.max_queue_len).to_string(),

@@ -18,6 +18,7 @@ mod docs;
 mod expiry;
 mod glob;
 mod info;
+mod jobs;
 mod keyspace;
 mod measures;
 mod pipeline;

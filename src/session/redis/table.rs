@@ -6,7 +6,9 @@
 use super::call::Call;
 use super::request::{Args, Outcome, Refusal};
 use super::transaction;
-use super::{client, config, connection, docs, expiry, info, keyspace, measures, queues, strings};
+use super::{
+    client, config, connection, docs, expiry, info, jobs, keyspace, measures, queues, strings,
+};
 use crate::protocol::resp::Reply;
 use crate::session::budget;
 use Run::{Any, Kv as InKv, Queue as InQueue, Queues as InQueues};
@@ -89,6 +91,11 @@ impl Command {
             _ if self.has(MEMBERSHIP) => usize::MAX,
             _ => OPTION_WORDS,
         }
+    }
+
+    /// Whether it changes queues that are known only when it runs: those of the ids in it.
+    pub fn has_hidden_keys(&self) -> bool {
+        self.has(WRITE) && self.keys == NONE && !self.has(EXCLUSIVE)
     }
 
     /// The flags that COMMAND INFO shows.
@@ -229,6 +236,10 @@ const ALL: (i8, i8, i8) = (1, -1, 1);
 /// All commands, in the order of their names.
 #[rustfmt::skip]
 pub(super) static TABLE: &[Command] = &[
+    command("ackjob", -2, NONE, WRITE, InQueues(jobs::ackjob),
+        "jobs", "Remove messages by the ids of their deliveries: the work is done"),
+    command("addjob", -4, ONE, WRITE | FAST, InQueue(jobs::addjob),
+        "jobs", "Push a message and answer its id"),
     command("append", 3, ONE, WRITE | FAST | TYPED, InKv(strings::append),
         "string", "Append bytes to a value"),
     command("auth", -2, NONE, FAST, Any(connection::auth),
@@ -247,10 +258,14 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Subtract from a number"),
     command("del", -2, ALL, WRITE | ONE_STEP, Any(keyspace::del),
         "generic", "Remove queues with all their messages, or values"),
+    command("deljob", -2, NONE, WRITE, InQueues(jobs::ackjob),
+        "jobs", "Remove messages by their ids"),
     command("discard", 1, NONE, FAST | IMMEDIATE, Any(transaction::discard),
         "transactions", "Forget the commands queued since MULTI"),
     command("echo", 2, NONE, FAST, Any(connection::echo),
         "connection", "Answer the same bytes"),
+    command("enqueue", -2, NONE, WRITE, InQueues(jobs::enqueue),
+        "jobs", "Give messages back, whichever delivery holds them"),
     command("exec", 1, NONE, EXCLUSIVE | IMMEDIATE, Any(transaction::exec),
         "transactions", "Run the commands queued since MULTI, with no other client's in between"),
     command("exists", -2, ALL, READ | FAST, Any(keyspace::exists),
@@ -261,6 +276,8 @@ pub(super) static TABLE: &[Command] = &[
         "generic", "Let a value expire at a Unix time"),
     command("expiretime", 2, ONE, READ | FAST, Any(expiry::expiretime),
         "generic", "Answer the Unix time at which a value expires"),
+    command("fastack", -2, NONE, WRITE, InQueues(jobs::ackjob),
+        "jobs", "Do what ACKJOB does"),
     command("flushall", -1, NONE, WRITE | EXCLUSIVE, Any(keyspace::flush),
         "server", "Remove everything"),
     command("flushdb", -1, NONE, WRITE | EXCLUSIVE, Any(keyspace::flush),
@@ -271,6 +288,8 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Answer a value and remove it"),
     command("getex", -2, ONE, WRITE | FAST | TYPED, InKv(expiry::getex),
         "string", "Answer a value and change when it expires"),
+    command("getjob", -3, NONE, WRITE, InQueues(jobs::getjob),
+        "jobs", "Lease the oldest messages"),
     command("getrange", 4, ONE, READ | TYPED, InKv(strings::getrange),
         "string", "Answer a part of a value"),
     command("getset", 3, ONE, WRITE | FAST | TYPED, InKv(strings::getset),
@@ -297,6 +316,8 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Set several values at once if there is none of them"),
     command("multi", 1, NONE, FAST | IMMEDIATE, Any(transaction::multi),
         "transactions", "Queue the following commands for EXEC"),
+    command("nack", -2, NONE, WRITE, InQueues(jobs::nack),
+        "jobs", "Give messages back, to their places"),
     command("persist", 2, ONE, WRITE | FAST, InKv(expiry::persist),
         "generic", "Let a value never expire"),
     command("pexpire", -3, ONE, WRITE | FAST, InKv(expiry::pexpire),
@@ -311,6 +332,8 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Set a value that expires after milliseconds"),
     command("pttl", 2, ONE, READ | FAST, Any(expiry::pttl),
         "generic", "Answer the milliseconds until a value expires"),
+    command("qlen", 2, ONE, READ | FAST, InQueue(queues::scard),
+        "jobs", "Count the messages of a queue"),
     command("quit", -1, NONE, FAST | IMMEDIATE, Any(connection::quit),
         "connection", "Close the connection"),
     command("reset", 1, NONE, FAST | IMMEDIATE, Any(connection::reset),
@@ -363,4 +386,6 @@ pub(super) static TABLE: &[Command] = &[
         "transactions", "Forget the watched keys"),
     command("watch", -2, ALL, FAST | IMMEDIATE, Any(transaction::watch),
         "transactions", "Let EXEC fail if one of the keys changes before it"),
+    command("working", 2, NONE, WRITE | FAST, InQueues(jobs::working),
+        "jobs", "Let a lease last as long again from now"),
 ];

@@ -6,6 +6,7 @@ mod clients;
 mod config;
 mod connection;
 mod isolation;
+mod jobs;
 mod keyspace;
 mod limits;
 mod many_keys;

@@ -215,9 +215,14 @@ pub(super) fn enqueue(call: &mut Call<'_>, command: &Command) -> Outcome {
 }
 
 /// Refuses what would be an error in every EXEC: the rest of its transaction is not to run without
-/// it. And CLIENT REPLY, which would take the answers of the others.
+/// it. And what works on other queues than the keys say, for which no step has begun; and CLIENT
+/// REPLY, which would take the answers of the others.
 fn check_runnable(shared: &Shared, command: &Command, args: Args<'_>) -> Outcome {
     dispatch::check_store(command, &shared.store)?;
+    if command.has_hidden_keys() {
+        let name = command.name.to_ascii_uppercase();
+        return Err(format!("ERR {name} is not allowed in a transaction").into());
+    }
     if command.name == "client" && args.is(1, "reply") {
         return Err("ERR CLIENT REPLY is not allowed in a transaction".into());
     }

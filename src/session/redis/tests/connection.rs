@@ -152,7 +152,7 @@ fn command_describes_the_table() {
         assert!(client.ask(all).starts_with(&format!("*{count}|")), "{all}");
     }
     client.ask("HELLO 3");
-    assert!(client.ask("COMMAND DOCS").starts_with(&format!("%{count}|$6|append|%3|")));
+    assert!(client.ask("COMMAND DOCS").starts_with(&format!("%{count}|$6|ackjob|%3|")));
 }
 
 #[test]

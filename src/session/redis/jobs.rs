@@ -1,0 +1,236 @@
+//! Leases under the names of Disque's commands: ADDJOB pushes a message, GETJOB leases the oldest,
+//! ACKJOB removes it when its work is done.
+//!
+//! An id names one delivery of a message. That of ADDJOB names the message only: its attempt is 0.
+//! A command that takes ids sorts them, so that the oldest go first.
+
+use super::call::{Call, Turn};
+use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
+use crate::memory::NoMemory;
+use crate::protocol::job_id::JobId;
+use crate::protocol::resp::Reply;
+use crate::queue::{Lease, NewMessage, Queue, QueueError, Ticket};
+use crate::session::OUTPUT_PIECE;
+use crate::session::budget;
+
+const NO_JOB: &str = "NOJOB Job not known in the context of this node.";
+
+/// What follows the three words of ADDJOB that it has always.
+#[derive(Default)]
+struct AddOptions {
+    time_to_live_s: Option<u64>,
+    max_len: Option<u64>,
+    /// The reply does not wait until the message is durable.
+    is_async: bool,
+}
+
+impl AddOptions {
+    fn parse(args: Args<'_>) -> Result<AddOptions, Refusal> {
+        let (mut options, mut word) = (AddOptions::default(), 4);
+        while word < args.len() {
+            if args.is(word, "async") {
+                options.is_async = true;
+                word += 1;
+                continue;
+            }
+            if word + 1 == args.len() {
+                return Err(SYNTAX_ERROR.into());
+            }
+            let positive = |text| positive(args, word + 1, text);
+            if args.is(word, "ttl") {
+                options.time_to_live_s = Some(positive("ERR TTL must be a positive number")?);
+            } else if args.is(word, "maxlen") {
+                options.max_len = Some(positive("ERR MAXLEN must be a positive number")?);
+            } else if args.is(word, "replicate") {
+                let copies = positive("ERR REPLICATE must be a positive number")?;
+                if copies > 1 {
+                    let text = "NOREPL Not enough reachable nodes for the requested replication \
+                                level";
+                    return Err(text.into());
+                }
+            } else {
+                return Err(Refusal::quoting("ERR ADDJOB has no option '", args.get(word), "'"));
+            }
+            word += 2;
+        }
+        Ok(options)
+    }
+}
+
+/// The number at `word` if it is more than 0, else the refusal `text`.
+fn positive(args: Args<'_>, word: usize, text: &'static str) -> Result<u64, Refusal> {
+    let number = args.integer(word).ok().and_then(|number| u64::try_from(number).ok());
+    number.filter(|number| *number > 0).ok_or_else(|| text.into())
+}
+
+/// ADDJOB q body ms-timeout [REPLICATE n] [TTL s] [MAXLEN n] [ASYNC]: answers the message's id. The
+/// timeout is how long Disque may take to copy the job to other nodes, of which there are none.
+pub(super) fn addjob(call: &mut Call<'_>) -> Outcome {
+    let (queues, target, args) = (call.queues()?, call.target()?, call.args);
+    if args.integer(3)? < 0 {
+        return Err("ERR timeout is negative".into());
+    }
+    let options = AddOptions::parse(args)?;
+    let expires_ms = options
+        .time_to_live_s
+        .map_or(0, |seconds| queues.clock().now_ms().saturating_add(seconds.saturating_mul(1000)));
+    let message = NewMessage { body: args.get(2), flags: 0, expires_ms };
+    let push = |queue: &mut Queue| {
+        if options.max_len.is_some_and(|most| queue.held() >= most) {
+            return Ok(None);
+        }
+        queue.push(&message)?;
+        let (queue, number) = (queue.identity(), queue.end() - 1);
+        Ok(Some(JobId { queue, number, attempt: 0 }))
+    };
+    let mut nobody_waits = Ticket::default();
+    let Turn { ticket, budget, .. } = &mut *call.turn;
+    let ticket = if options.is_async { &mut nobody_waits } else { ticket };
+    let Some(id) = target.create(ticket, budget.passing(push))? else {
+        return Err("MAXLEN Queue is already longer than the specified MAXLEN count".into());
+    };
+    budget.look(message.body.len());
+    call.reply.simple(&id.encode());
+    Ok(())
+}
+
+/// What GETJOB says: how many jobs, and the word of the first queue.
+fn parse_getjob(args: Args<'_>) -> Result<(u64, usize), Refusal> {
+    let (mut count, mut waits, mut word) = (1, true, 1);
+    while word < args.len() {
+        if args.is(word, "from") && word + 1 < args.len() {
+            return match waits {
+                true => Err("ERR GETJOB does not wait: use NOHANG".into()),
+                false => Ok((count, word + 1)),
+            };
+        } else if args.is(word, "nohang") {
+            (waits, word) = (false, word + 1);
+        } else if args.is(word, "count") && word + 1 < args.len() {
+            count = positive(args, word + 1, "ERR COUNT must be greater than zero")?;
+            word += 2;
+        } else {
+            break;
+        }
+    }
+    Err(SYNTAX_ERROR.into())
+}
+
+/// GETJOB NOHANG [COUNT n] FROM q [q ...]: leases the oldest messages of the first queue, as many
+/// as there are, then of the next. Fewer than `n` where the reply would take more than a piece of
+/// output or the turn is over: a worker asks again.
+pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
+    let (queues, args, start) = (call.queues()?, call.args, call.reply.out.len());
+    let (most, first) = parse_getjob(args)?;
+    let lease = call.shared.limits.lease();
+    let (mut count, Turn { ticket, budget, .. }, reply) = (0, &mut *call.turn, &mut *call.reply);
+    for name in args.from(first) {
+        let leased = queues.find(name, ticket, |queue| {
+            while count < most {
+                let is_full = budget.is_turn_over() || reply.out.len() - start >= OUTPUT_PIECE;
+                if count > 0 && is_full {
+                    break;
+                }
+                let (attempt, until) = (queues.next_attempt(), queues.clock().uptime() + lease);
+                let (identity, begin) = (queue.identity(), reply.out.len());
+                let shown = queue.lease(Lease { attempt, until }, |message| {
+                    let id = JobId { queue: identity, number: message.sequence, attempt };
+                    show(reply, name, &id, message.body)
+                });
+                budget.spend(queue.take_passed());
+                match shown {
+                    Ok(Some(())) => count += 1,
+                    Ok(None) => break,
+                    Err(error) => {
+                        reply.take_back(begin);
+                        return Err(error);
+                    }
+                }
+                budget.look(reply.out.len() - begin);
+            }
+            Ok(())
+        });
+        match leased {
+            // What is leased must reach the client.
+            Err(_) if count > 0 => break,
+            leased => drop(leased?),
+        }
+    }
+    match usize::try_from(count).unwrap_or(usize::MAX) {
+        0 => reply.null_array(),
+        count => call.end_list(start, Vec::new(), |reply| reply.array(count)),
+    }
+    Ok(())
+}
+
+fn show(reply: &mut Reply, name: &[u8], id: &JobId, body: &[u8]) -> Result<(), NoMemory> {
+    reply.array(3);
+    reply.try_bulk(name)?;
+    reply.try_bulk(id.encode().as_bytes())?;
+    reply.try_bulk(body)
+}
+
+/// ACKJOB, FASTACK and DELJOB id [id ...]: removes the messages, whoever holds them; those of one
+/// queue go in one step. Answers how many were there.
+pub(super) fn ackjob(call: &mut Call<'_>) -> Outcome {
+    each_queue(call, |queue, ids| queue.acknowledge_all(ids.iter().map(|id| id.number)))
+}
+
+/// NACK id [id ...]: gives the messages back, to their places. Answers how many were held.
+pub(super) fn nack(call: &mut Call<'_>) -> Outcome {
+    each_queue(call, |queue, ids| {
+        let back = |id: &&JobId| queue.give_back(id.number, Some(id.attempt));
+        Ok(ids.iter().filter(back).count() as u64)
+    })
+}
+
+/// ENQUEUE id [id ...]: the same, whichever delivery holds them.
+pub(super) fn enqueue(call: &mut Call<'_>) -> Outcome {
+    each_queue(call, |queue, ids| {
+        Ok(ids.iter().filter(|id| queue.give_back(id.number, None)).count() as u64)
+    })
+}
+
+/// WORKING id: lets the lease last as long again from now; answers how many seconds.
+pub(super) fn working(call: &mut Call<'_>) -> Outcome {
+    let (queues, lease) = (call.queues()?, call.shared.limits.lease());
+    let JobId { queue, number, attempt } = parse_id(call.args.get(1))?;
+    let until = queues.clock().uptime() + lease;
+    let extend = |queue: &mut Queue| Ok(queue.extend(number, Lease { attempt, until }));
+    match queues.find_identity(queue, &mut call.turn.ticket, extend)? {
+        Some(true) => call.reply.count(lease.as_secs()),
+        Some(false) | None => return Err(NO_JOB.into()),
+    }
+    Ok(())
+}
+
+fn parse_id(text: &[u8]) -> Result<JobId, Refusal> {
+    JobId::parse(text).ok_or_else(|| "BADID Invalid Job ID format.".into())
+}
+
+/// Does `work` on each queue that the ids of a request name, with its ids in the order of their
+/// numbers, and answers the sum. If one of them is no id nothing is done.
+fn each_queue(
+    call: &mut Call<'_>,
+    mut work: impl FnMut(&mut Queue, &[JobId]) -> Result<u64, QueueError>,
+) -> Outcome {
+    let (queues, mut progress) = (call.queues()?, call.resume());
+    let mut ids = call.args.from(1).map(parse_id).collect::<Result<Vec<JobId>, Refusal>>()?;
+    ids.sort_unstable_by_key(|id| (id.queue, id.number));
+    let of_queues = ids.chunk_by(|one, next| one.queue == next.queue);
+    for ids in of_queues.skip(usize::try_from(progress.next).unwrap_or(usize::MAX)) {
+        let Turn { ticket, budget, .. } = &mut *call.turn;
+        let done = queues.find_identity(ids[0].queue, ticket, |queue| {
+            let done = work(queue, ids);
+            budget.spend(queue.take_passed() + budget::LOOK * ids.len() as u64);
+            done
+        });
+        match done {
+            // It goes on with this queue in the next turn.
+            Err(QueueError::Busy) => return call.pause(progress),
+            done => progress.count += done?.unwrap_or(0),
+        }
+        progress.next += 1;
+    }
+    call.reply.count(progress.count);
+    Ok(())
+}
