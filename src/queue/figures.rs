@@ -3,8 +3,10 @@
 /// The figures of a queue. Totals count from when the queue was made, or from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// Messages.
+    /// Messages that wait.
     pub length: u64,
+    /// Messages that workers have.
+    pub leased: u64,
     /// Bytes of their bodies in memory, or of their records on disk.
     pub bytes: u64,
     /// Bytes of the queue's files.

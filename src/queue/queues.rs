@@ -326,7 +326,7 @@ impl Queues {
     }
 
     /// A command or a slice of one begins, and it is `now_ms`: what is over by then is ended.
-    fn set_time(&self, queue: &mut Queue, now_ms: u64) {
+    pub(super) fn set_time(&self, queue: &mut Queue, now_ms: u64) {
         queue.set_time(now_ms);
         if queue.leased() > 0 {
             queue.end_leases(self.clock.uptime());

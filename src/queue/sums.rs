@@ -28,7 +28,6 @@ pub struct Sums {
 
 impl Queue {
     fn figures(&mut self, now_ms: u64) -> Result<Figures, QueueError> {
-        self.set_time(now_ms);
         let mut pushed_ms = now_ms;
         // Behind many dead messages the oldest one is not known before they have left.
         let _behind = self.visit(0, DEAD_AT_ONCE as u64, |message: Message<'_>| {
@@ -37,6 +36,7 @@ impl Queue {
         })?;
         Ok(Figures {
             length: self.len(),
+            leased: self.leased(),
             bytes: self.bytes(),
             disk_bytes: self.store().disk_bytes(),
             oldest_age_ms: now_ms.saturating_sub(pushed_ms),
@@ -56,7 +56,9 @@ impl Queues {
             return Ok(None);
         }
         let now_ms = self.clock.now_ms();
-        state.queue.as_mut().map(|queue| queue.figures(now_ms)).transpose()
+        let Some(queue) = &mut state.queue else { return Ok(None) };
+        self.set_time(queue, now_ms);
+        queue.figures(now_ms).map(Some)
     }
 
     /// Adds a slice of the queues, and returns true once `sums` is whole.

@@ -126,6 +126,7 @@ fn queue_lines(shared: &Shared, names: Keys<'_>, output: &mut Vec<u8>) {
             continue;
         };
         line("items", figures.length);
+        line("leased", figures.leased);
         line("bytes", figures.bytes);
         line("disk_bytes", figures.disk_bytes);
         line("age_ms", figures.oldest_age_ms);

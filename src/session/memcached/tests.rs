@@ -226,6 +226,7 @@ fn statistics_show_each_queue() {
     client.ask(b"delete r\r\n");
     let queue = [
         ("queue_a%2Cb_items", 1),
+        ("queue_a%2Cb_leased", 0),
         ("queue_a%2Cb_bytes", 1),
         ("queue_a%2Cb_disk_bytes", 0),
         ("queue_a%2Cb_total_items", 2),

@@ -101,12 +101,13 @@ fn command_lines(shared: &Shared) -> Vec<String> {
 fn queue_lines<'a>(shared: &Shared, names: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let Store::Queues(queues) = &shared.store else { return Vec::new() };
     let line = |(name, figures)| match figures {
-        Ok(Figures { length, bytes, disk_bytes, oldest_age_ms, totals, is_closed }) => {
+        Ok(Figures { length, leased, bytes, disk_bytes, oldest_age_ms, totals, is_closed }) => {
             let Totals { came, went, expired } = totals;
             let closed = if is_closed { ",closed=1" } else { "" };
             format!(
-                "queue_{name}:length={length},bytes={bytes},disk_bytes={disk_bytes},\
-                 oldest_age_ms={oldest_age_ms},in={came},out={went},expired={expired}{closed}\r\n"
+                "queue_{name}:length={length},leased={leased},bytes={bytes},\
+                 disk_bytes={disk_bytes},oldest_age_ms={oldest_age_ms},in={came},out={went},\
+                 expired={expired}{closed}\r\n"
             )
         }
         Err(_) => format!("queue_{name}:closed=1\r\n"),

@@ -112,8 +112,12 @@ fn a_lease_is_over_in_time_and_work_that_was_done_late_counts() {
     one.check(&[(&format!("WORKING {}", first.0), ":30|")]);
     time_ms.fetch_add(29_999, Relaxed);
     assert_eq!(bodies(&mut other, "GETJOB NOHANG FROM q"), ["b"]);
+    let figures = other.ask("INFO queues q");
+    assert!(figures.contains("|queue_q:length=0,leased=2,"), "{figures}");
     other.check(&[("GETJOB NOHANG FROM q", NOTHING), ("QLEN q", ":0|")]);
     time_ms.fetch_add(1, Relaxed);
+    let figures = other.ask("INFO queues q");
+    assert!(figures.contains("|queue_q:length=1,leased=1,"), "{figures}");
     other.check(&[("QLEN q", ":1|"), (&format!("NACK {}", first.0), ":0|")]);
     let second = leased(&mut other, "GETJOB NOHANG FROM q").remove(0);
     assert_eq!(second.1, "a");
