@@ -214,6 +214,9 @@ impl Recipe<'_, '_> {
         let durable = self.wild(8).unwrap_or(self.durable);
         let version = draft.codec.version();
         let record = Record { version, durable, origin, ..plain_record(kind, sequence, kept) };
+        let has_time = kind != Kind::Removal && sequence % 8 == 7;
+        let expires_ms = if has_time { sequence } else { 0 };
+        let record = Record { expires_ms, ..record };
         if draft.offset + record.size() > draft.bytes.len() {
             return;
         }

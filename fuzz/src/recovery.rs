@@ -9,6 +9,7 @@
 //! 4. Whoever only looks finds what the daemon finds.
 //! 5. Recovery is idempotent: the next opening finds the same messages.
 //! 6. The log that was opened can be worked on, and what was done is there after the next opening.
+//! 7. The opening knows when what is delivered expires.
 
 use super::choices::Choices;
 use super::recipe::{CODECS, Files, base_in, queue_files, read_files, write_files};
@@ -38,6 +39,7 @@ pub fn check(input: &[u8]) {
             }
             if is_possible {
                 assert_eq!(seen, Some(found.clone()), "what is shown is not what is delivered");
+                open(root.path(), false, check_times).expect("it was opened once");
                 check_work(root.path(), &found, &mut choices);
             } else {
                 let _may_fail = open(root.path(), false, |log| push_and_remove(log, &found));
@@ -118,6 +120,16 @@ fn all(log: &mut Log) -> Result<Messages, StorageError> {
         from = message.sequence + 1;
     }
     Ok(messages)
+}
+
+fn check_times(log: &mut Log) -> Result<(), StorageError> {
+    let (known, mut from) = (log.take_expiring(), 0);
+    while let Some((place, message)) = log.next(from)? {
+        let is_known = message.expires_ms == 0 || known.contains(&(place, message.expires_ms));
+        assert!(is_known, "nobody knows when it expires: {place:?}");
+        from = message.sequence + 1;
+    }
+    Ok(())
 }
 
 /// Does some of everything, and expects nothing.

@@ -98,8 +98,8 @@ impl MessageStore for DiskStore {
         self.log.segments().map(|segment| segment.size).sum()
     }
 
-    fn may_expire(&self) -> bool {
-        !self.log.is_empty() && self.log.may_expire()
+    fn take_expiring(&mut self) -> Vec<(Place, u64)> {
+        self.log.take_expiring()
     }
 
     fn identity(&self) -> u64 {

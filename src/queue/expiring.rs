@@ -23,6 +23,17 @@ pub(super) struct Expiring {
 }
 
 impl Expiring {
+    /// These messages, with their times of expiry.
+    pub(super) fn of(messages: Vec<(Place, u64)>) -> Expiring {
+        let entry =
+            |(place, expires_ms): (Place, u64)| (expires_ms, place.sequence, place.position);
+        let mut entries: Vec<_> = messages.into_iter().map(entry).collect();
+        entries.sort_unstable();
+        let at_one_time = entries.chunk_by(|one, next| one.0 == next.0);
+        let counts = at_one_time.map(|run| (run[0].0, run.len() as u64)).collect();
+        Expiring { by_time: entries.into_iter().collect(), counts, ..Expiring::default() }
+    }
+
     /// It is `now_ms`, Unix time in milliseconds.
     pub(super) fn set_time(&mut self, now_ms: u64) {
         let before_ms = std::mem::replace(&mut self.now_ms, now_ms);
@@ -55,13 +66,13 @@ impl Expiring {
         }
     }
 
-    fn of(&self, number: u64, expires_ms: u64) -> Option<(u64, u64, u64)> {
+    fn entry(&self, number: u64, expires_ms: u64) -> Option<(u64, u64, u64)> {
         let all = (expires_ms, number, 0)..=(expires_ms, number, u64::MAX);
         self.by_time.range(all).next().copied()
     }
 
     fn contains(&self, number: u64, expires_ms: u64) -> bool {
-        self.of(number, expires_ms).is_some()
+        self.entry(number, expires_ms).is_some()
     }
 
     /// Forgets a message, if it is noted.
@@ -69,7 +80,7 @@ impl Expiring {
         if expires_ms == 0 {
             return;
         }
-        let Some(entry) = self.of(number, expires_ms) else { return };
+        let Some(entry) = self.entry(number, expires_ms) else { return };
         self.by_time.remove(&entry);
         if let Some(count) = self.counts.get_mut(&expires_ms) {
             *count -= 1;

@@ -3,14 +3,13 @@
 //! Each queue is locked for a slice at a time; work on files runs without its lock.
 
 use super::queues::Queues;
-use super::single::{LEARNED_AT_ONCE, Queue};
+use super::single::Queue;
 use super::slot::{Retired, Slot};
 use super::{Durability, QueueError, Ticket, Tidied};
 use crate::logging;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long housekeeping waits where nothing calls it before.
@@ -21,12 +20,6 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// The most syncs of idle queues at once: other queues wait for their housekeeping meanwhile.
 const IDLE_SYNCS: usize = 64;
-
-/// Slices of logs from before the start that are looked at in each round: all queues wait for it.
-const LEARNING_SLICES: usize = 32;
-
-/// The pause behind each of these: others want the disk and the queue.
-const LEARNING_PAUSE: Duration = Duration::from_millis(1);
 
 impl Queues {
     /// Does a round of housekeeping and waits until there is more to do. `last_rest` is when idle
@@ -45,13 +38,13 @@ impl Queues {
     /// more to do at once.
     pub fn tidy(&self) -> bool {
         self.bury();
-        let (mut more, mut slices) = (false, LEARNING_SLICES);
+        let mut more = false;
         self.backing.watch();
         for slot in self.all_slots() {
             if slot.check_open().is_err() {
                 continue;
             }
-            more |= self.bury_dead(&slot, &mut slices).unwrap_or_else(|error| {
+            more |= self.bury_dead(&slot).unwrap_or_else(|error| {
                 say_failed(&slot, error);
                 false
             });
@@ -97,29 +90,15 @@ impl Queues {
         }
     }
 
-    /// Finds the dead messages of a log from before the start, by and by, in no more than `slices`
-    /// of it, and removes a slice of all that are known; true: there may be more to find or to
-    /// remove.
-    fn bury_dead(&self, slot: &Arc<Slot>, slices: &mut usize) -> Result<bool, QueueError> {
-        let mut more = true;
-        while more && *slices > 0 {
-            more = learn(slot)?;
-            if more {
-                *slices -= 1;
-                thread::sleep(LEARNING_PAUSE);
-            }
-        }
-        Ok(self.bury_known(slot)? || more)
-    }
-
     /// Removes a slice of the dead messages of queue `name`, so that a transaction need not; true:
     /// there are more.
     pub fn bury_in(&self, name: &[u8]) -> bool {
         // What fails here fails again in housekeeping, which says so.
-        self.slot(name).is_some_and(|slot| self.bury_known(&slot).unwrap_or(false))
+        self.slot(name).is_some_and(|slot| self.bury_dead(&slot).unwrap_or(false))
     }
 
-    fn bury_known(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
+    /// Removes a slice of a queue's dead messages; true: there are more.
+    fn bury_dead(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
         let mut state = slot.lock()?;
         if !state.is_free() {
             return Ok(false);
@@ -202,64 +181,8 @@ impl Queues {
     }
 }
 
-/// Looks at a slice of the queue's log from before the start; true: there is more. A step has room
-/// for the dead that were known when it began, so nothing is looked at in the middle of one.
-fn learn(slot: &Slot) -> Result<bool, QueueError> {
-    let mut state = slot.lock()?;
-    let (is_free, mut bytes) = (state.is_free(), LEARNED_AT_ONCE);
-    match state.queue.as_mut().filter(|queue| is_free && !queue.is_learned()) {
-        None => Ok(false),
-        Some(queue) => {
-            let more = queue.learn(&mut bytes);
-            slot.note_len(queue);
-            more
-        }
-    }
-}
-
 /// Housekeeping comes every second, and what it fails for may last.
 fn say_failed(slot: &Slot, error: impl Display) {
     let name = slot.name.escape_ascii();
     logging::refused(&format!("housekeeping of queue {name} fails"), error);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::queue::{DiskBacking, Limits, NewMessage, Policy};
-    use crate::storage::DataDirectory;
-
-    /// The bound was for each log, so all queues waited for the sum.
-    #[test]
-    fn a_round_looks_at_a_bounded_part_of_all_logs() {
-        const COUNT: u64 = 20;
-        let folder = tempfile::tempdir().unwrap();
-        let open = || {
-            let directory = DataDirectory::open(folder.path(), 64 << 10, true).unwrap();
-            let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
-            let backing = Box::new(DiskBacking::new(directory));
-            Queues::open_learning(backing, limits, Policy::Never, 0).unwrap()
-        };
-        let (queues, mut ticket) = (open(), Ticket::default());
-        for name in [b"q", b"r"] {
-            for _ in 0..COUNT {
-                let message = NewMessage {
-                    body: &[7; LEARNED_AT_ONCE as usize],
-                    flags: 0,
-                    expires_ms: u64::MAX,
-                };
-                queues.create(name, &mut ticket, |queue| queue.push(&message)).unwrap();
-            }
-        }
-        assert!(queues.close());
-        drop(queues);
-        let queues = open();
-        let learned = || {
-            queues.tidy();
-            let is_learned = |queue: &mut Queue| Ok(queue.is_learned());
-            let find = |name: &[u8]| queues.find(name, &mut Ticket::default(), is_learned);
-            [b"q", b"r"].iter().filter(|name| find(&name[..]).unwrap().unwrap()).count()
-        };
-        assert_eq!([learned(), learned()], [1, 2]);
-    }
 }

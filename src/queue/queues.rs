@@ -10,7 +10,7 @@ use super::chores::{Chores, Remains};
 use super::claims::{Claims, Waiting};
 use super::ledger::Ledger;
 use super::places::{Candidates, Slots};
-use super::single::{LEARNED_AT_START, Queue};
+use super::single::Queue;
 use super::slot::{Slot, State};
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
@@ -63,17 +63,6 @@ impl Queues {
         limits: Limits,
         policy: Policy,
     ) -> Result<Queues, QueueError> {
-        Queues::open_learning(backing, limits, policy, LEARNED_AT_START)
-    }
-
-    /// As [`open`](Queues::open), but looks through `bytes` bytes of all logs for messages that
-    /// expire.
-    pub(super) fn open_learning(
-        backing: Box<dyn Backing>,
-        limits: Limits,
-        policy: Policy,
-        mut bytes: u64,
-    ) -> Result<Queues, QueueError> {
         let (mut slots, mut came) = (Slots::default(), 0);
         let mut candidates = Candidates::default();
         let mut closed = Vec::new();
@@ -82,10 +71,7 @@ impl Queues {
             let slot = match store {
                 Ok(store) => {
                     came += store.len();
-                    let mut queue =
-                        Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
-                    // What cannot be read is found again by housekeeping, which says so.
-                    let _is_left = queue.learn(&mut bytes);
+                    let queue = Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
                     slots.insert(|id| Slot::new(id, &name, Some(queue)))
                 }
                 Err(why) => {

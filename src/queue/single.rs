@@ -2,9 +2,8 @@
 //! affair.
 //!
 //! A message whose time of expiry has passed is dead: no client sees it, and it is counted nowhere,
-//! also while it is still in the store. In a log from before the start the dead are found at the
-//! start, as far as `LEARNED_AT_START` goes, and then by and by; until then each counts, unless
-//! somebody has met it.
+//! also while it is still in the store. What the store says of times at the start may be wrong
+//! where files are damaged: the time in the message decides whether it is delivered or goes.
 
 use super::expiring::Expiring;
 use super::figures::Totals;
@@ -29,15 +28,6 @@ const DEAD_AT_PUSH: usize = 2;
 /// passes on its way.
 pub(super) const DEAD_AT_ONCE: usize = 1000;
 
-/// Bytes of a log from before the start that one slice looks at: about a millisecond.
-pub(super) const LEARNED_AT_ONCE: u64 = 256 * 1024;
-
-/// Bytes of all such logs together that are looked at before anybody asks.
-pub(super) const LEARNED_AT_START: u64 = 16 << 20;
-
-/// What a look at a message costs beside its body, in these bytes.
-const LOOK: u64 = 100;
-
 /// One queue.
 pub struct Queue {
     id: QueueId,
@@ -45,9 +35,6 @@ pub struct Queue {
     pub(super) hidden: Hidden,
     pub(super) leases: Leases,
     pub(super) expiring: Expiring,
-    /// What is in the store from this number on has not been looked at yet; `None` if all that
-    /// expires is in `expiring`.
-    unread_from: Option<u64>,
     /// The limit of all queues (`--max-queue-len`).
     pub(super) max_len: Arc<AtomicU64>,
     /// The totals before the step that has begun: what is done is part of it.
@@ -80,14 +67,17 @@ fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
 }
 
 impl Queue {
-    pub(super) fn new(id: QueueId, store: Box<dyn MessageStore>, max_len: Arc<AtomicU64>) -> Queue {
+    pub(super) fn new(
+        id: QueueId,
+        mut store: Box<dyn MessageStore>,
+        max_len: Arc<AtomicU64>,
+    ) -> Queue {
         Queue {
             id,
-            unread_from: store.may_expire().then_some(0),
+            expiring: Expiring::of(store.take_expiring()),
             store,
             hidden: Hidden::default(),
             leases: Leases::default(),
-            expiring: Expiring::default(),
             max_len,
             step: None,
             transaction: None,
@@ -192,21 +182,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Refuses `count` more messages if the queue has no places for them. Where dead messages may
-    /// have these that nobody has met yet, a slice of the log is looked at;
-    /// [`Busy`](QueueError::Busy): there is more of it.
-    pub(super) fn check_places(&mut self, count: u64) -> Result<(), QueueError> {
+    /// Refuses `count` more messages if the queue has no places for them.
+    pub(super) fn check_places(&self, count: u64) -> Result<(), QueueError> {
         let limit = self.max_len.load(Ordering::Relaxed);
-        let is_full = |queue: &Queue| queue.held().saturating_add(count) > limit;
-        if is_full(self) && !self.is_in_step() {
-            let mut bytes = LEARNED_AT_ONCE;
-            // What cannot be read keeps its places.
-            let is_left = self.learn(&mut bytes).unwrap_or(false);
-            if is_left && is_full(self) {
-                return Err(QueueError::Busy);
-            }
-        }
-        if is_full(self) { Err(QueueError::QueueFull { limit }) } else { Ok(()) }
+        let is_full = self.held().saturating_add(count) > limit;
+        if is_full { Err(QueueError::QueueFull { limit }) } else { Ok(()) }
     }
 
     /// Removes a slice of the dead messages; true: there are more.
@@ -236,48 +216,28 @@ impl Queue {
         self.expiring.dead() > 0
     }
 
-    /// Whether there may be dead messages, known or not.
-    pub(super) fn may_have_dead(&self) -> bool {
-        self.has_dead() || !self.is_learned()
-    }
-
-    /// Whether all dead messages are known: none of those from before the start is left to look at.
-    pub(super) fn is_learned(&self) -> bool {
-        self.unread_from.is_none()
-    }
-
     /// Removes dead messages, `most` of them at most, wherever they stand; true: there are more.
     fn bury(&mut self, most: usize) -> Result<bool, QueueError> {
         for _ in 0..most {
-            let Some((place, expires_ms)) = self.expiring.first_dead() else { return Ok(false) };
-            let found = self.store.at(place)?.map(|(place, _)| place);
-            if let Some(place) = found {
-                self.store.remove(place)?;
-                (self.changed, self.passed) = (true, self.passed + 1);
-                self.totals.expired += 1;
+            let Some((place, noted_ms)) = self.expiring.first_dead() else { return Ok(false) };
+            let found = self.store.at(place)?;
+            let found = found.map(|(place, message)| (place, message.expires_ms));
+            match found {
+                Some((place, expires_ms)) if has_passed(expires_ms, self.now_ms) => {
+                    self.store.remove(place)?;
+                    (self.changed, self.passed) = (true, self.passed + 1);
+                    self.totals.expired += 1;
+                }
+                // A wrong time was noted: it lives.
+                Some((place, expires_ms)) => {
+                    self.expiring.insert(place, expires_ms);
+                    self.differs = true;
+                }
+                None => {}
             }
-            self.expiring.remove(place.sequence, expires_ms);
+            self.expiring.remove(place.sequence, noted_ms);
         }
         Ok(self.expiring.dead() > 0)
-    }
-
-    /// Looks at what was in the store at the start, for times of expiry, until `bytes` are used up;
-    /// true: there is more.
-    pub(super) fn learn(&mut self, bytes: &mut u64) -> Result<bool, QueueError> {
-        while let Some(from) = self.unread_from.filter(|_| *bytes > 0) {
-            let next = self.store.next(from)?;
-            self.unread_from = next.map(|(place, _)| place.sequence + 1);
-            let Some((place, Message { expires_ms, body, .. })) = next else { break };
-            let cost = body.len() as u64 + LOOK;
-            let gone = self.store.take_passed();
-            self.passed += gone;
-            *bytes = bytes.saturating_sub(cost.saturating_add(LOOK.saturating_mul(gone)));
-            if !self.hidden.contains(place.sequence) {
-                self.expiring.insert(place, expires_ms);
-                self.differs |= has_passed(expires_ms, self.now_ms);
-            }
-        }
-        Ok(self.unread_from.is_some())
     }
 
     /// When the next message dies.
@@ -352,6 +312,8 @@ impl Queue {
             let Message { expires_ms, body, .. } = message;
             if has_passed(expires_ms, now_ms) {
                 if removed == DEAD_AT_ONCE || self.transaction == Some(0) {
+                    // It may not have been known.
+                    self.expiring.insert(place, expires_ms);
                     return Err(QueueError::Busy);
                 }
                 self.take_out(place, expires_ms)?;
@@ -384,8 +346,8 @@ impl Queue {
     }
 
     /// Shows messages with numbers from `from` on, oldest first, until `show` answers false. Where
-    /// more of the dead are in the way than one step passes, known or not, or more than `most`
-    /// records of others, this returns the number to go on with when others have had their turn.
+    /// more of the dead are in the way than one step passes, or more than `most` records of others,
+    /// this returns the number to go on with when others have had their turn.
     pub fn visit(
         &mut self,
         mut from: u64,
@@ -399,7 +361,10 @@ impl Queue {
         let mut goes_on = true;
         while goes_on && let Some((place, message)) = self.next(from)? {
             from = place.sequence + 1;
-            if has_passed(message.expires_ms, now_ms) {
+            let expires_ms = message.expires_ms;
+            if has_passed(expires_ms, now_ms) {
+                // It may not have been known.
+                self.expiring.insert(place, expires_ms);
                 dead += 1;
             } else if !show(message) {
                 break;
@@ -431,7 +396,7 @@ impl Queue {
     /// them anew. A step has no room for that.
     fn bury_equal(&mut self, body: &[u8]) -> Result<(), QueueError> {
         let may_leave = !self.is_in_step() && self.store.check_writable().is_ok();
-        if !(self.may_have_dead() && may_leave) {
+        if !(self.has_dead() && may_leave) {
             return Ok(());
         }
         let now_ms = self.now_ms;

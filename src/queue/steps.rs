@@ -54,10 +54,9 @@ impl Queue {
 
     /// Begins a step that pops at most `count` messages, if none has begun.
     pub fn begin_popping(&mut self, count: u64) -> Result<(), QueueError> {
-        // The dead ones before them go too, known or not.
-        let dead = if self.is_learned() { self.expiring.dead() } else { self.store.len() };
-        let pops = count.min(self.len()).saturating_add(dead).min(self.store.len());
-        self.begin_step(&self.popping(pops))
+        // Dead ones that could not leave are in their way.
+        let pops = count.min(self.len()).saturating_add(self.expiring.dead());
+        self.begin_step(&self.popping(pops.min(self.store.len())))
     }
 
     /// The size of a step that takes the oldest messages that clients see: where some before them
@@ -138,8 +137,8 @@ fn pushing<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> StepSize {
 #[cfg(test)]
 mod tests {
     use crate::queue::{
-        Backing, Changes, DiskBacking, Limits, Message, NewMessage, Policy, Queue, QueueError,
-        Queues, StepSize, Ticket,
+        Backing, Changes, DiskBacking, Limits, NewMessage, Policy, Queue, QueueError, Queues,
+        StepSize, Ticket,
     };
     use crate::storage::{DataDirectory, set_disk_full};
     use std::fs::{self, File};
@@ -150,24 +149,14 @@ mod tests {
         Box::new(DiskBacking::new(DataDirectory::open(path, 16 * 1024, true).unwrap()))
     }
 
-    /// Queues that have not been looked through for dead messages.
     fn queues(path: &Path) -> Queues {
         let limits = Limits { max_queues: 10, max_queue_len: u64::MAX };
-        Queues::open_learning(backing(path), limits, Policy::Never, 0).unwrap()
+        Queues::open(backing(path), limits, Policy::Never).unwrap()
     }
 
     fn push(queues: &Queues, name: &[u8], body: &[u8]) {
         let message = NewMessage { body, flags: 0, expires_ms: 0 };
         queues.create(name, &mut Ticket::default(), |queue| queue.push(&message)).unwrap();
-    }
-
-    /// A queue of these bodies with their times of expiry, of which none has come yet.
-    fn fill<'a>(path: &Path, messages: impl Iterator<Item = (&'a [u8], u64)>) {
-        let store = backing(path).create(b"q").unwrap();
-        let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
-        for (body, expires_ms) in messages {
-            queue.push(&NewMessage { body, flags: 0, expires_ms }).unwrap();
-        }
     }
 
     fn on<R>(queues: &Queues, work: impl FnOnce(&mut Queue) -> Result<R, QueueError>) -> R {
@@ -202,94 +191,14 @@ mod tests {
     #[test]
     fn what_was_there_at_the_start_counts_as_what_came() {
         let folder = tempfile::tempdir().unwrap();
-        fill(folder.path(), (0..3).map(|_| (&b"m"[..], 0)));
+        let before = queues(folder.path());
+        (0..3).for_each(|_| push(&before, b"q", b"m"));
+        drop(before);
         let queues = queues(folder.path());
         assert_eq!(queues.came(), 3);
         push(&queues, b"r", b"m");
         on(&queues, |queue| queue.pop(|_| ()));
         assert_eq!(queues.came(), 4);
-    }
-
-    /// Housekeeping found dead messages meanwhile: the transaction saw fewer than at its beginning.
-    #[test]
-    fn nothing_is_learned_of_a_queue_in_the_middle_of_a_transaction() {
-        let folder = tempfile::tempdir().unwrap();
-        fill(folder.path(), (0..10).map(|number| (&b"m"[..], number % 2)));
-        let queues = queues(folder.path());
-        let len = || on(&queues, |queue| Ok(queue.len()));
-        let size = StepSize { pushes: 2, pushed_bytes: 2, ..StepSize::default() };
-        let changes = [(&b"q"[..], Changes { size, drops: false })];
-        let steps = queues.begin_transaction(changes.into_iter(), &mut Ticket::default());
-        queues.tidy();
-        assert_eq!(len(), 10);
-        steps.unwrap().end(&mut Ticket::default()).unwrap();
-        queues.tidy();
-        assert_eq!(len(), 5);
-    }
-
-    /// Where each pop is a record, those of dead messages that nobody knew of had no room.
-    #[test]
-    fn a_step_of_pops_has_room_for_dead_messages_that_are_not_known() {
-        for filler_count in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            let bodies: Vec<[u8; 1]> = (0..10).map(|number| [number]).collect();
-            let dead = (0..60).map(|_| (&b"dead"[..], 1));
-            let alive = bodies.iter().map(|body| (&body[..], 0));
-            let filler = (0..filler_count).map(|_| (&[7; 200][..], 0));
-            fill(folder.path(), dead.chain(alive).chain(filler));
-            let queues = queues(folder.path());
-            on(&queues, |queue| {
-                while !queue.store().prepare_find()? {}
-                // Not durable: what is popped behind it is said by records.
-                queue.begin_removing(2)?;
-                assert!(queue.remove_one(&[8])? && queue.remove_one(&[9])?);
-                queue.end_step()?;
-                queue.begin_popping(8)?;
-                for number in 0..8 {
-                    let popped = queue.pop(|message| message.body.to_vec());
-                    assert_eq!(popped, Ok(Some(vec![number])), "{filler_count}");
-                }
-                queue.end_step()
-            });
-        }
-    }
-
-    /// A reader passed all of them in one go.
-    #[test]
-    fn dead_messages_that_are_not_known_are_passed_in_slices() {
-        let folder = tempfile::tempdir().unwrap();
-        let dead = (0..3500).map(|_| (&b"dead"[..], 1));
-        fill(folder.path(), dead.chain([(&b"live"[..], 0)]));
-        let store = backing(folder.path()).existing().unwrap().remove(0).1.unwrap();
-        let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
-        queue.set_time(1);
-        let (mut from, mut slices, mut shown) = (Some(0), 0, Vec::new());
-        while let Some(next) = from {
-            let show = |message: Message<'_>| {
-                shown.push(message.body.to_vec());
-                true
-            };
-            from = queue.visit(next, u64::MAX, show).unwrap();
-            slices += 1;
-        }
-        assert_eq!((slices, shown), (4, vec![b"live".to_vec()]));
-    }
-
-    /// Only what was left was counted, and the records of all that had gone were read in one slice.
-    #[test]
-    fn a_look_for_dead_messages_is_as_long_as_what_it_passes() {
-        let folder = tempfile::tempdir().unwrap();
-        let row = || (0..900).map(|_| (&b"gone"[..], 0)).chain([(&b"live"[..], u64::MAX)]);
-        fill(folder.path(), (0..10).flat_map(|_| row()));
-        let store = backing(folder.path()).existing().unwrap().remove(0).1.unwrap();
-        let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
-        while !queue.store().prepare_find().unwrap() {}
-        queue.remove(b"gone").unwrap();
-        let mut slices = 1;
-        while queue.learn(&mut 10_000).unwrap() {
-            slices += 1;
-        }
-        assert!(slices > 5, "{slices} slices for 10 messages");
     }
 
     /// The others that a transaction dropped were gone, although it was told of an error.

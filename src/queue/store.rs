@@ -36,9 +36,10 @@ pub trait MessageStore: Send {
         0
     }
 
-    /// Whether a message may expire of those that were there when the store was opened.
-    fn may_expire(&self) -> bool {
-        !self.is_empty()
+    /// Takes the list of the messages that were there when the store was opened and expire, with
+    /// their times, which damage may have made wrong ones.
+    fn take_expiring(&mut self) -> Vec<(Place, u64)> {
+        Vec::new()
     }
 
     /// What no other store has had or will have, also none of the same name.

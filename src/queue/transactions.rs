@@ -5,8 +5,7 @@
 //! 2. A command's own step is part of it: limits hold for each command, and a command that is
 //!    refused takes nothing back of the others.
 //! 3. The transaction runs at one time, and nobody else changes its queues: housekeeping passes
-//!    them over. What is dead leaves before it begins, but for what is not known yet: of that, only
-//!    what is in the way of its pops leaves.
+//!    them over. What is dead leaves before it begins.
 //! 4. The steps end together. What the transaction does belongs to one epoch, which is not closed
 //!    before they have ended: no commit takes half a step for durable.
 //!
@@ -161,7 +160,7 @@ impl Queue {
         let gone = size.pops.saturating_add(size.removals).min(most);
         let dead = match drops {
             true => most,
-            false if size.pops > 0 && self.may_have_dead() => DEAD_AT_ONCE as u64,
+            false if size.pops > 0 && self.has_dead() => DEAD_AT_ONCE as u64,
             false => 0,
         };
         let gone = gone.saturating_add(dead).min(most);

@@ -25,6 +25,11 @@ const HASH_SHIFT: u32 = 32;
 const KIND_MASK: u64 = (1 << SIZE_SHIFT) - 1;
 const SIZE_MASK: u64 = (1 << (HASH_SHIFT - SIZE_SHIFT)) - 1;
 
+/// Bits of the first word of a time below its entry's index, and which time they say: when the
+/// message expires. Other times are of later versions.
+const TIME_SHIFT: u32 = 4;
+const EXPIRES: u64 = 1;
+
 /// What a footer tells of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -40,13 +45,17 @@ pub struct Summary {
     pub size: u64,
     /// The hash of the body; nothing in a removal.
     pub hash: BodyHash,
+    /// Unix time of expiry in milliseconds, 0 = never; `None` if the footer says nothing of times.
+    pub expires_ms: Option<u64>,
 }
 
 impl Summary {
-    /// Whether both say the same. Nothing counts in the hash of a removal.
+    /// Whether both say the same. Nothing counts in the hash of a removal, and a footer without
+    /// times is not wrong about them.
     pub fn agrees(&self, other: &Summary) -> bool {
         let hash = if self.kind == Kind::Removal { self.hash } else { other.hash };
-        *self == Summary { hash, ..*other }
+        let expires_ms = self.expires_ms.and(other.expires_ms);
+        *self == Summary { hash, expires_ms, ..*other }
     }
 }
 
@@ -77,6 +86,8 @@ pub struct Footer {
     runs: Vec<(u64, u64)>,
     /// Number and origin of each copy and removal.
     origins: Vec<(u64, u64)>,
+    /// Entry and which time, and the time; `None` in a footer of before times were written.
+    times: Option<Vec<(u64, u64)>>,
 }
 
 /// Where a reader of a footer has stopped.
@@ -89,19 +100,20 @@ pub struct Bookmark {
     /// Numbers of the run that have been read.
     in_run: u64,
     origin: usize,
+    time: usize,
 }
 
 impl Bookmark {
     /// At the first record, which lies at `position`.
     pub fn at(position: u64) -> Bookmark {
-        Bookmark { position, entry: 0, run: 0, in_run: 0, origin: 0 }
+        Bookmark { position, entry: 0, run: 0, in_run: 0, origin: 0, time: 0 }
     }
 }
 
 impl Footer {
     /// A footer for a segment whose first record lies at `position`.
     pub fn new(position: u64) -> Footer {
-        Footer { records_end: position, ..Footer::default() }
+        Footer { records_end: position, times: Some(Vec::new()), ..Footer::default() }
     }
 
     /// What the records of `segment` come to, with hashes by `key`, or `None` if some of them are
@@ -128,6 +140,10 @@ impl Footer {
         memory::reserve(&mut self.entries, 1)?;
         memory::reserve(&mut self.runs, 1)?;
         memory::reserve(&mut self.origins, 1)?;
+        if let Some(times) = self.times.as_mut().filter(|_| record.expires_ms != 0) {
+            memory::reserve(times, 1)?;
+            times.push(((self.entries.len() as u64) << TIME_SHIFT | EXPIRES, record.expires_ms));
+        }
         if self.entries.is_empty() {
             self.durable.0 = record.durable;
         }
@@ -168,10 +184,11 @@ impl Footer {
         let (position, size) = (bookmark.position, entry >> SIZE_SHIFT & SIZE_MASK);
         let size = size * ALIGNMENT as u64;
         let hash = BodyHash::from_bits((entry >> HASH_SHIFT) as u32);
+        let expires_ms = self.times.as_ref().map(|times| next_expiry(times, bookmark));
         bookmark.entry += 1;
         bookmark.origin += usize::from(kind != Kind::Message);
         bookmark.position += size;
-        Some(Summary { position, kind, sequence, origin, size, hash })
+        Some(Summary { position, kind, sequence, origin, size, hash, expires_ms })
     }
 
     fn next_number(&self, bookmark: &mut Bookmark) -> Option<u64> {
@@ -183,9 +200,10 @@ impl Footer {
         self.runs.get(*run).map(|(first, _)| first + *in_run - 1)
     }
 
-    /// How many records, runs of numbers and origins it tells of.
-    pub fn counts(&self) -> (usize, usize, usize) {
-        (self.entries.len(), self.runs.len(), self.origins.len())
+    /// How many records, runs of numbers, origins and times it tells of.
+    pub fn counts(&self) -> [usize; 4] {
+        let time_count = self.times.as_ref().map_or(0, Vec::len);
+        [self.entries.len(), self.runs.len(), self.origins.len(), time_count]
     }
 
     /// The footer's bytes, for the segment that starts at `base`.
@@ -193,11 +211,15 @@ impl Footer {
     /// # Errors
     /// There is no memory.
     pub fn encode(&self, base: u64) -> Result<Vec<u8>, NoMemory> {
-        let pairs = self.runs.iter().chain(&self.origins).flat_map(|(one, other)| [*one, *other]);
-        let words = self.entries.iter().copied().chain(pairs);
-        let count = self.entries.len() + 2 * (self.runs.len() + self.origins.len());
+        let pair = |&(one, other): &(u64, u64)| [one, other];
+        let pairs = self.runs.iter().chain(&self.origins).flat_map(pair);
+        let time_count = self.times.as_ref().map(|times| times.len() as u64);
+        let times = self.times.iter().flatten().flat_map(pair);
+        let words = self.entries.iter().copied().chain(pairs).chain(time_count).chain(times);
+        let [entry_count, run_count, origin_count, time_count] = self.counts();
+        let count = entry_count + 2 * (run_count + origin_count + time_count) + 2;
         let mut bytes = Vec::new();
-        memory::reserve_exact(&mut bytes, FOOTER_ENTRIES + 8 * count + 8)?;
+        memory::reserve_exact(&mut bytes, FOOTER_ENTRIES + 8 * count)?;
         bytes.resize(FOOTER_ENTRIES, 0);
         bytes[FOOTER_MAGIC..FOOTER_BASE].copy_from_slice(&FOOTER_MAGIC_BYTES);
         put_u64(&mut bytes, FOOTER_BASE, base);
@@ -218,19 +240,26 @@ impl Footer {
     /// # Errors
     /// There is no memory.
     pub fn decode(base: u64, bytes: &[u8]) -> Result<Option<Footer>, NoMemory> {
-        let Some((entries, runs, origins)) = lists(base, bytes) else { return Ok(None) };
+        let Some(lists) = lists(base, bytes) else { return Ok(None) };
+        let Lists { entries, runs, origins, times } = lists;
         let entries = decode_list(entries, |word: &[u8; 8]| u64::from_le_bytes(*word))?;
         let pair = |words: &[u8; 16]| (get_u64(words, 0), get_u64(words, 8));
         let (runs, origins) = (decode_list(runs, pair)?, decode_list(origins, pair)?);
+        let times = times.map(|times| decode_list(times, pair)).transpose()?;
         let is_run = |(first, count): &(u64, u64)| {
             first.checked_add(*count).is_some_and(|end| end <= SEQUENCE_END)
         };
-        if !runs.iter().all(is_run) || origins.iter().any(|(number, _)| *number >= SEQUENCE_END) {
+        let has_entry = |(time, _): &(u64, u64)| time >> TIME_SHIFT < entries.len() as u64;
+        if !runs.iter().all(is_run)
+            || origins.iter().any(|(number, _)| *number >= SEQUENCE_END)
+            || !times.iter().flatten().all(has_entry)
+            || !times.as_ref().is_none_or(|times| times.is_sorted_by(|one, next| one.0 < next.0))
+        {
             return Ok(None);
         }
         let durable = (get_u64(bytes, FOOTER_FIRST_DURABLE), get_u64(bytes, FOOTER_LAST_DURABLE));
         let records_end = get_u64(bytes, FOOTER_RECORDS_END);
-        Ok(Some(Footer { records_end, durable, entries, runs, origins }))
+        Ok(Some(Footer { records_end, durable, entries, runs, origins, times }))
     }
 
     /// Appends the footer to `file`, that of the segment of `size` bytes at `base`, durably. The
@@ -281,9 +310,30 @@ impl Footer {
     }
 }
 
-/// The bytes of the entries, the runs and the origins of a footer of the segment at `base`, or
-/// `None` if these are not the bytes of one.
-fn lists(base: u64, bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+/// The time of expiry of the entry at `bookmark`, or 0. `times` are in the order of the entries.
+fn next_expiry(times: &[(u64, u64)], bookmark: &mut Bookmark) -> u64 {
+    let mut expires_ms = 0;
+    while let Some((said, time_ms)) = times.get(bookmark.time)
+        && said >> TIME_SHIFT == bookmark.entry as u64
+    {
+        if said & ((1 << TIME_SHIFT) - 1) == EXPIRES {
+            expires_ms = *time_ms;
+        }
+        bookmark.time += 1;
+    }
+    expires_ms
+}
+
+/// The bytes of what a footer tells.
+struct Lists<'a> {
+    entries: &'a [u8],
+    runs: &'a [u8],
+    origins: &'a [u8],
+    times: Option<&'a [u8]>,
+}
+
+/// Those of a footer of the segment at `base`, or `None` if these are not the bytes of one.
+fn lists(base: u64, bytes: &[u8]) -> Option<Lists<'_>> {
     let (rest, crc) = bytes.split_last_chunk::<8>()?;
     let is_valid = rest.len() >= FOOTER_ENTRIES
         && rest.len().is_multiple_of(8)
@@ -293,10 +343,24 @@ fn lists(base: u64, bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     if !is_valid {
         return None;
     }
-    let size = |count, each| usize::try_from(get_u64(rest, count)).ok()?.checked_mul(each);
-    let (entries, pairs) = rest[FOOTER_ENTRIES..].split_at_checked(size(FOOTER_ENTRY_COUNT, 8)?)?;
-    let (runs, origins) = pairs.split_at_checked(size(FOOTER_RUN_COUNT, 16)?)?;
-    (origins.len() == size(FOOTER_ORIGIN_COUNT, 16)?).then_some((entries, runs, origins))
+    let (head, mut rest) = rest.split_at(FOOTER_ENTRIES);
+    let mut take = |count, each| {
+        let size = usize::try_from(count).ok()?.checked_mul(each)?;
+        let (list, behind) = rest.split_at_checked(size)?;
+        rest = behind;
+        Some(list)
+    };
+    let entries = take(get_u64(head, FOOTER_ENTRY_COUNT), 8)?;
+    let runs = take(get_u64(head, FOOTER_RUN_COUNT), 16)?;
+    let origins = take(get_u64(head, FOOTER_ORIGIN_COUNT), 16)?;
+    let times = match rest.split_first_chunk() {
+        None => None,
+        Some((count, times)) => {
+            let size = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(16)?;
+            Some(times).filter(|times| times.len() == size).map(Some)?
+        }
+    };
+    Some(Lists { entries, runs, origins, times })
 }
 
 /// What `bytes` holds, `N` bytes each.
@@ -317,7 +381,9 @@ mod tests {
 
     fn record(kind: Kind, sequence: u64, body: &[u8]) -> Record<'_> {
         let origin = if kind == Kind::Message { 0 } else { 77 };
-        Record { kind, sequence, durable: sequence * 10, origin, body, ..Record::default() }
+        let (durable, is_mortal) = (sequence * 10, kind != Kind::Removal && sequence != 6);
+        let expires_ms = if is_mortal { 1000 + sequence } else { 0 };
+        Record { kind, sequence, durable, origin, expires_ms, body, ..Record::default() }
     }
 
     fn sample() -> (Footer, Vec<Record<'static>>) {
@@ -346,10 +412,49 @@ mod tests {
             assert_eq!((summary.kind, summary.sequence), (record.kind, record.sequence));
             assert_eq!((summary.origin, summary.size), (record.origin, record.size() as u64));
             assert_eq!(summary.hash, BodyHash::new(&[1; 16], record.body));
+            assert_eq!(summary.expires_ms, Some(record.expires_ms));
             position += summary.size;
         }
         assert_eq!(footer.summaries(2560).count(), records.len());
         assert_eq!((footer.records_end, footer.durable), (position, (50, 90)));
+    }
+
+    /// The bytes of a footer of before times were written end behind the origins.
+    #[test]
+    fn a_footer_without_times_says_nothing_of_them() {
+        let (footer, _) = sample();
+        let old = Footer { times: None, ..footer.clone() };
+        let bytes = old.encode(4096).unwrap();
+        assert_eq!(Footer::decode(4096, &bytes), Ok(Some(old.clone())));
+        assert_eq!(bytes.len() + 8 + 3 * 16, footer.encode(4096).unwrap().len());
+        for (said, is) in old.summaries(2560).zip(footer.summaries(2560)) {
+            assert_eq!(said.expires_ms, None);
+            assert!(said.agrees(&is));
+        }
+    }
+
+    /// Which time, of which entry: in order, once each, and of an entry that is there. Times that
+    /// this version does not know are passed over.
+    #[test]
+    fn the_times_of_a_footer_are_those_of_its_entries() {
+        let (footer, _) = sample();
+        let of = |entry: u64, which: u64| (entry << TIME_SHIFT | which, 7);
+        let cases = [
+            (vec![], Some([0; 5])),
+            (vec![of(0, 1), of(0, 2), of(3, 0), of(4, 1), of(4, 15)], Some([7, 0, 0, 0, 7])),
+            (vec![of(2, 1), of(1, 1)], None),
+            (vec![of(2, 1), of(2, 1)], None),
+            (vec![of(5, 1)], None),
+            (vec![(u64::MAX, 7)], None),
+        ];
+        for (times, expected) in cases {
+            let changed = Footer { times: Some(times.clone()), ..footer.clone() };
+            let read = Footer::decode(0, &changed.encode(0).unwrap()).unwrap();
+            let expiries = |footer: Footer| {
+                footer.summaries(2560).map(|it| it.expires_ms.unwrap()).collect::<Vec<_>>()
+            };
+            assert_eq!(read.map(expiries), expected.map(Vec::from), "{times:?}");
+        }
     }
 
     #[test]

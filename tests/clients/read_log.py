@@ -268,11 +268,15 @@ def read_footer(data, base, size):
     _magic, said_base, end, _first, durable, entry_count, run_count, origin_count = words[:8]
     if said_base != base or crc != crc32(data[:-8]):
         return None
-    if len(words) != 8 + entry_count + 2 * (run_count + origin_count):
+    behind = 8 + entry_count + 2 * (run_count + origin_count)
+    # A footer of before times were written ends here.
+    time_words = words[behind:] or [0]
+    if len(words) < behind or len(time_words) != 1 + 2 * time_words[0]:
         return None
-    entries, rest = words[8 : 8 + entry_count], words[8 + entry_count :]
+    entries, rest = words[8 : 8 + entry_count], words[8 + entry_count : behind]
     pairs = list(zip(rest[::2], rest[1::2]))
     runs, origins = pairs[:run_count], pairs[run_count:]
+    times = time_words[1::2]
     kinds = [entry & 15 for entry in entries]
     sizes = [(entry >> 4 & (1 << 28) - 1) * 8 for entry in entries]
     positions = list(accumulate(sizes, initial=base + RECORDS))
@@ -284,6 +288,8 @@ def read_footer(data, base, size):
         and kinds.count(MESSAGE) <= sum(count for _first, count in runs)
         and len(others) <= len(origins)
         and positions[-1] == end <= base + size
+        and all(time >> 4 < entry_count for time in times)
+        and all(one < following for one, following in zip(times, times[1:]))
     )
     if not is_valid:
         return None

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+mod restart;
 mod turns;
 
 const LIMITS: Limits = Limits { max_queues: 100, max_queue_len: u64::MAX };
@@ -263,8 +264,6 @@ fn dead_messages_leave_wherever_they_stand() {
     drop(run);
     let run = Run::at(disk(directory.path()), LIMITS, START_MS + 50);
     assert_eq!(run.len(b"q"), middle);
-    // The log is read in slices; once it has been read, the dead are known at once.
-    run.tidy();
     run.pass(150);
     assert_eq!(run.len(b"q"), Some(expected.len() as u64));
     assert_eq!(run.bodies(b"q"), expected);
@@ -316,73 +315,6 @@ fn dead_messages_in_the_way_go_in_several_steps() {
             assert_eq!((done, &*shown, steps), (Ok(Some(())), &b"live"[..], expected_steps));
         }
     }
-}
-
-/// It was counted until its place in the log had been read.
-#[test]
-fn a_message_that_died_while_the_daemon_was_down_is_counted_nowhere() {
-    let directory = tempfile::tempdir().unwrap();
-    let limits = Limits { max_queue_len: 3, ..LIMITS };
-    let run = Run::new(disk(directory.path()), limits);
-    for (body, expires_ms) in [("a", 0), ("b", START_MS + 5), ("c", 0)] {
-        run.push(b"q", body.as_bytes(), expires_ms).unwrap();
-    }
-    run.push(b"r", b"a", START_MS + 5).unwrap();
-    assert!(run.queues.close());
-    drop(run);
-    let run = Run::at(disk(directory.path()), limits, START_MS + 4);
-    let sums = || {
-        let sums = run.queues.sums();
-        (sums.queues, sums.messages)
-    };
-    assert_eq!((sums(), run.queues.count_at_once()), ((2, 4), None));
-    run.pass(5);
-    assert_eq!((sums(), run.queues.count_at_once()), ((1, 2), Some(1)));
-    assert_eq!((run.len(b"r"), run.len(b"q")), (None, Some(2)));
-    run.push(b"q", b"d", 0).unwrap();
-    assert_eq!(run.bodies(b"q"), [b"a", b"c", b"d"]);
-}
-
-/// More than is looked at before anybody asks, which housekeeping looks through.
-fn fill_unseen(run: &Run, name: &[u8]) {
-    (0..17).for_each(|_| run.push(name, &vec![7; 1 << 20], 0).unwrap());
-}
-
-#[test]
-fn a_long_log_is_looked_through_for_the_dead_in_one_round_of_housekeeping() {
-    let directory = tempfile::tempdir().unwrap();
-    let run = Run::new(disk(directory.path()), LIMITS);
-    fill_unseen(&run, b"q");
-    (0..100).for_each(|_| run.push(b"q", b"dead", START_MS + 5).unwrap());
-    assert!(run.queues.close());
-    drop(run);
-    let run = Run::at(disk(directory.path()), LIMITS, START_MS + 4);
-    run.tidy();
-    assert_eq!(run.queues.sums().messages, 117);
-    run.pass(1);
-    assert_eq!((run.queues.sums().messages, run.len(b"q")), (17, Some(17)));
-}
-
-/// A push was refused for the places of dead messages that nobody had met yet.
-#[test]
-fn a_dead_message_that_is_not_known_takes_no_place_in_a_full_queue() {
-    let directory = tempfile::tempdir().unwrap();
-    let limits = Limits { max_queue_len: 19, ..LIMITS };
-    let run = Run::new(disk(directory.path()), limits);
-    fill_unseen(&run, b"q");
-    (0..2).for_each(|_| run.push(b"q", b"dead", START_MS + 5).unwrap());
-    assert!(run.queues.close());
-    drop(run);
-    let run = Run::at(disk(directory.path()), limits, START_MS + 5);
-    let push = |body: &[u8]| {
-        let mut pushed = Err(QueueError::Busy);
-        while pushed == Err(QueueError::Busy) {
-            pushed = run.push(b"q", body, 0);
-        }
-        pushed
-    };
-    assert_eq!((push(b"a"), push(b"b")), (Ok(()), Ok(())));
-    assert_eq!(push(b"c"), Err(QueueError::QueueFull { limit: 19 }));
 }
 
 /// A message on its way to another queue stays until it is there, and is dead if it returns.

@@ -146,6 +146,7 @@ fn the_footer_of_the_document_is_decoded_and_encoded_again() {
             assert_eq!((summary.sequence, summary.origin), (record.sequence, record.origin));
             let hash = BodyHash::new(&KEY, record.body);
             assert!(summary.hash == hash || summary.kind == Kind::Removal, "{}", dump.title);
+            assert_eq!(summary.expires_ms, Some(record.expires_ms));
         }
     }
 }

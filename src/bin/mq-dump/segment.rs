@@ -155,9 +155,10 @@ impl Dump {
             Some(Sealed::Not) => writeln!(self.output, "footer  none"),
             Some(Sealed::With(footer)) => {
                 let (end, (first, last)) = (footer.records_end, footer.durable);
-                let (records, runs, origins) = footer.counts();
+                let [records, runs, origins, times] = footer.counts();
                 write!(self.output, "footer  ok: {records} records up to position {end}, ")?;
                 write!(self.output, "{runs} runs of numbers, {origins} origins, ")?;
+                write!(self.output, "{times} times of expiry, ")?;
                 writeln!(self.output, "durable {first} to {last}")
             }
             Some(Sealed::Badly { length }) => {

@@ -29,6 +29,7 @@ use super::error::StorageError;
 use super::home::Home;
 use super::index::{BodyHash, HashKey, identity};
 use super::layout::FIRST_SEQUENCE;
+use super::message::Place;
 use super::relocated::Relocated;
 use super::runs::Runs;
 use super::segment::Segment;
@@ -79,8 +80,8 @@ pub struct Log {
     pub(super) live_count: u64,
     /// Bytes of the records of live messages.
     pub(super) live_bytes: u64,
-    /// The opening has met a record with a time of expiry, or a footer, which does not say.
-    pub(super) may_expire: bool,
+    /// Live messages that were there at the opening and have a time of expiry, with that.
+    pub(super) expiring: Vec<(Place, u64)>,
     /// Bytes of all records.
     pub(super) record_bytes: u64,
     /// Removal records that fit into the spare segments.
@@ -165,7 +166,7 @@ impl Log {
             relocated: Relocated::default(),
             live_count: 0,
             live_bytes: 0,
-            may_expire: false,
+            expiring: Vec::new(),
             record_bytes: 0,
             spare_removals: 0,
             promised: HashMap::new(),
@@ -199,9 +200,10 @@ impl Log {
         self.live_count
     }
 
-    /// Whether a message may have a time of expiry of those that were there at the opening.
-    pub fn may_expire(&self) -> bool {
-        self.may_expire
+    /// Takes the list of the messages that were there at the opening and expire, with their times.
+    /// A footer may have told a wrong one: what counts is the time in the message.
+    pub fn take_expiring(&mut self) -> Vec<(Place, u64)> {
+        std::mem::take(&mut self.expiring)
     }
 
     /// True without messages.

@@ -184,6 +184,13 @@ impl Log {
         }
     }
 
+    /// Whether a message that was found at `place` lives there still.
+    pub(in super::super) fn lives_at(&self, place: Place) -> bool {
+        let kind =
+            if self.relocated.get(place.sequence).is_some() { Kind::Copy } else { Kind::Message };
+        self.is_live(place.position, kind, place.sequence)
+    }
+
     /// What stands at `position`, checksums looked at.
     pub(super) fn decode(&self, position: u64) -> Result<Verdict<'_>, StorageError> {
         self.segments[self.segment_index(position)].decode(position)

@@ -15,8 +15,9 @@ impl Recovery {
         let start = segment.records_start();
         let same = footer.summaries(start).zip(drafted.summaries(start));
         let same_count = same.take_while(|(said, is)| said.agrees(is)).count();
-        let is_same = (footer.counts().0, footer.durable) == (drafted.counts().0, drafted.durable);
-        let is_right = is_same && same_count == drafted.counts().0;
+        let is_same =
+            (footer.counts()[0], footer.durable) == (drafted.counts()[0], drafted.durable);
+        let is_right = is_same && same_count == drafted.counts()[0];
         if is_right || footer.records_end > drafted.records_end {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use super::super::home::Home;
 use super::super::layout::{ALIGNMENT, POSITION_MAX, RECORDS};
 use super::super::log::Log;
 use super::super::mapping::queue_share;
+use super::super::message::Place;
 use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::{FooterState, Segment};
 use super::super::settings::LogSettings;
@@ -16,6 +17,7 @@ use super::super::version::Version;
 use super::super::walk::{Step, Walk};
 use super::files::Files;
 use super::losses::Losses;
+use crate::memory;
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -33,15 +35,16 @@ pub(super) struct Seen {
     pub(super) durable: u64,
     origin: u64,
     size: u64,
+    expires_ms: u64,
     /// More records of its step follow.
     pub(super) has_more: bool,
 }
 
 impl Seen {
     fn of(position: u64, record: &Record<'_>) -> Seen {
-        let Record { kind, sequence, durable, origin, .. } = *record;
+        let Record { kind, sequence, durable, origin, expires_ms, .. } = *record;
         let (size, has_more) = (record.size() as u64, record.has_more());
-        Seen { position, kind, sequence, durable, origin, size, has_more }
+        Seen { position, kind, sequence, durable, origin, size, expires_ms, has_more }
     }
 }
 
@@ -251,7 +254,6 @@ impl Recovery {
                     if index >= self.entered {
                         self.enter(index)?;
                     }
-                    self.log.may_expire |= record.expires_ms != 0;
                     self.take(index, Seen::of(position, &record))?;
                 }
                 Some(Step::Damage { position, fault, resumes }) => {
@@ -303,18 +305,31 @@ impl Recovery {
         self.enter(index)?;
         let segment = &mut self.log.segments[index];
         segment.footer = FooterState::Written;
-        self.log.may_expire = true;
         let start = segment.records_start();
         self.claim(footer.durable.0);
         self.claim(footer.durable.1);
         for summary in footer.summaries(start) {
             let Summary { position, kind, sequence, origin, size, .. } = summary;
+            let expires_ms = match summary.expires_ms {
+                Some(expires_ms) => expires_ms,
+                None => self.expiry_at(index, position)?,
+            };
             // A segment is sealed when its steps are finished.
-            let seen = Seen { position, kind, sequence, durable: 0, origin, size, has_more: false };
+            let (durable, has_more) = (0, false);
+            let seen =
+                Seen { position, kind, sequence, durable, origin, size, expires_ms, has_more };
             self.account(index, &seen)?;
         }
         add(&self.log.settings.counters.read_bytes, self.log.segments[index].record_bytes());
         Ok(true)
+    }
+
+    /// The time of expiry in the record at `position`, where a footer says nothing of times.
+    fn expiry_at(&self, index: usize, position: u64) -> Result<u64, StorageError> {
+        Ok(match self.log.segments[index].decode(position)? {
+            Verdict::Whole(record) => record.expires_ms,
+            _ => 0,
+        })
     }
 
     /// Says which record is rotten or torn.
@@ -350,7 +365,7 @@ impl Recovery {
     }
 
     pub(super) fn account(&mut self, index: usize, seen: &Seen) -> Result<(), StorageError> {
-        let Seen { position, kind, sequence, durable, origin, size, .. } = *seen;
+        let Seen { position, kind, sequence, durable, origin, size, expires_ms, .. } = *seen;
         self.log.segments[index].records_end = position + size;
         self.with_records = Some(index);
         self.claim(durable);
@@ -386,6 +401,10 @@ impl Recovery {
             Kind::Other(_) => return Ok(()),
         }
         self.log.count_live_in(index, size);
+        if expires_ms != 0 && !self.log.settings.is_read_only() {
+            memory::reserve(&mut self.log.expiring, 1)?;
+            self.log.expiring.push((Place { sequence, position }, expires_ms));
+        }
         Ok(())
     }
 

@@ -135,6 +135,9 @@ impl Recovery {
             self.log.head = self.log.head.max(self.log.next_sequence);
         }
         self.recount()?;
+        let mut expiring = std::mem::take(&mut self.log.expiring);
+        expiring.retain(|(place, _)| self.log.lives_at(*place));
+        self.log.expiring = expiring;
         self.note_missing(self.log.next_sequence, MESSAGE_HEAD as u64);
         let lost_count = self.lost_count()?;
         add(&self.log.settings.counters.lost_messages, lost_count);

@@ -1,6 +1,6 @@
 //! Dead messages in the way of clients: they leave in several turns, and what leaves is paid for.
 
-use super::{LIMITS, Run, START_MS, disk, fill_unseen, runs};
+use super::{LIMITS, Run, START_MS, disk, runs};
 use mq::queue::{NewMessage, Queues, Ticket};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
@@ -96,24 +96,6 @@ fn dead_messages_that_leave_are_paid_for() {
     }
 }
 
-/// Right after a start the dead are not known, and a step has no room to remove them: passing them
-/// is work of its turn.
-#[test]
-fn dead_messages_that_a_step_passes_are_paid_for() {
-    let directory = tempfile::tempdir().unwrap();
-    let run = Run::new(disk(directory.path()), LIMITS);
-    fill_unseen(&run, b"q");
-    fill_with_equal(&run);
-    assert!(run.queues.close());
-    drop(run);
-    let run = Run::at(disk(directory.path()), LIMITS, START_MS + 1);
-    while !run.queues.prepare_membership(b"q").unwrap() {}
-    let line = format!("SADD q{}", " dead".repeat(20));
-    let (replies, turns) = ask(&Arc::new(run.queues), &[&line]);
-    assert_eq!(replies, ":1|");
-    assert!(turns >= 10, "{turns} turns");
-}
-
 /// Few messages among very many that have been removed.
 fn sparse(run: &Run) {
     for _ in 0..60 {
@@ -163,20 +145,4 @@ fn a_transaction_refuses_what_passes_more_than_is_left_of_its_steps() {
     }
     assert_eq!(shown(&[&many, &many, "SRANDMEMBER q 1", "SPOP q"]), 2);
     assert_eq!(shown(&["SMEMBERS q", "SRANDMEMBER q 60", "SPOP q 60"]), 3 * 60);
-}
-
-/// It had the reply that it asked for, and was told that there is more to do.
-#[test]
-fn a_look_is_done_whatever_dead_are_behind_what_it_shows() {
-    let directory = tempfile::tempdir().unwrap();
-    let run = Run::new(disk(directory.path()), LIMITS);
-    fill_unseen(&run, b"q");
-    (0..1500).for_each(|_| run.push(b"q", b"dead", START_MS + 1).unwrap());
-    assert!(run.queues.close());
-    drop(run);
-    let run = Run::at(disk(directory.path()), LIMITS, START_MS + 1);
-    let queues = Arc::new(run.queues);
-    let (replies, _) = ask(&queues, &["MULTI", "SRANDMEMBER q 17", "EXEC"]);
-    let shown = format!("*1|*17|{}", format!("$1048576|{}|", "\u{7}".repeat(1 << 20)).repeat(17));
-    assert!(replies == format!("+OK|+QUEUED|{shown}"), "{:.300}", replies);
 }
