@@ -103,8 +103,8 @@ fn info_shows_each_queue_that_is_asked_for() {
     while queues.tidy() {}
     let jobs =
         "queue_jobs:length=2,leased=0,bytes=2,disk_bytes=0,oldest_age_ms=2500,in=4,out=1,expired=1";
-    let other = "queue_a%3Ab%2Cc:length=1,leased=0,bytes=1,disk_bytes=0,oldest_age_ms=2500,in=1,out=0,\
-                 expired=0";
+    let other = "queue_a%3Ab%2Cc:length=1,leased=0,bytes=1,disk_bytes=0,oldest_age_ms=2500,\
+                 in=1,out=0,expired=0";
     let shown = |lines: &str| {
         let text = format!("# Queues|{lines}");
         format!("${}|{text}|", text.len() + text.matches('|').count())
@@ -146,8 +146,8 @@ fn info_shows_an_empty_queue_that_is_named_until_it_is_forgotten() {
     let daemon = Daemon::with_queues_at(set_by_hand().0);
     let mut client = daemon.client();
     client.check(&[("SADD jobs a b", ":2|"), ("SPOP jobs 9", "*2|$1|a|$1|b|")]);
-    let line = "# Queues|queue_jobs:length=0,leased=0,bytes=0,disk_bytes=0,oldest_age_ms=0,in=2,out=2,\
-                expired=0|";
+    let line = "# Queues|queue_jobs:length=0,leased=0,bytes=0,disk_bytes=0,oldest_age_ms=0,\
+                in=2,out=2,expired=0|";
     let named = client.ask("INFO queues none jobs");
     assert!(named.ends_with(&format!("|{line}|")), "{named}");
     client.check(&[("INFO queues", "$10|# Queues||")]);
