@@ -1,12 +1,14 @@
 //! What a command works with: one [`Call`] holds the request, the reply, the client and the daemon,
 //! and what the command may take of time and of reply.
 //!
-//! This file knows no command.
+//! This file knows no command by its name.
 
 use super::client::Client;
+use super::command::Command;
 use super::progress::{Outgoing, Progress};
 use super::request::{Again, Args, Outcome, Refusal};
 use super::scan::put_in_front;
+use super::transaction::TRANSACTION_TOO_LONG;
 use crate::kv::Kv;
 use crate::memory;
 use crate::protocol::resp::Reply;
@@ -18,14 +20,70 @@ use crate::session::{Close, Shared, Store};
 /// one value or message may exceed it by its own length.
 pub(super) const REPLY_LIMIT: usize = 32 << 20;
 
-pub(super) const TRANSACTION_TOO_LONG: &str =
-    "ERR the transaction takes too long; use a smaller one";
-
 /// The most words of a request whose keys are all looked at in one turn: half of a turn's work.
 const KEYS_AT_ONCE: usize = 1000;
 
+/// Executes a command.
+pub(super) type Handler = fn(&mut Call<'_>) -> Outcome;
+
+/// How a command is executed, and by its kind the store that it needs.
+pub(super) enum Run {
+    Any(Handler),
+    /// Works on the one queue that word 1 names.
+    Queue(Handler),
+    Queues(Handler),
+    Kv(Handler),
+    /// Word 1 names a command of its own.
+    Subcommands(&'static [Subcommand]),
+}
+
+/// A command in the table.
+pub(super) struct Entry {
+    pub command: Command,
+    pub run: Run,
+}
+
+impl Entry {
+    /// Whether the command is one of this store.
+    pub fn is_of(&self, store: &Store) -> bool {
+        match self.run {
+            Run::Any(_) | Run::Subcommands(_) => true,
+            Run::Queue(_) | Run::Queues(_) => matches!(store, Store::Queues(_)),
+            Run::Kv(_) => matches!(store, Store::Kv(_)),
+        }
+    }
+}
+
+/// A word after CLIENT, COMMAND or CONFIG that is a command of its own.
+pub(super) struct Subcommand {
+    pub name: &'static str,
+    /// Counts both names.
+    pub arity: i8,
+    pub run: Handler,
+    /// What it takes and does, one line for HELP.
+    pub help: &'static str,
+}
+
+pub(super) const fn subcommand(
+    name: &'static str,
+    arity: i8,
+    run: Handler,
+    help: &'static str,
+) -> Subcommand {
+    Subcommand { name, arity, run, help }
+}
+
+/// Returns the command of this name, in capitals or not. A table is in the order of names.
+pub(super) fn find(table: &'static [Entry], name: &[u8]) -> Option<&'static Entry> {
+    let in_small_letters = || name.iter().map(u8::to_ascii_lowercase);
+    let compare = |entry: &Entry| entry.command.name.bytes().cmp(in_small_letters());
+    table.get(table.binary_search_by(compare).ok()?)
+}
+
 /// What one turn of a client has to go on with, or a transaction within it.
 pub(super) struct Turn {
+    /// The commands that there are.
+    pub table: &'static [Entry],
     /// The replies may leave once the log is durable up to here.
     pub ticket: Ticket,
     /// Set by a command that ends the connection.
@@ -64,6 +122,11 @@ impl<'a> Call<'a> {
     pub fn with<'b>(&'b mut self, args: Args<'b>) -> Call<'b> {
         let Call { shared, client, turn, reply, .. } = self;
         Call { shared, client, turn, args, reply, lent: None }
+    }
+
+    /// The command that the request names.
+    pub fn entry(&self) -> Option<&'static Entry> {
+        find(self.turn.table, self.args.get(0))
     }
 
     /// The key/value store.

@@ -3,9 +3,9 @@
 //! It is more than they will do where that depends on what is in the queues by then, and never
 //! less.
 
+use super::command::Command;
 use super::progress::{Measured, measure_removals};
 use super::request::Args;
-use super::table::Command;
 use crate::protocol::number::parse_u64;
 use crate::queue::{Changes, NAME_MAX, Queue, Queues, Ticket};
 use crate::session::budget::{Budget, DROP, LOOK};

@@ -4,10 +4,9 @@
 //! What is set holds until the next start. Sizes take `k`, `m` and `g` as on the command line:
 //! powers of 1024, with or without a `b` behind.
 
-use super::call::Call;
+use super::call::{Call, Subcommand, subcommand};
 use super::glob::{Glob, TOO_LONG};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use super::table::{Subcommand, run_subcommand, subcommand};
 use crate::memory;
 use crate::protocol::number::{parse_i64, parse_size, parse_u64};
 use crate::queue::Limits;
@@ -31,10 +30,6 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("rewrite", 2, rewrite, ": Fail; there is no config file."),
     subcommand("set", -4, set, "<name> <value> ...: Change settings until the next start."),
 ];
-
-pub(super) fn config(call: &mut Call<'_>) -> Outcome {
-    run_subcommand(SUBCOMMANDS, call)
-}
 
 /// Steps of all patterns of a CONFIG GET, which is done in one turn: some milliseconds.
 const PATTERN_STEPS: u64 = 20_000;

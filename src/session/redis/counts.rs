@@ -1,8 +1,8 @@
 //! How often each command was called, and how many errors were answered: `INFO commandstats` and
 //! `INFO stats`.
 
+use super::command::Command;
 use super::request::Outcome;
-use super::table::{Command, TABLE};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The calls of one command.
@@ -24,13 +24,6 @@ pub struct CommandCounts {
     errors: AtomicU64,
 }
 
-impl Default for CommandCounts {
-    fn default() -> CommandCounts {
-        let counts = TABLE.iter().map(|_| Count::default()).collect();
-        CommandCounts { counts, errors: AtomicU64::default() }
-    }
-}
-
 /// The counts of one command, as they are shown.
 pub(super) struct Counted {
     pub name: &'static str,
@@ -40,15 +33,25 @@ pub(super) struct Counted {
 }
 
 impl CommandCounts {
-    /// The counts of each command that was asked for.
-    pub(super) fn list(&self) -> impl Iterator<Item = Counted> {
+    /// Counts of as many commands as there are.
+    pub(super) fn new(commands: usize) -> CommandCounts {
+        let counts = (0..commands).map(|_| Count::default()).collect();
+        CommandCounts { counts, errors: AtomicU64::default() }
+    }
+
+    /// The counts of each of `commands`, which are all in the order of the table, that was asked
+    /// for.
+    pub(super) fn list(
+        &self,
+        commands: impl Iterator<Item = &'static Command>,
+    ) -> impl Iterator<Item = Counted> {
         let counted = |(command, count): (&Command, &Count)| Counted {
             name: command.name,
             calls: count.calls.load(Ordering::Relaxed),
             failed: count.failed.load(Ordering::Relaxed),
             rejected: count.rejected.load(Ordering::Relaxed),
         };
-        TABLE.iter().zip(&self.counts).map(counted).filter(|it| it.calls + it.rejected > 0)
+        commands.zip(&self.counts).map(counted).filter(|it| it.calls + it.rejected > 0)
     }
 
     /// Counts from here on.
@@ -113,8 +116,7 @@ impl Tally {
     pub fn flush(&mut self, counts: &CommandCounts) {
         add(&counts.errors, &mut self.errors);
         let Some(command) = self.command.take() else { return };
-        let index = TABLE.binary_search_by_key(&command.name, |known| known.name);
-        if let Some(count) = index.ok().and_then(|index| counts.counts.get(index)) {
+        if let Some(count) = counts.counts.get(command.index) {
             add(&count.calls, &mut self.calls);
             add(&count.failed, &mut self.failed);
             add(&count.rejected, &mut self.rejected);

@@ -1,8 +1,8 @@
 //! COMMAND: the table of commands as clients read it.
 
-use super::call::Call;
+use super::call::{Call, Subcommand, find, subcommand};
+use super::command::{Command, allows};
 use super::request::{Outcome, SYNTAX_ERROR};
-use super::table::{self, Command, Subcommand, TABLE, run_subcommand, subcommand};
 use crate::protocol::resp::Reply;
 
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[
@@ -13,15 +13,8 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("list", -2, list, ": Show the names of all commands."),
 ];
 
-pub(super) fn command(call: &mut Call<'_>) -> Outcome {
-    if call.args.len() == 1 {
-        return info(call);
-    }
-    run_subcommand(SUBCOMMANDS, call)
-}
-
 fn count(call: &mut Call<'_>) -> Outcome {
-    call.reply.count(TABLE.len() as u64);
+    call.reply.count(call.turn.table.len() as u64);
     Ok(())
 }
 
@@ -29,8 +22,9 @@ fn list(call: &mut Call<'_>) -> Outcome {
     if call.args.len() > 2 {
         return Err(SYNTAX_ERROR.into());
     }
-    call.reply.array(TABLE.len());
-    TABLE.iter().for_each(|command| call.reply.bulk(command.name.as_bytes()));
+    let table = call.turn.table;
+    call.reply.array(table.len());
+    table.iter().for_each(|entry| call.reply.bulk(entry.command.name.as_bytes()));
     Ok(())
 }
 
@@ -38,17 +32,17 @@ const FEWER: &str = "ask for fewer commands";
 
 /// COMMAND INFO [name ...]: null for a name that is no command.
 fn info(call: &mut Call<'_>) -> Outcome {
-    let args = call.args;
+    let (args, table) = (call.args, call.turn.table);
     if args.len() <= 2 {
-        call.reply.array(TABLE.len());
-        TABLE.iter().for_each(|command| show_info(command, call.reply));
+        call.reply.array(table.len());
+        table.iter().for_each(|entry| show_info(&entry.command, call.reply));
         return Ok(());
     }
     call.reply.array(args.len() - 2);
     for name in args.from(2) {
         call.check_room(0, FEWER)?;
-        match table::find(name) {
-            Some(command) => show_info(command, call.reply),
+        match find(table, name) {
+            Some(entry) => show_info(&entry.command, call.reply),
             None => call.reply.null(),
         }
     }
@@ -71,16 +65,17 @@ fn show_info(command: &Command, reply: &mut Reply) {
 
 /// COMMAND DOCS [name ...]: names that are no commands are left out.
 fn docs(call: &mut Call<'_>) -> Outcome {
-    let args = call.args;
+    let (args, table) = (call.args, call.turn.table);
     if args.len() == 2 {
-        call.reply.map(TABLE.len());
-        TABLE.iter().for_each(|command| show_docs(command, call.reply));
+        call.reply.map(table.len());
+        table.iter().for_each(|entry| show_docs(&entry.command, call.reply));
         return Ok(());
     }
-    call.reply.map(args.from(2).filter_map(table::find).count());
-    for command in args.from(2).filter_map(table::find) {
+    let named = args.from(2).filter_map(|name| find(table, name));
+    call.reply.map(named.clone().count());
+    for entry in named {
         call.check_room(0, FEWER)?;
-        show_docs(command, call.reply);
+        show_docs(&entry.command, call.reply);
     }
     Ok(())
 }
@@ -101,8 +96,9 @@ const SINCE: &str = "0.1.0";
 /// COMMAND GETKEYS command [argument ...]
 fn getkeys(call: &mut Call<'_>) -> Outcome {
     let args = call.args;
-    let command = table::find(args.get(2)).ok_or("ERR Invalid command specified")?;
-    if !table::allows(command.arity, args.len() - 2) {
+    let entry = find(call.turn.table, args.get(2)).ok_or("ERR Invalid command specified")?;
+    let command = &entry.command;
+    if !allows(command.arity, args.len() - 2) {
         return Err("ERR Invalid number of arguments specified for command".into());
     }
     let positions = command.key_positions(args.len() - 2);

@@ -5,9 +5,9 @@
 
 use super::call::Call;
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
-use super::strings::show_old;
 use crate::clock::Clock;
-use crate::kv::Change;
+use crate::kv::{Change, Entry};
+use crate::protocol::resp::Reply;
 use crate::session::Store;
 
 /// How a client counts a time: in what unit, and whether from now on or as a Unix time.
@@ -245,6 +245,16 @@ pub(super) fn getex(call: &mut Call<'_>) -> Outcome {
             (expires_ms.map_or(Change::Keep, |expires_ms| Change::Touch { expires_ms }), Ok(()))
         }
     })?
+}
+
+/// A bulk string, or null where there is no value. Returns false if there is no memory for it, and
+/// the value is to stay.
+pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply) -> bool {
+    match old {
+        Some(entry) => reply.bulk(entry.value),
+        None => reply.null(),
+    }
+    !reply.is_cut
 }
 
 pub(super) fn persist(call: &mut Call<'_>) -> Outcome {

@@ -66,7 +66,7 @@ pub(super) fn info(call: &mut Call<'_>) -> Outcome {
     let mut sections: Vec<_> =
         wanted.map(|(title, section)| (*title, named(lines(section)))).collect();
     if wants_more || names("commandstats") {
-        sections.push(("Commandstats", command_lines(call.shared)));
+        sections.push(("Commandstats", command_lines(call)));
     }
     if names("queues") {
         sections.push(("Queues", queue_lines(call.shared, std::iter::empty())));
@@ -87,14 +87,15 @@ fn named(lines: Lines) -> Vec<String> {
 }
 
 /// How often each command was called. Nobody measures how long they take.
-fn command_lines(shared: &Shared) -> Vec<String> {
+fn command_lines(call: &Call<'_>) -> Vec<String> {
     let line = |Counted { name, calls, failed, rejected }| {
         format!(
             "cmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls={rejected},\
              failed_calls={failed}\r\n"
         )
     };
-    shared.statistics.redis.list().map(line).collect()
+    let commands = call.turn.table.iter().map(|entry| &entry.command);
+    call.shared.statistics.redis.list(commands).map(line).collect()
 }
 
 /// A line for each of the queues with these names, or for the oldest ones if there are no names.

@@ -1,8 +1,7 @@
 //! LATENCY and SLOWLOG, which monitors ask for: nothing is measured, so there is nothing to show.
 
-use super::call::Call;
+use super::call::{Call, Subcommand, subcommand};
 use super::request::{Outcome, Refusal};
-use super::table::{Subcommand, run_subcommand, subcommand};
 
 pub(super) const LATENCY: &[Subcommand] = &[
     subcommand("histogram", -2, no_pairs, "[<command> ...]: Show nothing."),
@@ -16,14 +15,6 @@ pub(super) const SLOWLOG: &[Subcommand] = &[
     subcommand("len", 2, none, ": Answer 0."),
     subcommand("reset", 2, done, ": Forget nothing."),
 ];
-
-pub(super) fn latency(call: &mut Call<'_>) -> Outcome {
-    run_subcommand(LATENCY, call)
-}
-
-pub(super) fn slowlog(call: &mut Call<'_>) -> Outcome {
-    run_subcommand(SLOWLOG, call)
-}
 
 fn nothing(call: &mut Call<'_>) -> Outcome {
     call.reply.array(0);

@@ -5,6 +5,16 @@
 use super::request::Args;
 use crate::protocol::Parsed;
 use crate::protocol::resp::{Arguments, FramingError, Limits, parse};
+use crate::session::Shared;
+
+/// Arguments of one request, as in Redis 7: the bytes of a request are the limit that is met.
+const MAX_ARGUMENTS: usize = i32::MAX as usize;
+
+/// Bytes of an inline command, as in Redis.
+const MAX_INLINE: usize = 64 * 1024;
+
+/// What a request, or all queued requests of a transaction, may take beside large messages.
+const REQUEST_BYTES: usize = 64 << 20;
 
 /// A client's bytes, and the request in them that is next.
 pub(super) struct Pipeline<'a> {
@@ -71,6 +81,21 @@ impl<'a> Pipeline<'a> {
     pub fn rest(self) -> Option<Result<Parsed, FramingError>> {
         self.found
     }
+}
+
+/// What a request may ask for; the requests of a transaction are parsed under the same limits.
+pub(super) fn limits(shared: &Shared) -> Limits {
+    Limits {
+        max_arguments: MAX_ARGUMENTS,
+        max_bulk: shared.limits.max_message(),
+        max_inline: MAX_INLINE,
+        max_request: request_limit(shared),
+    }
+}
+
+/// Bytes of one request, and of all requests that a transaction may queue.
+pub(super) fn request_limit(shared: &Shared) -> usize {
+    shared.limits.max_message().saturating_mul(4).saturating_add(REQUEST_BYTES)
 }
 
 #[cfg(test)]

@@ -3,28 +3,19 @@
 //! It promises that the replies do not depend on how the input was cut into pieces, and that it
 //! stops for its caller to send them once they are `OUTPUT_PIECE` long. It knows no command.
 
-use super::call::{REPLY_LIMIT, Turn};
+use super::call::{REPLY_LIMIT, Turn, find};
 use super::client::Client;
 use super::dispatch::Dispatcher;
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, limits};
 use super::request::Args;
-use super::table;
+use super::table::TABLE;
 use crate::protocol::memcached::is_storage;
-use crate::protocol::resp::{Arguments, Cause, FramingError, Limits, Reply};
+use crate::protocol::resp::{Arguments, Cause, FramingError, Reply};
 use crate::protocol::{Foreign, Parsed};
 use crate::queue::Ticket;
 use crate::session::budget::{self, Budget};
 use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
 use std::sync::Arc;
-
-/// Arguments of one request, as in Redis 7: the bytes of a request are the limit that is met.
-const MAX_ARGUMENTS: usize = i32::MAX as usize;
-
-/// Bytes of an inline command, as in Redis.
-const MAX_INLINE: usize = 64 * 1024;
-
-/// What a request, or all queued requests of a transaction, may take beside large messages.
-const REQUEST_BYTES: usize = 64 << 20;
 
 /// One Redis client's conversation.
 pub struct RedisSession {
@@ -58,6 +49,7 @@ impl Session for RedisSession {
         let limits = limits(&self.shared);
         let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits, self.parked);
         let turn = Turn {
+            table: TABLE,
             ticket: std::mem::take(&mut self.ticket),
             close: None,
             reply_limit: self.reply_limit,
@@ -158,22 +150,7 @@ fn foreign(args: Args<'_>) -> Option<Foreign> {
     }
     // GET has one key.
     let is_command =
-        || table::find(args.get(0)).is_some() && !(args.is(0, "get") && args.len() > 2);
+        || find(TABLE, args.get(0)).is_some() && !(args.is(0, "get") && args.len() > 2);
     Foreign::of_line(args.get(0), args.get(args.len() - 1), is_command)
         .or_else(|| is_storage(args.from(0)).then_some(Foreign::MemcachedText))
-}
-
-/// What a request may ask for; the requests of a transaction are parsed under the same limits.
-pub(super) fn limits(shared: &Shared) -> Limits {
-    Limits {
-        max_arguments: MAX_ARGUMENTS,
-        max_bulk: shared.limits.max_message(),
-        max_inline: MAX_INLINE,
-        max_request: request_limit(shared),
-    }
-}
-
-/// Bytes of one request, and of all requests that a transaction may queue.
-pub(super) fn request_limit(shared: &Shared) -> usize {
-    shared.limits.max_message().saturating_mul(4).saturating_add(REQUEST_BYTES)
 }

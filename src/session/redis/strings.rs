@@ -5,12 +5,11 @@
 
 use super::call::Call;
 use super::decimal::{Decimal, Fault};
-use super::expiry::SetOptions;
+use super::expiry::{SetOptions, show_old};
 use super::request::{Args, NOT_AN_INTEGER, Outcome, Refusal};
 use crate::kv::{Change, Entry};
 use crate::memory::{self, NoMemory};
 use crate::protocol::number::{append_i64, parse_i64_canonical};
-use crate::protocol::resp::Reply;
 use std::borrow::Cow;
 
 pub(super) fn get(call: &mut Call<'_>) -> Outcome {
@@ -113,16 +112,6 @@ pub(super) fn getdel(call: &mut Call<'_>) -> Outcome {
         (if is_shown { Change::Delete } else { Change::Keep }, ())
     })?;
     Ok(())
-}
-
-/// A bulk string, or null where there is no value. Returns false if there is no memory for it, and
-/// the value is to stay.
-pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply) -> bool {
-    match old {
-        Some(entry) => reply.bulk(entry.value),
-        None => reply.null(),
-    }
-    !reply.is_cut
 }
 
 fn plain(value: &[u8]) -> Change<'_> {

@@ -1,220 +1,20 @@
-//! The one table of commands: what each is called, takes and does.
-//!
-//! Arity counts the command's name; a negative one is a minimum. Keys are the first and the last
-//! position and the step between them; a negative last position counts from the end.
+//! The one table of commands: what each is called, takes and does, and the function that does it.
 
-use super::call::Call;
-use super::request::{Args, Outcome, Refusal};
-use super::transaction;
-use super::{
-    client, config, connection, docs, expiry, info, jobs, keyspace, measures, queues, strings,
+use super::call::{Entry, Run};
+use super::client_commands;
+use super::command::{
+    Command, EXCLUSIVE, FAST, IMMEDIATE, MEMBERSHIP, ONE_STEP, READ, TYPED, WRITE,
 };
-use crate::protocol::resp::Reply;
-use crate::session::budget;
-use Run::{Any, Kv as InKv, Queue as InQueue, Queues as InQueues};
-use std::cmp::Ordering;
+use super::counts::CommandCounts;
+use super::{
+    config, connection, docs, exec, expiry, info, jobs, keyspace, measures, queues, strings,
+};
+use Run::{Any, Kv as InKv, Queue as InQueue, Queues as InQueues, Subcommands as Has};
 
-/// Executes a command.
-pub(super) type Handler = fn(&mut Call<'_>) -> Outcome;
-
-/// A command's function, and by its kind the store that it needs.
-pub(super) enum Run {
-    Any(Handler),
-    /// Works on the one queue that word 1 names.
-    Queue(Handler),
-    Queues(Handler),
-    Kv(Handler),
-}
-
-/// One command.
-pub(super) struct Command {
-    /// In small letters.
-    pub name: &'static str,
-    pub arity: i8,
-    pub keys: (i8, i8, i8),
-    pub run: Run,
-    flags: u8,
-    /// The group and the summary that COMMAND DOCS shows.
-    pub group: &'static str,
-    pub summary: &'static str,
-}
-
-/// What it costs to describe the daemon, its commands or its clients.
-const DESCRIPTION: u64 = 1000;
-
-/// The most words of a request without a list of keys or messages, which is read in one turn, and
-/// whose reply is made in it.
-const OPTION_WORDS: usize = 1024;
-
-/// The most words of a request that sets values: 50,000 of them, all in one moment.
-const PAIRS_WORDS: usize = 100_001;
-
-/// It changes data.
-pub(super) const WRITE: u8 = 1;
-/// It reads data.
-const READ: u8 = 2;
-/// Its time does not grow with the data.
-pub(super) const FAST: u8 = 4;
-/// It asks whether a message is in the queues that its keys name.
-pub(super) const MEMBERSHIP: u8 = 8;
-/// No other command runs beside it.
-pub(super) const EXCLUSIVE: u8 = 16;
-/// Redis refuses it where a value of another type is.
-pub(super) const TYPED: u8 = 64;
-/// With several keys it is one step, and no other command runs beside it.
-pub(super) const ONE_STEP: u8 = 128;
-/// In a transaction it runs at once instead of being queued.
-pub(super) const IMMEDIATE: u8 = 32;
-
-impl Command {
-    /// Whether the command has this flag.
-    pub fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
+impl Default for CommandCounts {
+    fn default() -> CommandCounts {
+        CommandCounts::new(TABLE.len())
     }
-
-    /// Steps that a request costs whatever is in the store: its words, or what the daemon gathers
-    /// to describe itself.
-    pub fn steps(&self, args: Args<'_>) -> u64 {
-        if self.is_description() { DESCRIPTION } else { budget::LOOK * args.len() as u64 }
-    }
-
-    /// Whether it shows or changes the daemon or its clients, and no data.
-    pub fn is_description(&self) -> bool {
-        self.flags == 0
-    }
-
-    /// The most words of a request; of a list of keys or messages the bytes are the limit.
-    pub fn most_words(&self) -> usize {
-        match self.keys {
-            (_, -1, 2) => PAIRS_WORDS,
-            (_, -1, _) => usize::MAX,
-            _ if self.has(MEMBERSHIP) => usize::MAX,
-            _ => OPTION_WORDS,
-        }
-    }
-
-    /// Whether it changes queues that are known only when it runs: those of the ids in it.
-    pub fn has_hidden_keys(&self) -> bool {
-        self.has(WRITE) && self.keys == NONE && !self.has(EXCLUSIVE)
-    }
-
-    /// The flags that COMMAND INFO shows.
-    pub fn flag_names(&self) -> impl Iterator<Item = &'static str> + Clone {
-        let flags = self.flags;
-        let named = [(WRITE, "write"), (READ, "readonly"), (FAST, "fast")];
-        named.into_iter().filter(move |(flag, _)| flags & flag != 0).map(|(_, name)| name)
-    }
-
-    /// Positions of the keys in a request of `len` words.
-    pub fn key_positions(&self, len: usize) -> impl Iterator<Item = usize> + Clone + use<> {
-        let (first, last, step) = self.keys;
-        let (first, step) = (first.unsigned_abs().into(), step.unsigned_abs().into());
-        let end = match usize::try_from(last) {
-            Ok(last) => last + 1,
-            Err(_) => (len + 1).saturating_sub(last.unsigned_abs().into()),
-        };
-        // Position 0 is the command's name: a command without keys has 0 for the first.
-        let end = if first == 0 { 0 } else { end.min(len) };
-        (first..end).step_by(std::cmp::max(step, 1))
-    }
-
-    /// The keys of a request.
-    pub fn keys<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.key_positions(args.len()).map(move |position| args.get(position))
-    }
-}
-
-/// Whether a request of `len` words has the arity.
-pub(super) fn allows(arity: i8, len: usize) -> bool {
-    let words = usize::from(arity.unsigned_abs());
-    if arity < 0 { len >= words } else { len == words }
-}
-
-/// The command of this name, in capitals or not.
-pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
-    let index = TABLE.binary_search_by(|command| compare(command.name, name)).ok()?;
-    TABLE.get(index)
-}
-
-fn compare(known: &str, name: &[u8]) -> Ordering {
-    known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase))
-}
-
-/// A word after CLIENT, COMMAND or CONFIG that is a command of its own.
-pub(super) struct Subcommand {
-    pub name: &'static str,
-    /// Counts both names.
-    pub arity: i8,
-    pub run: Handler,
-    /// What it takes and does, one line for HELP.
-    pub help: &'static str,
-}
-
-/// HELP of a command with subcommands.
-fn help(container: &str, subcommands: &[Subcommand], reply: &mut Reply) {
-    let name = container.to_ascii_uppercase();
-    reply.array(subcommands.len() + 2);
-    reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    for Subcommand { name, help, .. } in subcommands {
-        let space = if help.starts_with(':') { "" } else { " " };
-        reply.simple(&format!("{}{space}{help}", name.to_ascii_uppercase()));
-    }
-    reply.simple("HELP: Print this help.");
-}
-
-/// Runs the subcommand that word 1 names.
-pub(super) fn run_subcommand(subcommands: &'static [Subcommand], call: &mut Call<'_>) -> Outcome {
-    if is_help(call.args) {
-        help(&call.args.name(), subcommands, call.reply);
-        return Ok(());
-    }
-    (find_subcommand(subcommands, call.args)?.run)(call)
-}
-
-fn is_help(args: Args<'_>) -> bool {
-    args.is(1, "help") && args.len() == 2
-}
-
-/// The subcommand that word 1 names, if it takes this many words.
-fn find_subcommand(
-    subcommands: &'static [Subcommand],
-    args: Args<'_>,
-) -> Result<&'static Subcommand, Refusal> {
-    let container = args.name();
-    let Some(subcommand) = subcommands.iter().find(|known| args.is(1, known.name)) else {
-        let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
-        return Err(Refusal::quoting("ERR unknown subcommand '", args.get(1), &after));
-    };
-    if !allows(subcommand.arity, args.len()) {
-        return Err(Refusal::arity(&format!("{container}|{}", subcommand.name)));
-    }
-    Ok(subcommand)
-}
-
-/// Refuses a request that names a subcommand which does not exist, or has too few words for it:
-/// before it is called, and in a transaction before it is queued.
-pub(super) fn check_subcommand(command: &Command, args: Args<'_>) -> Outcome {
-    let subcommands = match command.name {
-        "client" => client::SUBCOMMANDS,
-        "command" if args.len() > 1 => docs::SUBCOMMANDS,
-        "config" => config::SUBCOMMANDS,
-        "latency" => measures::LATENCY,
-        "slowlog" => measures::SLOWLOG,
-        _ => return Ok(()),
-    };
-    if is_help(args) {
-        return Ok(());
-    }
-    find_subcommand(subcommands, args).map(drop)
-}
-
-pub(super) const fn subcommand(
-    name: &'static str,
-    arity: i8,
-    run: Handler,
-    help: &'static str,
-) -> Subcommand {
-    Subcommand { name, arity, run, help }
 }
 
 const fn command(
@@ -225,8 +25,18 @@ const fn command(
     run: Run,
     group: &'static str,
     summary: &'static str,
-) -> Command {
-    Command { name, arity, keys, run, flags, group, summary }
+) -> Entry {
+    Entry { command: Command { name, arity, keys, flags, group, summary, index: 0 }, run }
+}
+
+/// Notes in each command where it stands.
+const fn numbered<const N: usize>(mut entries: [Entry; N]) -> [Entry; N] {
+    let mut index = 0;
+    while index < N {
+        entries[index].command.index = index;
+        index += 1;
+    }
+    entries
 }
 
 const NONE: (i8, i8, i8) = (0, 0, 0);
@@ -235,7 +45,7 @@ const ALL: (i8, i8, i8) = (1, -1, 1);
 
 /// All commands, in the order of their names.
 #[rustfmt::skip]
-pub(super) static TABLE: &[Command] = &[
+pub(super) static TABLE: &[Entry] = &numbered([
     command("ackjob", -2, NONE, WRITE, InQueues(jobs::ackjob),
         "jobs", "Remove messages by the ids of their deliveries: the work is done"),
     command("addjob", -4, ONE, WRITE | FAST, InQueue(jobs::addjob),
@@ -244,11 +54,11 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Append bytes to a value"),
     command("auth", -2, NONE, FAST, Any(connection::auth),
         "connection", "Authenticate; there is no password"),
-    command("client", -2, NONE, 0, Any(client::client),
+    command("client", -2, NONE, 0, Has(client_commands::SUBCOMMANDS),
         "connection", "Show or change this connection"),
-    command("command", -1, NONE, 0, Any(docs::command),
+    command("command", -1, NONE, 0, Has(docs::SUBCOMMANDS),
         "server", "Describe the commands"),
-    command("config", -2, NONE, 0, Any(config::config),
+    command("config", -2, NONE, 0, Has(config::SUBCOMMANDS),
         "server", "Show what the daemon was started with"),
     command("dbsize", 1, NONE, READ | FAST, Any(keyspace::dbsize),
         "server", "Count the keys"),
@@ -260,13 +70,13 @@ pub(super) static TABLE: &[Command] = &[
         "generic", "Remove queues with all their messages, or values"),
     command("deljob", -2, NONE, WRITE, InQueues(jobs::ackjob),
         "jobs", "Remove messages by their ids"),
-    command("discard", 1, NONE, FAST | IMMEDIATE, Any(transaction::discard),
+    command("discard", 1, NONE, FAST | IMMEDIATE, Any(exec::discard),
         "transactions", "Forget the commands queued since MULTI"),
     command("echo", 2, NONE, FAST, Any(connection::echo),
         "connection", "Answer the same bytes"),
     command("enqueue", -2, NONE, WRITE, InQueues(jobs::enqueue),
         "jobs", "Give messages back, whichever delivery holds them"),
-    command("exec", 1, NONE, EXCLUSIVE | IMMEDIATE, Any(transaction::exec),
+    command("exec", 1, NONE, EXCLUSIVE | IMMEDIATE, Any(exec::exec),
         "transactions", "Run the commands queued since MULTI, with no other client's in between"),
     command("exists", -2, ALL, READ | FAST, Any(keyspace::exists),
         "generic", "Count which of the keys exist"),
@@ -306,7 +116,7 @@ pub(super) static TABLE: &[Command] = &[
         "server", "Show the daemon in numbers"),
     command("keys", 2, NONE, READ, Any(keyspace::keys),
         "generic", "List the keys that match a pattern"),
-    command("latency", -2, NONE, 0, Any(measures::latency),
+    command("latency", -2, NONE, 0, Has(measures::LATENCY),
         "server", "Show nothing; no latency is measured"),
     command("mget", -2, ALL, READ | FAST, InKv(strings::mget),
         "string", "Answer several values"),
@@ -314,7 +124,7 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Set several values at once"),
     command("msetnx", -3, (1, -1, 2), WRITE | EXCLUSIVE, InKv(strings::msetnx),
         "string", "Set several values at once if there is none of them"),
-    command("multi", 1, NONE, FAST | IMMEDIATE, Any(transaction::multi),
+    command("multi", 1, NONE, FAST | IMMEDIATE, Any(exec::multi),
         "transactions", "Queue the following commands for EXEC"),
     command("nack", -2, NONE, WRITE, InQueues(jobs::nack),
         "jobs", "Give messages back, to their places"),
@@ -356,7 +166,7 @@ pub(super) static TABLE: &[Command] = &[
         "string", "Write over a part of a value"),
     command("sismember", 3, ONE, READ | FAST | MEMBERSHIP, InQueue(queues::sismember),
         "set", "Ask whether a message is in a queue"),
-    command("slowlog", -2, NONE, 0, Any(measures::slowlog),
+    command("slowlog", -2, NONE, 0, Has(measures::SLOWLOG),
         "server", "Show nothing; no time of a command is measured"),
     command("smembers", 2, ONE, READ, InQueue(queues::smembers),
         "set", "Show all messages of a queue, oldest first"),
@@ -382,10 +192,10 @@ pub(super) static TABLE: &[Command] = &[
         "generic", "Answer set for a queue, string for a value, or none"),
     command("unlink", -2, ALL, WRITE | FAST | ONE_STEP, Any(keyspace::del),
         "generic", "Remove queues with all their messages, or values"),
-    command("unwatch", 1, NONE, FAST, Any(transaction::unwatch),
+    command("unwatch", 1, NONE, FAST, Any(exec::unwatch),
         "transactions", "Forget the watched keys"),
-    command("watch", -2, ALL, FAST | IMMEDIATE, Any(transaction::watch),
+    command("watch", -2, ALL, FAST | IMMEDIATE, Any(exec::watch),
         "transactions", "Let EXEC fail if one of the keys changes before it"),
     command("working", 2, NONE, WRITE | FAST, InQueues(jobs::working),
         "jobs", "Let a lease last as long again from now"),
-];
+]);

@@ -1,0 +1,112 @@
+//! What a command is called, takes, costs and may do: all but the function that executes it.
+//!
+//! Arity counts the command's name; a negative one is a minimum. Keys are the first and the last
+//! position and the step between them; a negative last position counts from the end.
+
+use super::request::Args;
+use crate::session::budget;
+
+/// One command.
+pub(super) struct Command {
+    /// In small letters.
+    pub name: &'static str,
+    pub arity: i8,
+    pub keys: (i8, i8, i8),
+    pub flags: u8,
+    /// The group and the summary that COMMAND DOCS shows.
+    pub group: &'static str,
+    pub summary: &'static str,
+    /// Its place in the table.
+    pub index: usize,
+}
+
+/// What it costs to describe the daemon, its commands or its clients.
+const DESCRIPTION: u64 = 1000;
+
+/// The most words of a request without a list of keys or messages, which is read in one turn, and
+/// whose reply is made in it.
+const OPTION_WORDS: usize = 1024;
+
+/// The most words of a request that sets values: 50,000 of them, all in one moment.
+const PAIRS_WORDS: usize = 100_001;
+
+/// It changes data.
+pub(super) const WRITE: u8 = 1;
+/// It reads data.
+pub(super) const READ: u8 = 2;
+/// Its time does not grow with the data.
+pub(super) const FAST: u8 = 4;
+/// It asks whether a message is in the queues that its keys name.
+pub(super) const MEMBERSHIP: u8 = 8;
+/// No other command runs beside it.
+pub(super) const EXCLUSIVE: u8 = 16;
+/// Redis refuses it where a value of another type is.
+pub(super) const TYPED: u8 = 64;
+/// With several keys it is one step, and no other command runs beside it.
+pub(super) const ONE_STEP: u8 = 128;
+/// In a transaction it runs at once instead of being queued.
+pub(super) const IMMEDIATE: u8 = 32;
+
+impl Command {
+    /// Whether the command has this flag.
+    pub fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Steps that a request costs whatever is in the store: its words, or what the daemon gathers
+    /// to describe itself.
+    pub fn steps(&self, args: Args<'_>) -> u64 {
+        if self.is_description() { DESCRIPTION } else { budget::LOOK * args.len() as u64 }
+    }
+
+    /// Whether it shows or changes the daemon or its clients, and no data.
+    pub fn is_description(&self) -> bool {
+        self.flags == 0
+    }
+
+    /// The most words of a request; of a list of keys or messages the bytes are the limit.
+    pub fn most_words(&self) -> usize {
+        match self.keys {
+            (_, -1, 2) => PAIRS_WORDS,
+            (_, -1, _) => usize::MAX,
+            _ if self.has(MEMBERSHIP) => usize::MAX,
+            _ => OPTION_WORDS,
+        }
+    }
+
+    /// Whether it changes queues that are known only when it runs: those of the ids in it.
+    pub fn has_hidden_keys(&self) -> bool {
+        self.has(WRITE) && self.keys == (0, 0, 0) && !self.has(EXCLUSIVE)
+    }
+
+    /// The flags that COMMAND INFO shows.
+    pub fn flag_names(&self) -> impl Iterator<Item = &'static str> + Clone {
+        let flags = self.flags;
+        let named = [(WRITE, "write"), (READ, "readonly"), (FAST, "fast")];
+        named.into_iter().filter(move |(flag, _)| flags & flag != 0).map(|(_, name)| name)
+    }
+
+    /// Positions of the keys in a request of `len` words.
+    pub fn key_positions(&self, len: usize) -> impl Iterator<Item = usize> + Clone + use<> {
+        let (first, last, step) = self.keys;
+        let (first, step) = (first.unsigned_abs().into(), step.unsigned_abs().into());
+        let end = match usize::try_from(last) {
+            Ok(last) => last + 1,
+            Err(_) => (len + 1).saturating_sub(last.unsigned_abs().into()),
+        };
+        // Position 0 is the command's name: a command without keys has 0 for the first.
+        let end = if first == 0 { 0 } else { end.min(len) };
+        (first..end).step_by(std::cmp::max(step, 1))
+    }
+
+    /// The keys of a request.
+    pub fn keys<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.key_positions(args.len()).map(move |position| args.get(position))
+    }
+}
+
+/// Whether a request of `len` words has the arity.
+pub(super) fn allows(arity: i8, len: usize) -> bool {
+    let words = usize::from(arity.unsigned_abs());
+    if arity < 0 { len >= words } else { len == words }
+}
