@@ -12,12 +12,28 @@ pub(super) struct Command {
     pub name: &'static str,
     pub arity: i8,
     pub keys: (i8, i8, i8),
+    /// What a user has to be allowed: all of these. Nobody asks before there are users.
+    #[cfg_attr(not(test), expect(dead_code, reason = "there are no users yet"))]
+    pub rights: &'static [Right],
     pub flags: u8,
     /// The group and the summary that COMMAND DOCS shows.
     pub group: &'static str,
     pub summary: &'static str,
     /// Its place in the table.
     pub index: usize,
+}
+
+/// What a user may be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Right {
+    /// Add messages or change values.
+    Produce,
+    /// Take messages or values away.
+    Consume,
+    /// See what is there.
+    Inspect,
+    /// Change the daemon, or all of its data at once.
+    Admin,
 }
 
 /// What it costs to describe the daemon, its commands or its clients.
