@@ -20,7 +20,7 @@ pub struct JobId {
     pub queue: u64,
     /// The message's number in it.
     pub number: u64,
-    /// The delivery; 0 if it is of none.
+    /// The delivery.
     pub attempt: u64,
 }
 

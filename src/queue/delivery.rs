@@ -6,13 +6,16 @@
 //! 2. An acknowledgement removes it, whoever holds it by then: work that was done is not repeated.
 //! 3. A message comes back to its place when its lease is over, when it is given back, and with a
 //!    restart. Nothing of a lease is written.
-//! 4. A lease that is over is ended by the next command on the queue, before anything else: those
-//!    of a queue that nobody asks hold up nobody.
+//! 4. A lease that is over is ended by the next command on the queue, before anything else, and by
+//!    housekeeping; where very many are over at once, by the next ones too.
+//! 5. An id may be older than the start of the daemon, and than a power cut. What it names then may
+//!    have been lost, and its number be that of another message: such an id means only messages
+//!    that were there at the start.
 
 use super::leases::Lease;
 use super::single::{Queue, Taken};
 use super::slot::Slot;
-use super::{Message, QueueError, Queues, Ticket};
+use super::{Message, Place, QueueError, Queues, Ticket};
 use crate::memory::NoMemory;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,27 +34,33 @@ impl Queue {
     ) -> Result<Option<(u64, R)>, QueueError> {
         let Some((place, message)) = self.look_up(body)? else { return Ok(None) };
         let (expires_ms, shown) = (message.expires_ms, look(message));
-        self.hide_at(&Taken { place, length: body.len(), expires_ms })?;
+        self.store.promise_removal(place)?;
+        self.note_hidden(&Taken { place, length: body.len(), expires_ms });
         Ok(Some((place.sequence, shown)))
     }
 
-    /// Hides the message that has been found.
-    pub(super) fn hide_at(&mut self, taken: &Taken) -> Result<(), QueueError> {
+    fn note_hidden(&mut self, taken: &Taken) {
         let Taken { place, length, expires_ms } = *taken;
-        self.store.promise_removal(place)?;
         self.expiring.remove(place.sequence, expires_ms);
         self.hidden.insert(place, length, expires_ms);
         (self.changed, self.differs) = (true, true);
-        Ok(())
     }
 
     /// Shows a hidden message again, at its place in the order; false: there is none.
     pub fn unhide(&mut self, number: u64) -> bool {
-        let Some((place, expires_ms)) = self.hidden.show(number) else { return false };
-        self.store.withdraw_promise(place);
+        let place = self.note_shown(number);
+        place.is_some_and(|place| {
+            self.store.withdraw_promise(place);
+            true
+        })
+    }
+
+    /// Returns where the message lay when it was hidden.
+    fn note_shown(&mut self, number: u64) -> Option<Place> {
+        let (place, expires_ms) = self.hidden.show(number)?;
         self.expiring.insert(place, expires_ms);
         (self.changed, self.differs) = (true, true);
-        true
+        Some(place)
     }
 
     /// Removes a hidden message from the store; false: there is none. Nobody sees a difference, so
@@ -74,7 +83,8 @@ impl Queue {
         take: impl FnOnce(Message<'_>) -> Result<R, NoMemory>,
     ) -> Result<Option<R>, QueueError> {
         self.take_oldest(take, |queue, taken: &Taken| {
-            queue.hide_at(taken)?;
+            queue.store.withhold(taken.place)?;
+            queue.note_hidden(taken);
             queue.leases.insert(taken.place.sequence, lease);
             Ok(())
         })
@@ -108,7 +118,8 @@ impl Queue {
         if self.leases.contains(number) {
             self.remove_hidden(number)?;
             self.leases.remove(number);
-            self.changed = true;
+            // It is another queue for clients only if it has gone.
+            (self.changed, self.differs) = (true, self.differs || self.is_empty());
             return Ok(true);
         }
         if number >= self.end() {
@@ -128,7 +139,20 @@ impl Queue {
     /// is whichever delivery does.
     pub fn give_back(&mut self, number: u64, attempt: Option<u64>) -> bool {
         let is_meant = attempt.is_none_or(|attempt| self.leases.is_current(number, attempt));
-        is_meant && self.leases.remove(number) && self.unhide(number)
+        if !is_meant || !self.leases.remove(number) {
+            return false;
+        }
+        let place = self.note_shown(number);
+        place.is_some_and(|place| {
+            self.store.put_back(place);
+            true
+        })
+    }
+
+    /// Whether an id of an earlier start may mean the message of this number. What has been pushed
+    /// since may have the number of another message, which a power cut took.
+    pub(super) fn is_from_before(&self, number: u64) -> bool {
+        number < self.first_number
     }
 
     /// Lets a lease last until `until`; false: the delivery does not hold the message any more.
@@ -146,8 +170,8 @@ impl Queue {
         self.leases.len()
     }
 
-    /// It is `now`, by the clock of the leases: ends a slice of those that are over. A step sees
-    /// what was there at its beginning.
+    /// It is `now`, by the clock of the leases: ends a slice of those that are over, and the next
+    /// command goes on. A step sees what was there at its beginning.
     pub(super) fn end_leases(&mut self, now: Duration) {
         if self.is_in_step() {
             return;
@@ -162,8 +186,8 @@ impl Queue {
 
 impl Queues {
     /// Attempts from this one on, in place of a random one: a test knows all ids then.
-    pub fn with_attempts(self, first: u64) -> Queues {
-        self.attempts.store(first, Ordering::Relaxed);
+    pub fn with_attempts(mut self, first: u64) -> Queues {
+        (self.attempts, self.first_attempt) = (first.into(), first);
         self
     }
 
@@ -173,12 +197,30 @@ impl Queues {
         slots.by_id.get(&slots.census.identities.slot(identity)?).cloned()
     }
 
+    /// Whether this attempt is one of a delivery since the start.
+    fn is_of_this_start(&self, attempt: u64) -> bool {
+        let count = self.attempts.load(Ordering::Relaxed).wrapping_sub(self.first_attempt);
+        attempt.wrapping_sub(self.first_attempt) < count
+    }
+
+    /// Whether an id with this number and attempt means the message of this number.
+    pub fn is_meant(&self, queue: &Queue, number: u64, attempt: u64) -> bool {
+        self.is_of_this_start(attempt) || queue.is_from_before(number)
+    }
+
     /// An attempt that no delivery has had.
     pub fn next_attempt(&self) -> u64 {
-        // 0 is what an id has of a message that was not delivered yet.
-        match self.attempts.fetch_add(1, Ordering::Relaxed) {
-            0 => self.next_attempt(),
-            attempt => attempt,
+        self.attempts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets the lease of a worker that has gone be over, also while a long command keeps the queue
+    /// to itself. Housekeeping ends it, or the next command on the queue.
+    pub fn lapse(&self, identity: u64, number: u64, attempt: u64) {
+        let Some(slot) = self.slot_of(identity) else { return };
+        if let Ok(mut state) = slot.lock()
+            && let Some(queue) = state.queue.as_mut().filter(|it| it.identity() == identity)
+        {
+            queue.leases.lapse(number, attempt);
         }
     }
 

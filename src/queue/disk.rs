@@ -154,6 +154,14 @@ impl MessageStore for DiskStore {
         self.log.withdraw_promise(place);
     }
 
+    fn withhold(&mut self, place: Place) -> Result<(), QueueError> {
+        Ok(self.log.withhold(place)?)
+    }
+
+    fn put_back(&mut self, place: Place) {
+        self.log.put_back(place);
+    }
+
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
         Ok(self.log.remove(place)?)
     }

@@ -105,8 +105,9 @@ impl Queues {
         }
         let now_ms = self.clock.now_ms();
         let Some(queue) = &mut state.queue else { return Ok(false) };
-        queue.set_time(now_ms);
+        self.set_time(queue, now_ms);
         if !queue.has_dead() {
+            slot.note(queue);
             return Ok(false);
         }
         // Where nothing can be written any more, that has been said.

@@ -50,6 +50,13 @@ impl Leases {
         self.by_end.remove(&(lease.until, number))
     }
 
+    /// The lease is over, if this delivery has it: it is ended with the next ones.
+    pub(super) fn lapse(&mut self, number: u64, attempt: u64) {
+        if self.is_current(number, attempt) && self.remove(number) {
+            self.insert(number, Lease { attempt, until: Duration::ZERO });
+        }
+    }
+
     /// Whether this delivery of a message is the one that holds it now.
     pub(super) fn is_current(&self, number: u64, attempt: u64) -> bool {
         let is_current = |lease: &Lease| lease.attempt == attempt && lease.until > self.now;

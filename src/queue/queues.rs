@@ -44,6 +44,7 @@ pub struct Queues {
     came: AtomicU64,
     /// The attempt of the next delivery. The first is random: no id repeats after a restart.
     pub(super) attempts: AtomicU64,
+    pub(super) first_attempt: u64,
     pub(super) claims: Arc<Claims>,
     pub(super) remains: Arc<Remains>,
     pub(super) chores: Chores,
@@ -83,6 +84,7 @@ impl Queues {
             candidates.empty.push(slot);
         }
         let ledger = Ledger::new(policy).map_err(|error| QueueError::Storage(error.to_string()))?;
+        let first_attempt = random();
         Ok(Queues {
             backing,
             max_queues: limits.max_queues.into(),
@@ -91,7 +93,8 @@ impl Queues {
             ledger,
             last_queue: slots.last_id.into(),
             came: came.into(),
-            attempts: random().into(),
+            attempts: first_attempt.into(),
+            first_attempt,
             slots: RwLock::new(slots),
             candidates: Mutex::new(candidates),
             claims: Arc::default(),
@@ -306,6 +309,10 @@ impl Queues {
             None => return Ok(None),
         }
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
+            // What it had died in the hands of workers.
+            if state.queue.as_ref().is_some_and(|queue| queue.changed) {
+                self.run(slot, state, now_ms, ticket, |_| Ok(()))?;
+            }
             return Ok(None);
         }
         self.run(slot, state, now_ms, ticket, work).map(|(result, _)| Some(result))
@@ -432,7 +439,7 @@ impl Queues {
         if !state.doomed
             && let Some(queue) = &mut state.queue
         {
-            queue.set_time(self.clock.now_ms());
+            self.set_time(queue, self.clock.now_ms());
             slot.note_visible(queue);
         }
         (slot.stamp.load(Ordering::Relaxed), 0)

@@ -34,6 +34,8 @@ pub struct Queue {
     pub(super) store: Box<dyn MessageStore>,
     pub(super) hidden: Hidden,
     pub(super) leases: Leases,
+    /// The number of the first message that was not there when the queue was opened.
+    pub(super) first_number: u64,
     pub(super) expiring: Expiring,
     /// The limit of all queues (`--max-queue-len`).
     pub(super) max_len: Arc<AtomicU64>,
@@ -75,6 +77,7 @@ impl Queue {
         Queue {
             id,
             expiring: Expiring::of(store.take_expiring()),
+            first_number: store.end(),
             store,
             hidden: Hidden::default(),
             leases: Leases::default(),

@@ -99,6 +99,17 @@ pub trait MessageStore: Send {
     /// Takes the promise for the message that lay at `place` back.
     fn withdraw_promise(&mut self, place: Place);
 
+    /// Lets looks by content pass over the message at `place`, which `next` or `find` has just
+    /// answered, until it is removed or put back. Its removal is as certain as that of others.
+    fn withhold(&mut self, place: Place) -> Result<(), QueueError> {
+        self.promise_removal(place)
+    }
+
+    /// Takes that back for the message that lay at `place`.
+    fn put_back(&mut self, place: Place) {
+        self.withdraw_promise(place);
+    }
+
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;
 

@@ -208,3 +208,99 @@ fn on_disk_and_over_restarts() {
         assert_eq!(run.find(|queue| Ok(queue.identity())), identity);
     }
 }
+
+fn on_disk(path: &Path, segment_size: u64) -> Queues {
+    let backing = DiskBacking::new(DataDirectory::open(path, segment_size, true).unwrap());
+    open(Box::new(backing), &Arc::default())
+}
+
+fn push(queues: &Queues, body: &[u8]) -> u64 {
+    let message = NewMessage { body, flags: 0, expires_ms: 0 };
+    let push = |queue: &mut Queue| {
+        queue.push(&message)?;
+        Ok(queue.end() - 1)
+    };
+    queues.create(NAME, &mut Ticket::default(), push).unwrap()
+}
+
+fn with<R>(queues: &Queues, work: impl FnOnce(&mut Queue) -> Result<R, QueueError>) -> R {
+    queues.find(NAME, &mut Ticket::default(), work).unwrap().expect("it is there")
+}
+
+fn lease(queues: &Queues) -> Option<(u64, u8)> {
+    let lease = Lease { attempt: queues.next_attempt(), until: Duration::MAX };
+    with(queues, |queue| queue.lease(lease, |message| Ok(shown(message))))
+}
+
+/// The next start gives the number to another message, and the id of the one that was lost removed
+/// that.
+#[test]
+fn an_id_of_what_a_power_cut_took_means_no_other_message() {
+    let (folder, before) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let queues = on_disk(folder.path(), 64 << 10);
+    let kept = push(&queues, b"kept");
+    assert!(queues.close());
+    let files = folder.path().join("q-jobs");
+    std::fs::create_dir(before.path().join("q-jobs")).unwrap();
+    for path in [folder.path(), &files].map(|path| std::fs::read_dir(path).unwrap()) {
+        for entry in path.map(|entry| entry.unwrap()) {
+            let inner = entry.path();
+            let inner = inner.strip_prefix(folder.path()).unwrap();
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), before.path().join(inner)).unwrap();
+            }
+        }
+    }
+    drop(queues);
+    let queues = on_disk(folder.path(), 64 << 10);
+    let (lost, attempt) = (push(&queues, b"lost"), queues.next_attempt());
+    assert!(with(&queues, |queue| Ok(queues.is_meant(queue, lost, attempt))));
+    drop(queues);
+    let queues = on_disk(before.path(), 64 << 10);
+    assert_eq!(push(&queues, b"new"), lost);
+    assert!(with(&queues, |queue| {
+        assert!(!queues.is_meant(queue, lost, attempt), "it is another one");
+        assert!(queues.is_meant(queue, lost, queues.next_attempt()));
+        Ok(queues.is_meant(queue, kept, attempt))
+    }));
+}
+
+/// Each lease that ended threw away an index that had been built since it began.
+#[test]
+fn the_index_stays_whole_while_leases_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let queues = on_disk(folder.path(), 64 << 10);
+    let numbers = [b"a", b"b", b"c"].map(|body| push(&queues, body));
+    assert!(queues.close());
+    drop(queues);
+    let queues = on_disk(folder.path(), 64 << 10);
+    assert_eq!(lease(&queues), Some((numbers[0], b'a')));
+    while !queues.prepare_membership(NAME).unwrap() {}
+    with(&queues, |queue| {
+        assert_eq!(queue.contains(b"a"), Ok(false), "it is leased");
+        assert!(queue.give_back(numbers[0], None));
+        assert!(queue.contains(b"a")? && queue.contains(b"b")?);
+        Ok(())
+    });
+}
+
+/// Room was made for each lease anew, in one piece for all of them: 400 MB for 20,000 of short
+/// messages.
+#[test]
+fn leases_take_no_room_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = || -> u64 {
+        let files = std::fs::read_dir(folder.path().join("q-jobs")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    let limits = Limits { max_queues: 2, max_queue_len: u64::MAX };
+    let directory = DataDirectory::open(folder.path(), 64 << 10, true).unwrap();
+    let backing = Box::new(DiskBacking::new(directory));
+    let queues = Queues::open(backing, limits, Policy::Never).unwrap();
+    for _ in 0..4000 {
+        push(&queues, b"m");
+    }
+    let before = size();
+    while lease(&queues).is_some() {}
+    assert_eq!((with(&queues, |queue| Ok(queue.leased())), size()), (4000, before));
+}

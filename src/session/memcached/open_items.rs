@@ -134,11 +134,10 @@ impl OpenItems {
         Ok(fetched)
     }
 
-    /// Gives everything back that is open. What a queue does not take back, because a long command
-    /// is at work on it, comes back when the time of the lease is over.
+    /// The connection has ended: everything that is open comes back.
     pub fn give_back(&mut self, queues: &Queues) {
-        for (_, item) in self.items.drain() {
-            drop(settle(queues, item, true, &mut Ticket::default()));
+        for (_, Item { queue, number, attempt }) in self.items.drain() {
+            queues.lapse(queue, number, attempt);
         }
     }
 }

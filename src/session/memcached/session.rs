@@ -95,7 +95,11 @@ impl Session for MemcachedSession {
 
 impl Drop for MemcachedSession {
     fn drop(&mut self) {
-        if let Store::Queues(queues) = &self.shared.store {
+        if let Store::Queues(queues) = &self.shared.store
+            && !self.open.is_empty()
+        {
+            // Nothing changes between the commands of another client's transaction.
+            let _gate = enter(&self.shared.gate);
             self.open.give_back(queues);
         }
     }

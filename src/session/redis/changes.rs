@@ -88,7 +88,7 @@ impl Plan {
             if !changes.drops {
                 return true;
             }
-            let find = |queue: &mut Queue| Ok((queue.len(), queue.gaps()));
+            let find = |queue: &mut Queue| Ok((queue.held(), queue.gaps()));
             let found = queues.find(name, &mut Ticket::default(), find).ok().flatten();
             let (len, gaps) = found.unwrap_or_default();
             let most = len.saturating_add(changes.size.pushes);

@@ -120,7 +120,7 @@ fn make_queue(call: &mut Call<'_>) -> bool {
     let Store::Queues(queues) = &shared.store else { return false };
     let is_move = args.is(0, "smove");
     let name = args.get(if is_move { 2 } else { 1 });
-    let pushes = is_move || args.is(0, "sadd");
+    let pushes = is_move || args.is(0, "sadd") || args.is(0, "addjob");
     if !pushes || !queues.outlive_crashes() || !queues.is_missing(name) {
         return false;
     }

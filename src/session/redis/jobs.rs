@@ -1,7 +1,7 @@
 //! Leases under the names of Disque's commands: ADDJOB pushes a message, GETJOB leases the oldest,
 //! ACKJOB removes it when its work is done.
 //!
-//! An id names one delivery of a message. That of ADDJOB names the message only: its attempt is 0.
+//! An id names one delivery of a message. That of ADDJOB is of none: its attempt has no lease.
 //! A command that takes ids sorts them, so that the oldest go first.
 
 use super::call::{Call, Turn};
@@ -81,7 +81,7 @@ pub(super) fn addjob(call: &mut Call<'_>) -> Outcome {
         }
         queue.push(&message)?;
         let (queue, number) = (queue.identity(), queue.end() - 1);
-        Ok(Some(JobId { queue, number, attempt: 0 }))
+        Ok(Some(JobId { queue, number, attempt: queues.next_attempt() }))
     };
     let mut nobody_waits = Ticket::default();
     let Turn { ticket, budget, .. } = &mut *call.turn;
@@ -105,6 +105,11 @@ fn parse_getjob(args: Args<'_>) -> Result<(u64, usize), Refusal> {
             };
         } else if args.is(word, "nohang") {
             (waits, word) = (false, word + 1);
+        } else if args.is(word, "timeout") && word + 1 < args.len() {
+            if args.integer(word + 1)? < 0 {
+                return Err("ERR timeout is negative".into());
+            }
+            word += 2;
         } else if args.is(word, "count") && word + 1 < args.len() {
             count = positive(args, word + 1, "ERR COUNT must be greater than zero")?;
             word += 2;
@@ -115,7 +120,7 @@ fn parse_getjob(args: Args<'_>) -> Result<(u64, usize), Refusal> {
     Err(SYNTAX_ERROR.into())
 }
 
-/// GETJOB NOHANG [COUNT n] FROM q [q ...]: leases the oldest messages of the first queue, as many
+/// GETJOB NOHANG [TIMEOUT ms] [COUNT n] FROM q [q ...]: leases the oldest messages of the first queue, as many
 /// as there are, then of the next. Fewer than `n` where the reply would take more than a piece of
 /// output or the turn is over: a worker asks again.
 pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
@@ -220,7 +225,9 @@ fn each_queue(
     for ids in of_queues.skip(usize::try_from(progress.next).unwrap_or(usize::MAX)) {
         let Turn { ticket, budget, .. } = &mut *call.turn;
         let done = queues.find_identity(ids[0].queue, ticket, |queue| {
-            let done = work(queue, ids);
+            let is_meant = |id: &&JobId| queues.is_meant(queue, id.number, id.attempt);
+            let meant: Vec<JobId> = ids.iter().filter(is_meant).copied().collect();
+            let done = work(queue, &meant);
             budget.spend(queue.take_passed() + budget::LOOK * ids.len() as u64);
             done
         });

@@ -138,6 +138,7 @@ impl Log {
         self.count_live(new, size);
         match self.promised.get_mut(&sequence) {
             Some(promise) => promise.size = size,
+            None if self.withheld.contains(&sequence) => {}
             None => {
                 let hash = self.hash(&body);
                 self.index_remove(hash, position);

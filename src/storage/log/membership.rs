@@ -162,7 +162,9 @@ impl Log {
 
     /// Whether the record at `position` is a live message that belongs into the index.
     fn is_indexed(&self, position: u64, kind: Kind, sequence: u64) -> bool {
-        self.is_live(position, kind, sequence) && !self.promised.contains_key(&sequence)
+        let is_kept_out =
+            self.promised.contains_key(&sequence) || self.withheld.contains(&sequence);
+        self.is_live(position, kind, sequence) && !is_kept_out
     }
 
     /// A live message lies at `position` now; `hash` answers that of its body. Where there is no

@@ -88,6 +88,8 @@ pub struct Log {
     pub(super) spare_removals: u64,
     /// Live messages, by number, whose removal is promised.
     promised: HashMap<u64, Promise>,
+    /// Live messages, by number, that looks by content pass over.
+    withheld: HashSet<u64>,
     /// The number of the oldest live message, where it is known.
     lowest: Option<u64>,
     /// Where the last look for the oldest message ended, and the last look for another one: the
@@ -170,6 +172,7 @@ impl Log {
             record_bytes: 0,
             spare_removals: 0,
             promised: HashMap::new(),
+            withheld: HashSet::new(),
             lowest: None,
             head_look: Waypoint::default(),
             page_look: Waypoint::default(),

@@ -138,6 +138,32 @@ impl Log {
         }
     }
 
+    /// Lets looks by content pass over the message at `place`. It stays a live one, with the room
+    /// for its removal that a push has reserved.
+    pub fn withhold(&mut self, place: Place) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.withheld.try_reserve(1).map_err(NoMemory::from)?;
+        if let Some(hash) = self.measure(place.position)?.hash {
+            self.index_remove(hash, place.position);
+        }
+        self.withheld.insert(place.sequence);
+        Ok(())
+    }
+
+    /// Takes that back for the message that lay at `place`.
+    pub fn put_back(&mut self, place: Place) {
+        if !self.withheld.remove(&place.sequence) {
+            return;
+        }
+        let position = self.current(place).position;
+        match self.measure(position) {
+            Ok(Promise { hash: Some(hash), .. }) => self.index_insert(position, |_| hash),
+            Ok(_) => {}
+            // The index would lack it. The next one that is built meets the damage, and says so.
+            Err(_) => self.membership = None,
+        }
+    }
+
     /// Removes the message at `place`, which was found there and has not changed since. At the head
     /// this writes the cursor, elsewhere a removal record.
     pub fn remove(&mut self, place: Place) -> Result<(), StorageError> {
@@ -174,6 +200,7 @@ impl Log {
             self.lowest = self.lowest.filter(|lowest| *lowest != sequence);
         }
         self.relocated.remove(sequence);
+        self.withheld.remove(&sequence);
         self.count_dead(position, size);
         if let Some(hash) = hash {
             self.index_remove(hash, position);

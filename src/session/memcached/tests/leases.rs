@@ -3,7 +3,8 @@
 use super::{Client, play, queues, shared};
 use crate::clock::set_by_hand;
 use crate::queue::{Limits, MemoryBacking, Policy, Queues};
-use crate::session::{Session, Store};
+use crate::session::redis::RedisSession;
+use crate::session::{NewClient, Session, Store};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -110,4 +111,30 @@ fn the_time_of_the_lease_holds_besides() {
     // The work was done, whoever has the message now.
     assert_eq!(other.ask(b"get q/close\r\n"), b"END\r\n");
     assert_eq!(one.ask(b"get q/close\r\nget q/open\r\n"), b"END\r\nEND\r\n");
+}
+
+/// It came back when its lease was over, 300 seconds later.
+#[test]
+fn what_is_open_comes_back_although_a_long_command_has_the_queue_to_itself() {
+    let limits = Limits { max_queues: 3, max_queue_len: u64::MAX };
+    let backing = Box::new(MemoryBacking::new(1 << 30));
+    let queues = Queues::open(backing, limits, Policy::Never).unwrap();
+    let shared = shared(Store::Queues(Arc::new(queues)));
+    let mut one = Client::new(&shared);
+    one.ask(b"set q 0 0 1\r\na\r\n");
+    assert_eq!(one.ask(b"get q/open\r\n"), b"VALUE q 0 1\r\na\r\nEND\r\n");
+    let mut long = RedisSession::new(Arc::clone(&shared), NewClient::detached(8));
+    let members: String = (0..20_000).map(|number| format!("$5\r\n{number:05}\r\n")).collect();
+    let request = format!("*20002\r\n$4\r\nSADD\r\n$1\r\nq\r\n{members}");
+    let (mut output, mut turns) = (Vec::new(), 0);
+    while output.is_empty() {
+        let advance = long.advance(request.as_bytes(), &mut output);
+        turns += 1;
+        if turns == 1 {
+            assert!(advance.again, "it takes several turns");
+            drop(std::mem::replace(&mut one, Client::new(&shared)));
+        }
+    }
+    assert_eq!(output, b":20000\r\n");
+    assert_eq!(one.ask(b"get q\r\n"), b"VALUE q 0 1\r\na\r\nEND\r\n");
 }

@@ -2,6 +2,7 @@
 
 use super::{Conversation, Daemon, kv_client, queue_client};
 use crate::clock::set_by_hand;
+use crate::session::Store;
 use std::sync::atomic::Ordering::Relaxed;
 
 const NOTHING: &str = "*-1|";
@@ -187,6 +188,44 @@ fn a_queue_that_is_dropped_takes_its_leases_along() {
     ]);
 }
 
+/// They agreed only after housekeeping had come, which never ended the lease.
+#[test]
+fn a_queue_is_gone_whose_last_message_has_died_with_a_worker() {
+    let (clock, time_ms) = set_by_hand();
+    let daemon = Daemon::with_queues_at(clock);
+    let mut client = daemon.client();
+    for line in ["EXISTS q", "INFO queues"] {
+        added(&mut client, "ADDJOB q a 0 TTL 10");
+        assert_eq!(leased(&mut client, "GETJOB NOHANG FROM q").len(), 1);
+        time_ms.fetch_add(299_000, Relaxed);
+        client.check(&[("EXISTS q", ":1|"), ("DBSIZE", ":1|")]);
+        time_ms.fetch_add(1000, Relaxed);
+        client.ask(line);
+        let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+        while queues.tidy() {}
+        client.check(&[("DBSIZE", ":0|"), ("KEYS *", "*0|"), ("EXISTS q", ":0|")]);
+    }
+}
+
+#[test]
+fn watch_sees_what_becomes_of_leases() {
+    let (clock, time_ms) = set_by_hand();
+    let daemon = Daemon::with_queues_at(clock);
+    let (mut client, mut worker) = (daemon.client(), daemon.client());
+    let watch = [("WATCH q", "+OK|"), ("MULTI", "+OK|"), ("EXISTS q", "+QUEUED|")];
+    worker.check(&[("SADD q a", ":1|")]);
+    assert_eq!(bodies(&mut worker, "GETJOB NOHANG FROM q"), ["a"]);
+    client.check(&watch);
+    time_ms.fetch_add(300_000, Relaxed);
+    client.check(&[("EXEC", "*-1|")]);
+    let job = leased(&mut worker, "GETJOB NOHANG FROM q").remove(0);
+    client.check(&watch);
+    client.check(&[("EXEC", "*1|:1|")]);
+    client.check(&watch);
+    worker.check(&[(&format!("ACKJOB {}", job.0), ":1|")]);
+    client.check(&[("EXEC", "*-1|")]);
+}
+
 #[test]
 fn what_is_wrong_is_refused_before_anything_is_done() {
     let mut client = queue_client();
@@ -210,6 +249,9 @@ fn what_is_wrong_is_refused_before_anything_is_done() {
             "-NOREPL Not enough reachable nodes for the requested replication level|",
         ),
         ("GETJOB FROM q", "-ERR GETJOB does not wait: use NOHANG|"),
+        ("GETJOB TIMEOUT 5 FROM q", "-ERR GETJOB does not wait: use NOHANG|"),
+        ("GETJOB NOHANG TIMEOUT -1 FROM q", "-ERR timeout is negative|"),
+        ("GETJOB NOHANG TIMEOUT 5 FROM q", NOTHING),
         ("GETJOB NOHANG COUNT 0 FROM q", "-ERR COUNT must be greater than zero|"),
         ("GETJOB NOHANG COUNT FROM", "-ERR COUNT must be greater than zero|"),
         ("GETJOB NOHANG FROM", "-ERR syntax error|"),
