@@ -146,6 +146,7 @@ const COUNTED: u64 = 16;
 
 /// Counts, as far as the turn goes, the messages that a request removes, which names their bodies
 /// from word 2 on. Returns true once they are known and may be removed in this turn or in several.
+/// A body that is named again and again is counted each time, but no more than the whole queue.
 pub(super) fn measure_removals(
     queue: &mut Queue,
     args: Args<'_>,
@@ -154,7 +155,7 @@ pub(super) fn measure_removals(
 ) -> Result<bool, QueueError> {
     while !measured.is_done {
         let word = usize::try_from(measured.next).unwrap_or(usize::MAX).max(2);
-        measured.is_done = word >= args.len();
+        measured.is_done = word >= args.len() || measured.count >= queue.len();
         if budget.is_used_up() {
             return Ok(false);
         }

@@ -135,3 +135,14 @@ fn a_request_without_a_list_has_a_limit_of_words() {
         assert_eq!(client.ask(&words(few + 1)), refused);
     }
 }
+
+/// Each word was counted anew, so that the time grew with the square of them.
+#[test]
+fn equal_messages_that_a_request_names_again_and_again_are_counted_once() {
+    const COUNT: u64 = 5000;
+    let daemon = filled(COUNT, true);
+    let names = (0..COUNT).map(|_| "m0".to_string());
+    let (replies, turns) = Turns::new(&daemon, words(&["SREM", "q"], names)).finish();
+    assert_eq!(String::from_utf8_lossy(&replies), format!(":{COUNT}\r\n"));
+    assert!(turns < 50, "{turns} turns");
+}
