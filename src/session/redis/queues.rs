@@ -277,6 +277,7 @@ fn peek(call: &mut Call<'_>) -> Outcome {
             false
         })?;
         budget.spend(queue.take_passed());
+        wait_for_dead(next)?;
         progress.next = next.unwrap_or_default();
         Ok(if next.is_some() { Slice::More } else { Slice::Done(()) })
     })?;
@@ -310,6 +311,11 @@ fn show_oldest(call: &mut Call<'_>, count: u64, advice: &str) -> Outcome {
     Ok(())
 }
 
+/// Where a look has not begun, because so many dead messages leave first, it claims nothing.
+fn wait_for_dead(next: Option<u64>) -> Result<(), QueueError> {
+    if next == Some(0) { Err(QueueError::Busy) } else { Ok(()) }
+}
+
 /// Shows the oldest messages as far as the turn goes; false: they do not fit into `room` bytes.
 fn show_up_to(
     queue: &mut Queue,
@@ -339,6 +345,7 @@ fn show_up_to(
         true
     })?;
     budget.spend(queue.take_passed());
+    wait_for_dead(next)?;
     match next.filter(|_| progress.count < count) {
         Some(next) => progress.next = next,
         None => return Ok(shown),

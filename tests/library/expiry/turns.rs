@@ -62,6 +62,26 @@ fn dead_equal_messages_leave_in_several_turns_and_are_passed_once() {
     }
 }
 
+/// A peek kept the queue to itself while they left, which takes as many turns as there are thousands.
+#[test]
+fn nobody_waits_for_a_look_that_has_not_begun() {
+    for command in ["SRANDMEMBER q", "SRANDMEMBER q 9", "SMEMBERS q"] {
+        for (run, _directory) in runs(LIMITS) {
+            fill_with_equal(&run);
+            run.pass(1);
+            let queues = Arc::new(run.queues);
+            let store = Store::Queues(Arc::clone(&queues));
+            let shared = Arc::new(Shared::new(store, Settings::default(), Arc::default()));
+            let mut session = RedisSession::new(shared, NewClient::detached(1));
+            let (request, mut output) = (format!("{command}\r\n"), Vec::new());
+            assert!(session.advance(request.as_bytes(), &mut output).again);
+            assert_eq!(ask(&queues, &["SADD r m", "SCARD q"]), (":1|:1|".into(), 1), "{command}");
+            while session.advance(request.as_bytes(), &mut output).consumed == 0 {}
+            assert!(String::from_utf8(output).unwrap().ends_with("$4\r\nlive\r\n"));
+        }
+    }
+}
+
 /// In one turn a pipeline removed up to 1,000 of them from each of any number of queues.
 #[test]
 fn dead_messages_that_leave_are_paid_for() {
