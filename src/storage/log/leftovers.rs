@@ -74,12 +74,15 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use crate::storage::cursor::{Cursor, slot_offset};
     use crate::storage::folder::set_unlinking_fails;
     use crate::storage::log::Log;
     use crate::storage::names::file_name;
-    use crate::storage::{DataDirectory, NewMessage, set_disk_full};
+    use crate::storage::version::Version;
+    use crate::storage::{DataDirectory, Label, NewMessage, StorageError, set_disk_full};
     use std::fs::{self, File};
     use std::path::Path;
+    use std::sync::atomic::Ordering;
 
     fn open(path: &Path, is_strict: bool) -> Log {
         let directory = DataDirectory::open(path, 16 * 1024, is_strict).unwrap();
@@ -166,6 +169,59 @@ mod tests {
         push(&mut log, 300);
         drop(log);
         expect_pushes(folder.path(), count + 301, true);
+    }
+
+    /// Where no message was pushed before the gap, its bytes were counted as lost messages.
+    #[test]
+    fn a_gap_where_a_file_stayed_is_no_lost_message() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = with_messages(folder.path(), 300);
+        let (mut places, mut from) = (Vec::new(), 0);
+        while let Some((place, _)) = log.next(from).unwrap() {
+            from = place.sequence + 1;
+            places.push(place);
+        }
+        places.iter().skip(1).step_by(2).for_each(|place| log.remove(*place).unwrap());
+        // Now there are copies only, and nothing tells of the numbers between them.
+        log.renew().unwrap();
+        let next = log.segments[log.segments.len() - 1].end();
+        drop(log);
+        File::create(folder.path().join("q-q").join(file_name(next))).unwrap();
+        set_unlinking_fails(true);
+        let mut log = open(folder.path(), true);
+        log.push(&NewMessage { body: &[7; 40_000], flags: 0, expires_ms: 0 }, 1).unwrap();
+        log.sync_now().unwrap();
+        assert!(log.segments[log.tail].base > next, "there is no gap");
+        drop(log);
+        set_unlinking_fails(false);
+        let log = open(folder.path(), true);
+        assert_eq!(log.len(), 151);
+        assert_eq!(log.settings.counters.lost_messages.load(Ordering::Relaxed), 0);
+    }
+
+    /// The cursor that told of it was bad, so a lost file was taken for one that had been in the
+    /// way of the spare one.
+    #[test]
+    fn a_gap_behind_a_bad_cursor_is_a_missing_segment() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = with_messages(folder.path(), 1);
+        while log.tail == 0 || log.tail + 1 == log.segments.len() {
+            push(&mut log, 1);
+        }
+        assert_eq!((log.tail, log.segments.len()), (1, 3));
+        let [first, lost] = [0, 1].map(|index| log.segments[index].path.clone());
+        drop(log);
+        fs::remove_file(lost).unwrap();
+        for is_bad in [false, true] {
+            let mut bytes = fs::read(&first).unwrap();
+            let (slot, _) = Cursor::newest(0, Version::Two, &bytes).unwrap();
+            bytes[slot_offset(slot)] ^= u8::from(is_bad);
+            fs::write(&first, bytes).unwrap();
+            let directory = DataDirectory::open(folder.path(), 16 * 1024, true).unwrap();
+            let refused = directory.open_logs();
+            let Err(StorageError::Refused(finding)) = refused else { panic!("{refused:?}") };
+            assert_eq!(finding.label, Label::MissingSegment, "{finding}");
+        }
     }
 
     /// It stayed until the next start, and so did the last segment of the empty queue.

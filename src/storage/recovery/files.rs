@@ -36,6 +36,34 @@ pub struct Found {
     pub bad_slots: Vec<Finding>,
     /// Where the file should end.
     pub declared_end: u64,
+    /// Bytes of the log before it that were there and are not.
+    pub lost_before: u64,
+}
+
+/// What is known of the segments before the one that is looked at.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Where the last one of them ends.
+    end: u64,
+    /// Where it should end.
+    declared_end: u64,
+    /// The position that their newest cursor says the log has gone on to.
+    gone_on_to: Option<u64>,
+    /// No bad slot may have been a newer one.
+    is_newest: bool,
+}
+
+impl Before {
+    /// What is known when `found` is one of them too.
+    fn behind(before: Option<Before>, found: &Found) -> Result<Before, StorageError> {
+        let (gone_on_to, is_newest) = match (found.cursor, before) {
+            (Some((_, cursor)), _) => (Some(cursor.durable), found.bad_slots.is_empty()),
+            (None, Some(before)) if is_unused(found)? => (before.gone_on_to, before.is_newest),
+            (None, _) => (None, false),
+        };
+        let (end, declared_end) = (found.segment.end(), found.declared_end);
+        Ok(Before { end, declared_end, gone_on_to, is_newest })
+    }
 }
 
 /// The files of a queue as they were found.
@@ -102,19 +130,22 @@ pub fn find(
     let key = found.iter().rev().find_map(Found::said_key);
     let (key, has_key) = (key.unwrap_or_else(random_hash_key), key.is_some());
     give_codecs(&mut found, key, has_key, settings, home)?;
-    let mut expected = oldest.map(|oldest| (oldest, None));
+    let mut before = oldest.map(|oldest| Before {
+        end: oldest,
+        declared_end: oldest,
+        gone_on_to: None,
+        is_newest: true,
+    });
     for found in &mut found {
         if is_foreign(found)? {
             settings.decide(foreign(found))?;
         }
-        report(found, expected, settings, home)?;
-        let gone_on_to = match found.cursor {
-            Some((_, cursor)) => Some(cursor.durable),
-            None if is_unused(found)? => expected.and_then(|(_, gone_on_to)| gone_on_to),
-            None => None,
-        };
+        if let Some(before) = before {
+            found.lost_before = lost_between(before, found, settings, home)?;
+        }
+        report(found, settings)?;
+        before = Some(Before::behind(before, found)?);
         bound_mappings(found, home)?;
-        expected = Some((found.declared_end, gone_on_to));
     }
     Ok(Files { found, doomed, key, has_key, has_settings })
 }
@@ -206,7 +237,8 @@ fn read_segment(
     }
     let cursor = Cursor::newest(base, version, &start);
     let bad_slots = bad_slots(&segment, &start);
-    Ok(Found { segment, header, said, cursor, bad_slots, declared_end: base.saturating_add(size) })
+    let declared_end = base.saturating_add(size);
+    Ok(Found { segment, header, said, cursor, bad_slots, declared_end, lost_before: 0 })
 }
 
 /// Lets go of the mapping of a file that was looked at, where there are many.
@@ -349,13 +381,36 @@ fn is_unused(found: &Found) -> Result<bool, StorageError> {
     Ok(found.header.is_ok() && is_zero(segment.bytes()?.get(written).unwrap_or_default()))
 }
 
-/// Whether the gap from `end` to a segment never held a record: a file was in the way. What the log
-/// has not gone on to yet may be behind one, too.
-fn is_stepped_over(found: &Found, end: u64, gone_on_to: Option<u64>) -> Result<bool, StorageError> {
-    let Some(gone_on_to) = gone_on_to else { return Ok(false) };
+/// Whether the gap before a segment never held a record: a file was in the way. What the log has
+/// not gone on to yet may be behind one, too.
+fn is_stepped_over(before: Before, found: &Found) -> Result<bool, StorageError> {
+    let Some(gone_on_to) = before.gone_on_to else { return Ok(false) };
     let segment = &found.segment;
+    let is_behind = gone_on_to <= before.declared_end || gone_on_to > segment.end();
     Ok(gone_on_to == segment.records_start()
-        || ((gone_on_to <= end || gone_on_to > segment.end()) && is_unused(found)?))
+        || (before.is_newest && is_behind && is_unused(found)?))
+}
+
+/// Bytes of the log between a segment and the ones before it that were there and are not; says it
+/// when a segment is missing.
+fn lost_between(
+    before: Before,
+    found: &Found,
+    settings: &LogSettings,
+    home: &Home,
+) -> Result<u64, StorageError> {
+    let (base, expected) = (found.segment.base, before.declared_end);
+    if expected >= base || is_stepped_over(before, found)? {
+        return Ok(expected.min(base).saturating_sub(before.end));
+    }
+    settings.decide(Finding {
+        file: home.path().join(file_name(expected)),
+        offset: 0,
+        label: Label::MissingSegment,
+        expected: "a segment".into(),
+        found: format!("none before {base}"),
+    })?;
+    Ok(base.saturating_sub(before.end))
 }
 
 fn is_unborn(found: &Found) -> Result<bool, StorageError> {
@@ -398,27 +453,9 @@ fn check_overlaps(found: &mut [Found], settings: &LogSettings) -> Result<(), Sto
     Ok(())
 }
 
-/// Says what is damaged about a file as a whole. `expected`: where a segment should start, and the
-/// position that the newest cursor before it says the log has gone on to.
-fn report(
-    found: &Found,
-    expected: Option<(u64, Option<u64>)>,
-    settings: &LogSettings,
-    home: &Home,
-) -> Result<(), StorageError> {
+/// Says what is damaged about a file as a whole.
+fn report(found: &Found, settings: &LogSettings) -> Result<(), StorageError> {
     let segment = &found.segment;
-    if let Some((expected, gone_on_to)) = expected
-        && expected < segment.base
-        && !is_stepped_over(found, expected, gone_on_to)?
-    {
-        settings.decide(Finding {
-            file: home.path().join(file_name(expected)),
-            offset: 0,
-            label: Label::MissingSegment,
-            expected: "a segment".into(),
-            found: format!("none before {}", segment.base),
-        })?;
-    }
     if let Err(fault) = &found.header {
         settings.decide(header_finding(&segment.path, *fault, Label::RottenHeader))?;
     }

@@ -34,18 +34,16 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Those of a log whose positions count from `oldest` on, and whose first segment begins at
-    /// `first`.
-    pub(super) fn from(oldest: u64, first: u64) -> Losses {
-        let mut losses = Losses { has_forgotten: oldest > 0, ..Losses::default() };
-        if oldest < first {
-            losses.note_bytes(first - oldest);
-        }
-        losses
+    /// Those of a log whose positions count from `oldest` on.
+    pub(super) fn from(oldest: u64) -> Losses {
+        Losses { has_forgotten: oldest > 0, ..Losses::default() }
     }
 
     /// Notes that `bytes` bytes of the log are damaged or missing.
     pub(super) fn note_bytes(&mut self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let gap = self.gap.get_or_insert_default();
         gap.bytes = gap.bytes.saturating_add(bytes);
     }

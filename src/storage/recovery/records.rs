@@ -76,6 +76,8 @@ pub(super) struct Recovery {
     pub(super) with_records: Option<usize>,
     /// Segments whose predecessors have been read to their ends: those before this one.
     entered: usize,
+    /// For each segment, bytes of the log before it that are missing.
+    lost_before: Vec<u64>,
     /// What damage has taken.
     pub(super) losses: Losses,
     /// One more than the highest number of a pushed message in a segment of version 2 so far.
@@ -104,12 +106,14 @@ pub fn recover(
     let with_cursor = found.iter().rposition(|found| found.cursor.is_some());
     let cursor = found.iter().filter_map(|found| found.cursor).max_by_key(|(_, c)| c.generation);
     let declared_ends: Vec<u64> = found.iter().map(|found| found.declared_end).collect();
+    let mut lost_before: Vec<u64> = found.iter().map(|found| found.lost_before).collect();
     let (segments, bad_slots) =
         found.into_iter().map(|found| (found.segment, found.bad_slots)).unzip();
     let mut log = Log::over(Arc::clone(home), settings, name, key, segments);
     log.has_settings = has_settings;
     let (count, first) = (log.segments.len(), log.segments[0].base);
-    let losses = Losses::from(cursor.map_or(first, |(_, cursor)| cursor.oldest), first);
+    let mut losses = Losses::from(cursor.map_or(first, |(_, cursor)| cursor.oldest));
+    losses.note_bytes(std::mem::take(&mut lost_before[0]));
     let mut recovery = Recovery {
         log,
         has_key,
@@ -120,6 +124,7 @@ pub fn recover(
         zeros_from: vec![None; count],
         with_records: None,
         entered: 0,
+        lost_before,
         losses,
         rising_to: 0,
         unfinished: Vec::new(),
@@ -200,14 +205,11 @@ impl Recovery {
     /// Segment `index` has records, none of which counts yet. So the one before it is full, and a
     /// daemon at work may have filled it since it was read: what came is read first.
     fn enter(&mut self, index: usize) -> Result<(), StorageError> {
+        for lost in &mut self.lost_before[self.entered..=index] {
+            self.losses.note_bytes(std::mem::take(lost));
+        }
         if let Some(before) = index.checked_sub(1) {
             let end = self.log.segments[before].records_end;
-            // There may be a segment missing between the two.
-            let (end_before, base) =
-                (self.log.segments[before].end(), self.log.segments[index].base);
-            if end_before < base {
-                self.losses.note_bytes(base - end_before);
-            }
             if self.is_whole(before, end)? {
                 // There is a successor with records, so nothing is cut.
                 let _never_cut = self.read_records(before, end)?;
