@@ -24,6 +24,9 @@ use std::time::Duration;
 /// Leases that one command ends on its way. The next one ends more.
 const ENDED_AT_ONCE: usize = 1000;
 
+/// Bytes of their messages, likewise: an index reads them.
+const ENDED_BYTES: u64 = 1 << 20;
+
 impl Queue {
     /// Hides one such message and shows it to `look`: it is in the store still, and nobody sees it.
     /// Answers its number too. An error if it could not be removed later.
@@ -116,6 +119,10 @@ impl Queue {
     /// way to another queue.
     pub fn acknowledge(&mut self, number: u64) -> Result<bool, QueueError> {
         if self.leases.contains(number) {
+            if !self.is_readable(number)? {
+                self.hidden.remove(number);
+                return Ok(!self.leases.remove(number));
+            }
             self.remove_hidden(number)?;
             self.leases.remove(number);
             // It is another queue for clients only if it has gone.
@@ -133,6 +140,12 @@ impl Queue {
             }
             _ => Ok(false),
         }
+    }
+
+    /// False if damage has taken a hidden message meanwhile.
+    fn is_readable(&mut self, number: u64) -> Result<bool, QueueError> {
+        let Some(place) = self.hidden.place(number) else { return Ok(false) };
+        Ok(self.store.at(place)?.is_some())
     }
 
     /// Ends a lease: its message is back at its place; false: the delivery does not hold it. `None`
@@ -165,6 +178,11 @@ impl Queue {
         is_current
     }
 
+    /// Whether there are leases that are over and have not been ended.
+    pub(super) fn has_overdue(&self) -> bool {
+        self.leases.first_over().is_some()
+    }
+
     /// Messages that are leased.
     pub fn leased(&self) -> u64 {
         self.leases.len()
@@ -177,9 +195,13 @@ impl Queue {
             return;
         }
         self.leases.set_time(now);
+        let bytes = self.hidden.bytes();
         for _ in 0..ENDED_AT_ONCE {
             let Some(number) = self.leases.first_over() else { break };
             self.give_back(number, None);
+            if bytes - self.hidden.bytes() > ENDED_BYTES {
+                break;
+            }
         }
     }
 }

@@ -100,7 +100,7 @@ impl Queues {
 
     fn has_messages(&self, state: &mut State) -> bool {
         state.queue.as_mut().is_some_and(|queue| {
-            queue.set_time(self.clock.now_ms());
+            self.set_time(queue, false, self.clock.now_ms());
             !queue.is_empty()
         })
     }

@@ -105,10 +105,10 @@ impl Queues {
         }
         let now_ms = self.clock.now_ms();
         let Some(queue) = &mut state.queue else { return Ok(false) };
-        self.set_time(queue, now_ms);
+        self.set_time(queue, false, now_ms);
         if !queue.has_dead() {
             slot.note(queue);
-            return Ok(false);
+            return Ok(queue.has_overdue());
         }
         // Where nothing can be written any more, that has been said.
         if queue.store().check_writable().is_err() {

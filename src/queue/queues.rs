@@ -304,10 +304,8 @@ impl Queues {
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<Option<R>, QueueError> {
         self.ledger.await_queue(ticket, state.awaited);
-        match &mut state.queue {
-            Some(queue) => self.set_time(queue, now_ms),
-            None => return Ok(None),
-        }
+        let State { queue: Some(queue), claimed, .. } = state else { return Ok(None) };
+        self.set_time(queue, *claimed, now_ms);
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
             // What it had died in the hands of workers.
             if state.queue.as_ref().is_some_and(|queue| queue.changed) {
@@ -319,9 +317,10 @@ impl Queues {
     }
 
     /// A command or a slice of one begins, and it is `now_ms`: what is over by then is ended.
-    pub(super) fn set_time(&self, queue: &mut Queue, now_ms: u64) {
+    /// For a long command no messages come back between its slices.
+    pub(super) fn set_time(&self, queue: &mut Queue, claimed: bool, now_ms: u64) {
         queue.set_time(now_ms);
-        if queue.leased() > 0 {
+        if queue.leased() > 0 && !claimed {
             queue.end_leases(self.clock.uptime());
         }
     }
@@ -350,11 +349,11 @@ impl Queues {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<(R, bool), QueueError> {
-        let State { queue: Some(queue), epoch, awaited, used, listed, .. } = state else {
+        let State { queue: Some(queue), epoch, awaited, used, listed, claimed, .. } = state else {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
-        self.set_time(queue, now_ms);
+        self.set_time(queue, *claimed, now_ms);
         let came = queue.totals().came;
         let result = work(queue);
         match queue.totals().came.wrapping_sub(came) {
@@ -436,10 +435,8 @@ impl Queues {
         let Some(slot) = slots.by_name.get(name).cloned() else { return (0, slots.removed) };
         drop(slots);
         let Ok(mut state) = slot.lock() else { return (0, 0) };
-        if !state.doomed
-            && let Some(queue) = &mut state.queue
-        {
-            self.set_time(queue, self.clock.now_ms());
+        if let State { doomed: false, claimed, queue: Some(queue), .. } = &mut *state {
+            self.set_time(queue, *claimed, self.clock.now_ms());
             slot.note_visible(queue);
         }
         (slot.stamp.load(Ordering::Relaxed), 0)

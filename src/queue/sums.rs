@@ -4,6 +4,7 @@
 use super::figures::Figures;
 use super::queues::Queues;
 use super::single::{DEAD_AT_ONCE, Queue};
+use super::slot::State;
 use super::{Message, QueueError};
 use std::sync::atomic::Ordering;
 
@@ -56,8 +57,8 @@ impl Queues {
             return Ok(None);
         }
         let now_ms = self.clock.now_ms();
-        let Some(queue) = &mut state.queue else { return Ok(None) };
-        self.set_time(queue, now_ms);
+        let State { queue: Some(queue), claimed, .. } = &mut *state else { return Ok(None) };
+        self.set_time(queue, *claimed, now_ms);
         queue.figures(now_ms).map(Some)
     }
 

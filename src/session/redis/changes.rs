@@ -40,7 +40,7 @@ impl Plan {
             "srem" => {
                 let size = &mut self.of(args.get(1)).size;
                 // What the transaction has pushed by then may be equal too.
-                let more = if size.pushes > 0 { args.len() as u64 } else { 0 };
+                let more = size.pushes;
                 let count = removed(queues, args, budget).saturating_add(more);
                 size.removals = size.removals.saturating_add(count);
             }
@@ -111,10 +111,12 @@ fn popped(args: Args<'_>) -> u64 {
 
 /// Messages that SREM removes at most of those that are there, as far as the budget goes.
 fn removed(queues: &Queues, args: Args<'_>, budget: &mut Budget) -> u64 {
-    let mut measured = Measured::default();
+    let (mut measured, mut leased) = (Measured::default(), 0);
     let counted = queues.find(args.get(1), &mut Ticket::default(), |queue| {
+        // These may come back before it runs.
+        leased = queue.leased();
         measure_removals(queue, args, &mut measured, budget)
     });
     // Without an index nobody knows.
-    counted.map_or(u64::MAX, |_| measured.count)
+    counted.map_or(u64::MAX, |_| measured.count.saturating_add(leased))
 }

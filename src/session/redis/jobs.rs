@@ -33,6 +33,9 @@ impl AddOptions {
                 word += 1;
                 continue;
             }
+            if !["ttl", "maxlen", "replicate"].iter().any(|name| args.is(word, name)) {
+                return Err(Refusal::quoting("ERR ADDJOB has no option '", args.get(word), "'"));
+            }
             if word + 1 == args.len() {
                 return Err(SYNTAX_ERROR.into());
             }
@@ -41,15 +44,9 @@ impl AddOptions {
                 options.time_to_live_s = Some(positive("ERR TTL must be a positive number")?);
             } else if args.is(word, "maxlen") {
                 options.max_len = Some(positive("ERR MAXLEN must be a positive number")?);
-            } else if args.is(word, "replicate") {
-                let copies = positive("ERR REPLICATE must be a positive number")?;
-                if copies > 1 {
-                    let text = "NOREPL Not enough reachable nodes for the requested replication \
-                                level";
-                    return Err(text.into());
-                }
-            } else {
-                return Err(Refusal::quoting("ERR ADDJOB has no option '", args.get(word), "'"));
+            } else if positive("ERR REPLICATE must be a positive number")? > 1 {
+                let text = "NOREPL Not enough reachable nodes for the requested replication level";
+                return Err(text.into());
             }
             word += 2;
         }
@@ -120,9 +117,9 @@ fn parse_getjob(args: Args<'_>) -> Result<(u64, usize), Refusal> {
     Err(SYNTAX_ERROR.into())
 }
 
-/// GETJOB NOHANG [TIMEOUT ms] [COUNT n] FROM q [q ...]: leases the oldest messages of the first queue, as many
-/// as there are, then of the next. Fewer than `n` where the reply would take more than a piece of
-/// output or the turn is over: a worker asks again.
+/// GETJOB NOHANG [TIMEOUT ms] [COUNT n] FROM q [q ...]: leases the oldest messages of the first
+/// queue, as many as there are, then of the next. Fewer than `n` where the reply would take more
+/// than a piece of output or the turn is over: a worker asks again.
 pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
     let (queues, args, start) = (call.queues()?, call.args, call.reply.out.len());
     let (most, first) = parse_getjob(args)?;

@@ -57,10 +57,11 @@ impl Log {
     }
 
     /// Whether one segment is to have room for all of `removals`. What removes messages makes do
-    /// with the room that there is.
+    /// with the room that there is, and so does what is done in a step, which had its own before.
     fn is_for_one(&self, removals: u64) -> bool {
         let largest = self.settings.segment_size.max(SPARE_MAX);
-        removals >= self.live_count && bytes_of(removals) <= largest - RECORDS as u64
+        let may_be_more = self.step.is_none() && removals >= self.live_count;
+        may_be_more && bytes_of(removals) <= largest - RECORDS as u64
     }
 
     /// Whether `removals` removal records fit into `free` bytes of a segment and the `spare` ones
@@ -231,6 +232,40 @@ mod tests {
             let log = open(folder.path()).open_logs().unwrap().pop().unwrap();
             assert!(log.is_empty(), "round {round}");
         }
+    }
+
+    /// A push in the middle of the step asked for more than had been made sure of.
+    #[test]
+    fn a_step_that_pushes_and_removes_is_done_as_a_whole_or_does_not_begin() {
+        let (mut random, mut begun) = (Random::seeded(), [0; 2]);
+        for round in 0..200 {
+            let folder = tempfile::tempdir().unwrap();
+            let mut log = open(folder.path()).create_log(b"q").unwrap();
+            let count = random.below(700);
+            // Small ones behind large ones use up the room for removals before that of the tail.
+            let mut places: Vec<_> = (0..count).map(|_| push(&mut log, 300).unwrap()).collect();
+            set_disk_full(round % 2 == 0);
+            while round % 2 == 0
+                && let Ok(place) = push(&mut log, 8)
+            {
+                places.push(place);
+            }
+            let most_pushes = if round % 2 == 0 { 1 } else { 60 };
+            let (pushes, removals) = (1 + random.below(most_pushes), random.below(60));
+            let removals = removals.min(places.len() as u64);
+            let size =
+                StepSize { pushes, pushed_bytes: 8 * pushes, removals, ..StepSize::default() };
+            if log.begin_step(&size).is_ok() {
+                for _ in 0..pushes {
+                    push(&mut log, 8).unwrap();
+                }
+                places.drain(..removals as usize).for_each(|place| log.remove(place).unwrap());
+                log.end_step().unwrap();
+                begun[round % 2] += 1;
+            }
+            set_disk_full(false);
+        }
+        assert!(begun[0] > 0 && begun[1] > 0, "{begun:?}");
     }
 
     /// It was counted with the spare segments of before, behind which the copies lie.

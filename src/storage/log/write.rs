@@ -148,10 +148,17 @@ impl Log {
         if !self.withheld.remove(&place.sequence) {
             return;
         }
-        let position = self.current(place).position;
-        match self.measure(position) {
-            Ok(Promise { hash: Some(hash), .. }) => self.index_insert(position, |_| hash),
-            Ok(_) => {}
+        if self.membership.is_none() {
+            return;
+        }
+        let key = self.hash_key;
+        let found = self.at(place).map(|found| {
+            found.map(|(place, message)| (place.position, BodyHash::new(&key, message.body)))
+        });
+        match found {
+            Ok(Some((position, hash))) => self.index_insert(position, |_| hash),
+            // Damage has taken it.
+            Ok(None) => {}
             // The index would lack it. The next one that is built meets the damage, and says so.
             Err(_) => self.membership = None,
         }

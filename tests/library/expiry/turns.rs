@@ -62,7 +62,7 @@ fn dead_equal_messages_leave_in_several_turns_and_are_passed_once() {
     }
 }
 
-/// A peek kept the queue to itself while they left, which takes as many turns as there are thousands.
+/// A peek kept the queue to itself while they left, a turn for each thousand of them.
 #[test]
 fn nobody_waits_for_a_look_that_has_not_begun() {
     for command in ["SRANDMEMBER q", "SRANDMEMBER q 9", "SMEMBERS q"] {

@@ -201,6 +201,9 @@ fn a_queue_is_gone_whose_last_message_has_died_with_a_worker() {
         client.check(&[("EXISTS q", ":1|"), ("DBSIZE", ":1|")]);
         time_ms.fetch_add(1000, Relaxed);
         client.ask(line);
+        if line == "EXISTS q" {
+            client.check(&[("DBSIZE", ":0|"), ("KEYS *", "*0|")]);
+        }
         let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
         while queues.tidy() {}
         client.check(&[("DBSIZE", ":0|"), ("KEYS *", "*0|"), ("EXISTS q", ":0|")]);
@@ -243,6 +246,7 @@ fn what_is_wrong_is_refused_before_anything_is_done() {
         ("ADDJOB q a 0 TTL 0", "-ERR TTL must be a positive number|"),
         ("ADDJOB q a 0 TTL", "-ERR syntax error|"),
         ("ADDJOB q a 0 SOON 1", "-ERR ADDJOB has no option 'SOON'|"),
+        ("ADDJOB q a 0 SOON", "-ERR ADDJOB has no option 'SOON'|"),
         ("ADDJOB q a 0 MAXLEN x", "-ERR MAXLEN must be a positive number|"),
         (
             "ADDJOB q a 0 REPLICATE 2",
