@@ -5,7 +5,7 @@
 //! of its segment. See the design's storage rules, which the parts of this folder name where they
 //! keep them:
 //!
-//! - `write` appends and goes from segment to segment, `room` makes room for that,
+//! - `write` appends, makes room and goes from segment to segment,
 //! - `step` binds what one command does together,
 //! - `read` finds messages by number, and `membership` by content,
 //! - `sync` makes durable and lets dead segments go,
@@ -19,7 +19,6 @@ mod mappings;
 mod membership;
 mod read;
 mod reclaim;
-mod room;
 mod step;
 mod sync;
 mod write;
@@ -38,7 +37,6 @@ use super::settings::LogSettings;
 use super::waypoints::Waypoint;
 use leftovers::Leftovers;
 use membership::Membership;
-use room::SpareRoom;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -86,8 +84,8 @@ pub struct Log {
     pub(super) expiring: Vec<(Place, u64)>,
     /// Bytes of all records.
     pub(super) record_bytes: u64,
-    /// Room for removals in the spare segments.
-    spare_room: SpareRoom,
+    /// Removal records that fit into the spare segments.
+    pub(super) spare_removals: u64,
     /// Live messages, by number, whose removal is promised.
     promised: HashMap<u64, Promise>,
     /// Live messages, by number, that looks by content pass over.
@@ -172,7 +170,7 @@ impl Log {
             live_bytes: 0,
             expiring: Vec::new(),
             record_bytes: 0,
-            spare_room: SpareRoom::default(),
+            spare_removals: 0,
             promised: HashMap::new(),
             withheld: HashSet::new(),
             lowest: None,
