@@ -3,7 +3,8 @@
 //!
 //! 1. A leased message is hidden in its store, at its place. It counts for the limits of the queue
 //!    and keeps it from being empty, and no other client sees it.
-//! 2. An acknowledgement removes it, whoever holds it by then: work that was done is not repeated.
+//! 2. An acknowledgement removes it, also if another worker holds it by then: work that was done
+//!    is not repeated.
 //! 3. A message comes back to its place when its lease is over, when it is given back, and with a
 //!    restart. Nothing of a lease is written.
 //! 4. A lease that is over is ended by the next command on the queue, before anything else, and by
@@ -119,9 +120,10 @@ impl Queue {
     /// way to another queue.
     pub fn acknowledge(&mut self, number: u64) -> Result<bool, QueueError> {
         if self.leases.contains(number) {
-            if !self.is_readable(number)? {
-                self.hidden.remove(number);
-                return Ok(!self.leases.remove(number));
+            if !self.is_in_store(number)? {
+                // Damage has taken it meanwhile, and counted it.
+                self.give_back(number, None);
+                return Ok(false);
             }
             self.remove_hidden(number)?;
             self.leases.remove(number);
@@ -142,8 +144,8 @@ impl Queue {
         }
     }
 
-    /// False if damage has taken a hidden message meanwhile.
-    fn is_readable(&mut self, number: u64) -> Result<bool, QueueError> {
+    /// Whether the store still has a hidden message.
+    fn is_in_store(&mut self, number: u64) -> Result<bool, QueueError> {
         let Some(place) = self.hidden.place(number) else { return Ok(false) };
         Ok(self.store.at(place)?.is_some())
     }
@@ -164,7 +166,7 @@ impl Queue {
 
     /// Whether an id of an earlier start may mean the message of this number. What has been pushed
     /// since may have the number of another message, which a power cut took.
-    pub(super) fn is_from_before(&self, number: u64) -> bool {
+    fn is_from_before(&self, number: u64) -> bool {
         number < self.first_number
     }
 

@@ -307,7 +307,7 @@ impl Queues {
         let State { queue: Some(queue), claimed, .. } = state else { return Ok(None) };
         self.set_time(queue, *claimed, now_ms);
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
-            // What it had died in the hands of workers.
+            // Its last message died while it was leased.
             if state.queue.as_ref().is_some_and(|queue| queue.changed) {
                 self.run(slot, state, now_ms, ticket, |_| Ok(()))?;
             }

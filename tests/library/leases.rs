@@ -304,3 +304,28 @@ fn leases_take_no_room_on_the_disk() {
     while lease(&queues).is_some() {}
     assert_eq!((with(&queues, |queue| Ok(queue.leased())), size()), (4000, before));
 }
+
+/// The acknowledgement was an error, and so was that of the others in its request.
+#[test]
+fn what_damage_takes_while_it_is_leased_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = DataDirectory::open(folder.path(), 64 << 10, false).unwrap();
+    let queues = open(Box::new(DiskBacking::new(directory)), &Arc::default());
+    let numbers = [b"one", b"two"].map(|body| push(&queues, body));
+    assert_eq!([lease(&queues), lease(&queues)].map(|it| it.unwrap().0), numbers);
+    let path = std::fs::read_dir(folder.path().join("q-jobs")).unwrap().next().unwrap();
+    let path = path.unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|bytes| bytes == b"one").unwrap();
+    bytes[at] ^= 1;
+    std::os::unix::fs::FileExt::write_all_at(
+        &std::fs::File::options().write(true).open(&path).unwrap(),
+        &bytes[at..=at],
+        at as u64,
+    )
+    .unwrap();
+    assert_eq!(with(&queues, |queue| queue.acknowledge_all(numbers.into_iter())), 1);
+    assert_eq!(with(&queues, |queue| Ok((queue.leased(), queue.pop(shown)?))), (0, None));
+    let left = queues.find(NAME, &mut Ticket::default(), |queue| Ok(queue.len()));
+    assert_eq!(left, Ok(None), "a look has met the damage");
+}

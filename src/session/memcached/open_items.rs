@@ -2,7 +2,7 @@
 //! `jobs/close` acknowledges it, `jobs/abort` gives it back, `jobs/peek` shows the oldest one.
 //!
 //! A connection has one open item of each queue. What it has open when it ends is given back. The
-//! time of the lease holds besides: whoever closes an item later has done it all the same.
+//! time of the lease holds besides: an item that is closed later is acknowledged all the same.
 //!
 //! Source: the guide of Kestrel (twitter-archive/kestrel, docs/guide.md); errors do not end the
 //! connection, as in Darner.
@@ -59,6 +59,9 @@ impl<'a> Fetch<'a> {
     }
 }
 
+/// The longest key of the protocol, in bytes: what each name is charged.
+const LONGEST_NAME: usize = 250;
+
 /// One delivery of a message.
 #[derive(Clone, Copy)]
 struct Item {
@@ -81,8 +84,7 @@ impl OpenItems {
 
     /// Bytes of memory that they take.
     pub fn memory(&self) -> usize {
-        let names: usize = self.items.keys().map(|name| name.len()).sum();
-        names + self.items.capacity() * size_of::<(Box<[u8]>, Item)>()
+        self.items.capacity() * size_of::<(Box<[u8]>, Item)>() + self.items.len() * LONGEST_NAME
     }
 
     /// Does what `key` asks for, and writes the message that comes of it.

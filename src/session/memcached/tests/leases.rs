@@ -108,7 +108,7 @@ fn the_time_of_the_lease_holds_besides() {
     assert_eq!(one.ask(b"get q/abort\r\nscard q\r\n"), b"END\r\n0\r\n");
     time_ms.fetch_add(30_000, Relaxed);
     assert_eq!(one.ask(b"get q/open\r\n"), item);
-    // The work was done, whoever has the message now.
+    // The work was done, although another client has the message now.
     assert_eq!(other.ask(b"get q/close\r\n"), b"END\r\n");
     assert_eq!(one.ask(b"get q/close\r\nget q/open\r\n"), b"END\r\nEND\r\n");
 }
