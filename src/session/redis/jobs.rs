@@ -171,8 +171,8 @@ fn show(reply: &mut Reply, name: &[u8], id: &JobId, body: &[u8]) -> Result<(), N
     reply.try_bulk(body)
 }
 
-/// ACKJOB, FASTACK and DELJOB id [id ...]: removes the messages, also if other deliveries hold them;
-/// those of one queue go in one step. Answers how many were there.
+/// ACKJOB, FASTACK and DELJOB id [id ...]: removes the messages, also those that other deliveries
+/// hold; those of one queue go in one step. Answers how many were there.
 pub(super) fn ackjob(call: &mut Call<'_>) -> Outcome {
     each_queue(call, |queue, ids| queue.acknowledge_all(ids.iter().map(|id| id.number)))
 }
