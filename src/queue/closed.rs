@@ -2,19 +2,14 @@
 //! panic has left them half-changed, or for writing, because a sync has failed.
 
 use super::queues::Queues;
+use super::single::Queue;
 use super::slot::Slot;
-use std::sync::{MutexGuard, PoisonError};
 
 impl Queues {
-    // The list is changed by single insertions: what a panic left is good.
-    fn closed_names(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The names of `most` queues that are closed until the next start, and that others are not: a
     /// failure of the data directory, which closes all, names none.
     pub fn closed(&self, most: usize) -> Vec<Box<[u8]>> {
-        self.closed_names().iter().take(most).cloned().collect()
+        self.slots().census.closed().values().take(most).cloned().collect()
     }
 
     /// Names the queue in `slot` from now on if it is closed; housekeeping does that.
@@ -22,24 +17,20 @@ impl Queues {
         if self.backing.is_closed() {
             return;
         }
-        let broken = match slot.lock() {
-            Err(why) => Some(why),
-            Ok(mut state) => {
-                let Some(queue) = &mut state.queue else { return };
-                if queue.store().check_writable().is_ok() {
-                    return;
+        match slot.lock() {
+            Err(why) => {
+                if slot.name_closed() {
+                    log::error!("{why}");
+                    self.backing.count_closed();
                 }
-                // The store has said why.
-                None
             }
-        };
-        if slot.is_named_closed() {
-            return;
-        }
-        self.closed_names().push(slot.name.clone());
-        if let Some(why) = broken {
-            log::error!("{why}");
-            self.backing.count_closed();
+            Ok(mut state) => {
+                let closes = |queue: &mut Queue| queue.store().check_writable().is_err();
+                if state.queue.as_mut().is_some_and(closes) {
+                    // The store has said why. Under the lock, or it may have gone meanwhile.
+                    slot.name_closed();
+                }
+            }
         }
     }
 }
@@ -149,5 +140,27 @@ mod tests {
         let figures = queues.figures(b"q").unwrap().unwrap();
         assert!(figures.is_closed && figures.length == 1);
         assert!(!queues.figures(b"other").unwrap().unwrap().is_closed);
+    }
+
+    /// Its name stood in the list for ever, and twice after a second failure.
+    #[test]
+    fn rule_17_a_closed_queue_that_is_dropped_is_not_named_any_more() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let (home, aside) = (path.join("q-q"), root.path().join("aside"));
+        let queues = queues(&path);
+        for _ in 0..2 {
+            push_to(&queues, b"q", b"m").unwrap();
+            fs::rename(&home, &aside).unwrap();
+            while queues.tidy() {}
+            assert_eq!(queues.closed(9), [(*b"q").into()]);
+            fs::rename(&aside, &home).unwrap();
+            assert!(push_to(&queues, b"q", b"n").is_err());
+            assert_eq!(queues.drop_queue(b"q", &mut Ticket::default()), Ok(true));
+            assert!(queues.closed(9).is_empty());
+        }
+        push_to(&queues, b"q", b"m").unwrap();
+        while queues.tidy() {}
+        assert!(queues.closed(9).is_empty());
     }
 }

@@ -33,8 +33,6 @@ pub struct Queues {
     candidates: Mutex<Candidates>,
     pub(super) backing: Box<dyn Backing>,
     max_queues: AtomicUsize,
-    /// The names of closed queues, in the order in which they were found closed.
-    pub(super) closed: Mutex<Vec<Box<[u8]>>>,
     /// Every queue reads it.
     max_queue_len: Arc<AtomicU64>,
     pub(super) ledger: Ledger,
@@ -66,7 +64,6 @@ impl Queues {
     ) -> Result<Queues, QueueError> {
         let (mut slots, mut came) = (Slots::default(), 0);
         let mut candidates = Candidates::default();
-        let mut closed = Vec::new();
         let max_queue_len = Arc::new(AtomicU64::new(limits.max_queue_len));
         for (name, store) in backing.existing()? {
             let slot = match store {
@@ -75,11 +72,7 @@ impl Queues {
                     let queue = Queue::new(slots.last_id + 1, store, Arc::clone(&max_queue_len));
                     slots.insert(|id| Slot::new(id, &name, Some(queue)))
                 }
-                Err(why) => {
-                    let slot = slots.insert(|id| Slot::closed(id, &name, why));
-                    closed.push(name);
-                    slot
-                }
+                Err(why) => slots.insert(|id| Slot::closed(id, &name, why)),
             };
             candidates.empty.push(slot);
         }
@@ -88,7 +81,6 @@ impl Queues {
         Ok(Queues {
             backing,
             max_queues: limits.max_queues.into(),
-            closed: Mutex::new(closed),
             max_queue_len,
             ledger,
             last_queue: slots.last_id.into(),

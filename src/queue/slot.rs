@@ -3,9 +3,10 @@
 use super::QueueError;
 use super::identities::Identities;
 use super::single::{NO_QUEUE, Queue, QueueId};
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// One name's place in the map.
@@ -29,8 +30,6 @@ pub(super) struct Slot {
     pub(super) awaited_by: AtomicUsize,
     /// Why nothing can be done with the queue until restart. Its store is not there.
     closed: Option<QueueError>,
-    /// It is in the list of closed queues.
-    is_named_closed: AtomicBool,
     /// The queue that `state` holds now; read without the lock.
     queue: AtomicU64,
     state: Mutex<State>,
@@ -52,6 +51,15 @@ pub(super) struct Census {
     pub(super) mortal: AtomicUsize,
     /// Which queues are in them.
     pub(super) identities: Identities,
+    /// The names of those that are closed, by the numbers of their slots.
+    closed: Mutex<BTreeMap<u64, Box<[u8]>>>,
+}
+
+impl Census {
+    // It is changed by single insertions and removals: what a panic left is good.
+    pub(super) fn closed(&self) -> MutexGuard<'_, BTreeMap<u64, Box<[u8]>>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What became of a try to take a slot out of use.
@@ -135,7 +143,6 @@ impl Slot {
             stamp: AtomicU64::new(id << 32),
             awaited_by: AtomicUsize::new(0),
             closed: None,
-            is_named_closed: AtomicBool::default(),
             queue: AtomicU64::new(holds),
             state: Mutex::new(state),
             syncing: Mutex::new(()),
@@ -152,9 +159,9 @@ impl Slot {
         self.closed.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the queue has been named among the closed ones; from now on it has.
-    pub(super) fn is_named_closed(&self) -> bool {
-        self.is_named_closed.swap(true, Ordering::Relaxed)
+    /// Names the queue among the closed ones, and returns false if it has been named.
+    pub(super) fn name_closed(&self) -> bool {
+        self.census.closed().insert(self.id, self.name.clone()).is_none()
     }
 
     /// Locks the queue for work on it.
@@ -218,6 +225,9 @@ impl Slot {
         let dies_at = self.dies_at.swap(NEVER, Ordering::Relaxed);
         self.census = Arc::clone(census);
         self.set_len(len, Some(dies_at));
+        if self.closed.is_some() {
+            self.name_closed();
+        }
         if let Some(queue) = &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).queue {
             self.census.identities.insert(queue.identity(), self.id);
         }
@@ -305,6 +315,7 @@ impl Slot {
         self.queue.store(NO_QUEUE, Ordering::Relaxed);
         let queue = state.queue.take()?;
         self.census.identities.remove(queue.identity());
+        self.census.closed().remove(&self.id);
         Some(queue)
     }
 
