@@ -240,7 +240,9 @@ fn statistics_show_each_queue() {
     assert!(!String::from_utf8_lossy(&named).contains("other"), "only what is asked for");
     assert_eq!(client.ask(b"stats queues none\r\n"), b"END\r\n");
     client.ask(b"get other\r\n");
-    check_statistics(&client.ask(b"stats items\r\n"), &[("items:1:number", 1)]);
+    let items = client.ask(b"stats items\r\n");
+    check_statistics(&items, &[("items:1:number", 1), ("items:1:evicted", 0)]);
+    assert!(!String::from_utf8_lossy(&items).contains("age"), "nobody knows it");
 }
 
 #[test]

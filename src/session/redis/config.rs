@@ -303,7 +303,7 @@ fn set(call: &mut Call<'_>) -> Outcome {
 
 fn resetstat(call: &mut Call<'_>) -> Outcome {
     // What this client has asked before it counts no more either.
-    call.client.tally.flush(&call.shared.statistics.redis);
+    call.client.tally.flush(call.shared, call.shared.store.clock().uptime());
     call.shared.reset_statistics();
     call.reply.simple("OK");
     Ok(())

@@ -1,9 +1,13 @@
-//! How often each command was called, and how many errors were answered: `INFO commandstats` and
-//! `INFO stats`.
+//! How often each command was called and what time that took, and how many errors were answered:
+//! `INFO commandstats` and `INFO stats`.
+//!
+//! The clock is read when a turn begins, when it ends, and in between where the next command is
+//! another one: a row of equal commands costs nothing, and what is shown is a mean in any case.
 
 use super::command::Command;
-use super::request::Outcome;
+use crate::session::Shared;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The calls of one command.
 #[derive(Debug, Default)]
@@ -13,6 +17,8 @@ struct Count {
     failed: AtomicU64,
     /// Requests that were refused before they were a call.
     rejected: AtomicU64,
+    /// Nanoseconds that the calls took.
+    taken_ns: AtomicU64,
 }
 
 /// The calls of each command since the start or the last reset, shared by all sessions.
@@ -30,6 +36,7 @@ pub(super) struct Counted {
     pub calls: u64,
     pub failed: u64,
     pub rejected: u64,
+    pub taken_ns: u64,
 }
 
 impl CommandCounts {
@@ -50,14 +57,25 @@ impl CommandCounts {
             calls: count.calls.load(Ordering::Relaxed),
             failed: count.failed.load(Ordering::Relaxed),
             rejected: count.rejected.load(Ordering::Relaxed),
+            taken_ns: count.taken_ns.load(Ordering::Relaxed),
         };
         commands.zip(&self.counts).map(counted).filter(|it| it.calls + it.rejected > 0)
     }
 
     /// Counts from here on.
     pub(in crate::session) fn reset(&self) {
-        let counters = self.counts.iter().flat_map(|it| [&it.calls, &it.failed, &it.rejected]);
-        counters.chain([&self.errors]).for_each(|counter| counter.store(0, Ordering::Relaxed));
+        for Count { calls, failed, rejected, taken_ns } in &self.counts {
+            let counters = [calls, failed, rejected, taken_ns];
+            counters.into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        }
+        self.errors.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes a request for `command` that was refused before it was a call.
+    pub(super) fn reject(&self, command: &Command) {
+        if let Some(count) = self.counts.get(command.index) {
+            count.rejected.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Errors that were answered.
@@ -66,45 +84,40 @@ impl CommandCounts {
     }
 }
 
-/// What became of a request that names a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Called {
-    /// It was called, and not refused.
-    Done,
-    /// It was called, and answered an error.
-    Failed,
-    /// It was refused before it was called: a number of words that it does not take.
-    Rejected,
-}
-
-impl Called {
-    /// What became of a command that was called.
-    pub fn of(outcome: &Outcome) -> Called {
-        if outcome.is_err() { Called::Failed } else { Called::Done }
-    }
-}
-
-/// Requests for one command in a row, and errors, which one session has not added to the shared
-/// counts yet.
+/// What one session has not added to the shared counts yet: errors, and the calls of a command in a
+/// row. Each turn begins with [`begin`](Tally::begin) and ends with [`flush`](Tally::flush).
 #[derive(Default)]
 pub(super) struct Tally {
+    /// The command that the time goes to.
     command: Option<&'static Command>,
     calls: u64,
     failed: u64,
-    rejected: u64,
     errors: u64,
+    /// Since when, as an uptime.
+    since: Duration,
 }
 
 impl Tally {
-    /// Notes what became of a request for `command`.
-    pub fn note(&mut self, command: &'static Command, called: Called, counts: &CommandCounts) {
-        if !self.command.is_some_and(|last| std::ptr::eq(last, command)) {
-            self.flush(counts);
-            self.command = Some(command);
+    /// A turn begins at `uptime`. What is read before its first command goes to that one.
+    pub fn begin(&mut self, uptime: Duration) {
+        (self.command, self.since) = (None, uptime);
+    }
+
+    /// The time goes to `command` from now on.
+    pub fn turn_to(&mut self, command: &'static Command, shared: &Shared) {
+        match self.command {
+            Some(last) if std::ptr::eq(last, command) => return,
+            Some(_) => self.flush(shared, shared.store.clock().uptime()),
+            None => {}
         }
-        self.calls += u64::from(called != Called::Rejected);
-        self.failed += u64::from(called == Called::Failed);
-        self.rejected += u64::from(called == Called::Rejected);
+        self.command = Some(command);
+    }
+
+    /// Notes that `command` was called.
+    pub fn note(&mut self, command: &'static Command, has_failed: bool, shared: &Shared) {
+        self.turn_to(command, shared);
+        self.calls += 1;
+        self.failed += u64::from(has_failed);
     }
 
     /// Notes a reply that is an error.
@@ -112,14 +125,16 @@ impl Tally {
         self.errors += 1;
     }
 
-    /// Adds what was noted to the shared counts.
-    pub fn flush(&mut self, counts: &CommandCounts) {
+    /// Adds what was noted to the shared counts, at `uptime`.
+    pub fn flush(&mut self, shared: &Shared, uptime: Duration) {
+        let counts = &shared.statistics.redis;
         add(&counts.errors, &mut self.errors);
-        let Some(command) = self.command.take() else { return };
-        if let Some(count) = counts.counts.get(command.index) {
+        if let Some(count) = self.command.and_then(|command| counts.counts.get(command.index)) {
+            let taken = uptime.saturating_sub(self.since).as_nanos();
             add(&count.calls, &mut self.calls);
             add(&count.failed, &mut self.failed);
-            add(&count.rejected, &mut self.rejected);
+            add(&count.taken_ns, &mut u64::try_from(taken).unwrap_or(u64::MAX));
+            self.since = uptime;
         }
     }
 }

@@ -17,7 +17,6 @@
 use super::call::{Call, Entry, Run, Turn};
 use super::client::{Client, Replies};
 use super::command::{Command, EXCLUSIVE, FAST, IMMEDIATE, ONE_STEP};
-use super::counts::Called;
 use super::exec;
 use super::pipeline::Pipeline;
 use super::request::{Again, Args, Outcome, Refusal};
@@ -53,7 +52,7 @@ impl Dispatcher<'_> {
     pub fn handle(&mut self, pipeline: &mut Pipeline<'_>) {
         let Some(args) = pipeline.next() else { return };
         let (shared, table) = (self.shared, self.turn.table);
-        let resolved = resolve(table, self.client, args);
+        let resolved = resolve(shared, table, self.client, args);
         if self.client.transaction.is_none()
             && !self.client.is_under_way()
             && let Store::Queues(queues) = &shared.store
@@ -105,7 +104,7 @@ impl Dispatcher<'_> {
         {
             write_error(&mut call, &refusal.text);
             count(call.shared, 1);
-            note(&mut call, command, Called::Failed);
+            note(&mut call, command, &Err(refusal));
             self.client.forget_request();
             pipeline.done();
         }
@@ -139,7 +138,7 @@ impl Row<'_> {
             let outcome = call.begin().and_then(|()| run(entry, &mut call));
             let wants_index = matches!(&outcome, Err(Refusal { again: Some(Again::Indexed), .. }));
             if !is_to_go_on(&outcome) {
-                note(&mut call, command, Called::of(&outcome));
+                note(&mut call, command, &outcome);
             }
             if !end(&mut call, start, outcome) {
                 return Some(command).filter(|_| wants_index);
@@ -166,7 +165,7 @@ impl Row<'_> {
         if !is_answered || args.is_inline() || !self.handle.is_some_and(is_same) {
             return None;
         }
-        let entry = resolve(turn.turn.table, turn.client, args).ok()?;
+        let entry = resolve(turn.shared, turn.turn.table, turn.client, args).ok()?;
         (entry.command.has(FAST) && matches!(entry.run, Run::Queue(_))).then_some(entry)
     }
 }
@@ -190,15 +189,14 @@ fn end(call: &mut Call<'_>, start: usize, outcome: Outcome) -> bool {
 
 fn execute(call: &mut Call<'_>, resolved: Result<&'static Entry, Refusal>) -> Outcome {
     let entry = resolved.map_err(|refusal| reject(call, refusal))?;
-    let command = &entry.command;
+    let (shared, command) = (call.shared, &entry.command);
     if call.client.transaction.is_some() && !command.has(IMMEDIATE) {
         let queued = exec::enqueue(call, entry);
         if !is_to_go_on(&queued) && queued.is_err() {
-            note(call, command, Called::Rejected);
+            shared.statistics.redis.reject(command);
         }
         return queued;
     }
-    let shared = call.shared;
     let is_alone = command.has(EXCLUSIVE) || (command.has(ONE_STEP) && call.args.len() > 2);
     let outcome = if is_alone && !call.client.is_under_way() {
         exec::prepare(call)?;
@@ -214,7 +212,7 @@ fn execute(call: &mut Call<'_>, resolved: Result<&'static Entry, Refusal>) -> Ou
 /// Counts a request that is refused before it is called, if it names a command.
 fn reject(call: &mut Call<'_>, refusal: Refusal) -> Refusal {
     if let Some(entry) = call.entry() {
-        note(call, &entry.command, Called::Rejected);
+        call.shared.statistics.redis.reject(&entry.command);
     }
     exec::refuse(call.client, call.args, refusal)
 }
@@ -228,7 +226,7 @@ fn settle(call: &mut Call<'_>, command: &'static Command, mut outcome: Outcome) 
     }
     if !is_to_go_on(&outcome) {
         count(call.shared, 1);
-        note(call, command, Called::of(&outcome));
+        note(call, command, &outcome);
     }
     outcome
 }

@@ -45,7 +45,7 @@ const SECTIONS: [(&str, Section); 8] = [
 pub(super) fn info(call: &mut Call<'_>) -> Outcome {
     let args = call.args;
     // The requests before this one in the same read count too.
-    call.client.tally.flush(&call.shared.statistics.redis);
+    call.client.tally.flush(call.shared, call.shared.store.clock().uptime());
     if args.is(1, "queues") {
         return show(vec![("Queues", queue_lines(call.shared, args.from(2)))], call);
     }
@@ -86,12 +86,15 @@ fn named(lines: Lines) -> Vec<String> {
     lines.into_iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect()
 }
 
-/// How often each command was called. Nobody measures how long they take.
+/// How often each command was called, and what time that took.
 fn command_lines(call: &Call<'_>) -> Vec<String> {
-    let line = |Counted { name, calls, failed, rejected }| {
+    let line = |Counted { name, calls, failed, rejected, taken_ns }| {
+        let (taken_us, hundredths) = (taken_ns / 1000, taken_ns / 10 / calls.max(1));
         format!(
-            "cmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00,rejected_calls={rejected},\
-             failed_calls={failed}\r\n"
+            "cmdstat_{name}:calls={calls},usec={taken_us},usec_per_call={}.{:02},\
+             rejected_calls={rejected},failed_calls={failed}\r\n",
+            hundredths / 100,
+            hundredths % 100
         )
     };
     let commands = call.turn.table.iter().map(|entry| &entry.command);

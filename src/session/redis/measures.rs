@@ -1,4 +1,5 @@
-//! LATENCY and SLOWLOG, which monitors ask for: nothing is measured, so there is nothing to show.
+//! LATENCY and SLOWLOG, which monitors ask for: no call is timed by itself, so there is nothing to
+//! show.
 
 use super::call::{Call, Subcommand, subcommand};
 use super::request::{Outcome, Refusal};
@@ -6,12 +7,12 @@ use super::request::{Outcome, Refusal};
 pub(super) const LATENCY: &[Subcommand] = &[
     subcommand("histogram", -2, no_pairs, "[<command> ...]: Show nothing."),
     subcommand("history", 3, nothing, "<event>: Show nothing."),
-    subcommand("latest", 2, nothing, ": Show nothing; no latency is measured."),
+    subcommand("latest", 2, nothing, ": Show nothing; no call is timed by itself."),
     subcommand("reset", -2, none, ": Forget nothing."),
 ];
 
 pub(super) const SLOWLOG: &[Subcommand] = &[
-    subcommand("get", -2, slowest, "[<count>]: Show nothing; no time of a command is measured."),
+    subcommand("get", -2, slowest, "[<count>]: Show nothing; no call is timed by itself."),
     subcommand("len", 2, none, ": Answer 0."),
     subcommand("reset", 2, done, ": Forget nothing."),
 ];

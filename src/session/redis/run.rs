@@ -5,7 +5,6 @@
 use super::call::{Call, Entry, KV_STORE, QUEUE_STORE, Run, find, needs_store};
 use super::client::Client;
 use super::command::{Command, MEMBERSHIP, TYPED, allows};
-use super::counts::Called;
 use super::progress::Outgoing;
 use super::request::{Again, Args, Outcome, Refusal};
 use super::subcommand;
@@ -31,8 +30,8 @@ pub(super) fn is_to_go_on(outcome: &Outcome) -> bool {
     matches!(outcome, Err(Refusal { again: Some(_), .. }))
 }
 
-pub(super) fn note(call: &mut Call<'_>, command: &'static Command, called: Called) {
-    call.client.tally.note(command, called, &call.shared.statistics.redis);
+pub(super) fn note(call: &mut Call<'_>, command: &'static Command, outcome: &Outcome) {
+    call.client.tally.note(command, outcome.is_err(), call.shared);
 }
 
 pub(super) fn count(shared: &Shared, commands: u64) {
@@ -45,9 +44,9 @@ pub(super) fn run_queued(call: &mut Call<'_>) {
     count(call.shared, 1);
     call.turn.budget.add(COMMAND_STEPS);
     let start = call.reply.out.len();
-    let outcome = resolve(call.turn.table, call.client, call.args).and_then(|entry| {
+    let outcome = resolve(call.shared, call.turn.table, call.client, call.args).and_then(|entry| {
         let outcome = run_to_end(call, entry);
-        note(call, &entry.command, Called::of(&outcome));
+        note(call, &entry.command, &outcome);
         outcome
     });
     if let Err(refusal) = outcome {
@@ -101,9 +100,10 @@ pub(super) fn prepare(call: &mut Call<'_>, command: &Command) -> Outcome {
     Ok(())
 }
 
-/// The command that the request names, if it takes this many words. The last one is tried first: it
-/// is most often the next one.
+/// The command that the request names, if it takes this many words; the time goes to it from now
+/// on. The last one is tried first: it is most often the next one.
 pub(super) fn resolve(
+    shared: &Shared,
     table: &'static [Entry],
     client: &mut Client,
     args: Args<'_>,
@@ -124,6 +124,7 @@ pub(super) fn resolve(
     if let Run::Subcommands(subcommands) = entry.run {
         subcommand::check(subcommands, args)?;
     }
+    client.tally.turn_to(command, shared);
     Ok(entry)
 }
 

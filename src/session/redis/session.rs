@@ -46,6 +46,7 @@ impl RedisSession {
 
 impl Session for RedisSession {
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance {
+        self.client.tally.begin(self.shared.store.clock().uptime());
         let limits = limits(&self.shared);
         let mut pipeline = Pipeline::new(input, &mut self.arguments, &limits, self.parked);
         let turn = Turn {
@@ -94,8 +95,9 @@ impl Session for RedisSession {
             }
             _ => {}
         }
-        self.client.tally.flush(&self.shared.statistics.redis);
-        self.client.note(self.shared.store.clock().uptime());
+        let uptime = self.shared.store.clock().uptime();
+        self.client.tally.flush(&self.shared, uptime);
+        self.client.note(uptime);
         *output = reply.out;
         advance
     }

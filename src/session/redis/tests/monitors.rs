@@ -1,18 +1,19 @@
 //! What monitors read: INFO with its sections, and a line for each queue.
 
-use super::{Daemon, pipeline, queue_client};
+use super::{Conversation, Daemon, bytes_of, pipeline, queue_client};
 use crate::clock::set_by_hand;
 use crate::queue::{
     Backing, Limits, MemoryBacking, MessageStore, NamedStore, NewMessage, Policy, QueueError,
     Queues, Ticket,
 };
-use crate::session::Store;
+use crate::session::{Session, Store};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
 fn info_counts_the_calls_of_each_command_and_those_that_failed() {
-    let mut client = queue_client();
+    let mut client = Daemon::with_queues_at(set_by_hand().0).client();
     pipeline(&mut client, &["SADD q a", "SADD q b", "SCARD q", "SADD q c", "GET q", "GET r"]);
     client.check(&[("MULTI", "+OK|"), ("SCARD q", "+QUEUED|"), ("EXEC", "*1|:3|")]);
     let text = client.ask("INFO commandstats");
@@ -28,6 +29,64 @@ fn info_counts_the_calls_of_each_command_and_those_that_failed() {
     }
     assert!(client.ask("INFO all").contains("# Commandstats|"));
     assert!(!client.ask("INFO").contains("cmdstat_"), "only where it is asked for");
+}
+
+/// It takes 7 ms to make a queue, and nothing else takes any time.
+struct Slow(MemoryBacking, Arc<AtomicU64>);
+
+impl Backing for Slow {
+    fn existing(&self) -> Result<Vec<NamedStore>, QueueError> {
+        self.0.existing()
+    }
+
+    fn create(&self, name: &[u8]) -> Result<Box<dyn MessageStore>, QueueError> {
+        self.1.fetch_add(7, Relaxed);
+        self.0.create(name)
+    }
+
+    /// If it did, EXEC would make the queues of its commands.
+    fn outlives_crashes(&self) -> bool {
+        false
+    }
+
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        self.0.statistics()
+    }
+}
+
+/// It was 0, for ever.
+#[test]
+fn info_shows_what_time_the_calls_of_each_command_took() {
+    let (clock, time_ms) = set_by_hand();
+    let backing = Box::new(Slow(MemoryBacking::new(1 << 30), Arc::clone(&time_ms)));
+    let limits = Limits { max_queues: 99, max_queue_len: 99_999 };
+    let queues = Queues::open(backing, limits, Policy::Never).unwrap().with_clock(clock);
+    let mut client = Daemon::new(Store::Queues(Arc::new(queues)), "memory").client();
+    let check = |client: &mut Conversation, name: &str, numbers: &str| {
+        let text = client.ask("INFO commandstats");
+        assert!(text.contains(&format!("|cmdstat_{name}:{numbers},rejected")), "{name} in {text}");
+    };
+    pipeline(&mut client, &["SADD a 1", "SCARD a", "SCARD b", "SADD b 1", "SADD b 2"]);
+    check(&mut client, "sadd", "calls=3,usec=14000,usec_per_call=4666.66");
+    check(&mut client, "scard", "calls=2,usec=0,usec_per_call=0.00");
+    // In a transaction it is the time of the command that is in it.
+    pipeline(&mut client, &["MULTI", "SCARD c", "SADD c 1", "SCARD c", "EXEC"]);
+    check(&mut client, "sadd", "calls=4,usec=21000,usec_per_call=5250.00");
+    check(&mut client, "exec", "calls=1,usec=0,usec_per_call=0.00");
+    // What happens between the turns of a long command is no part of it, nor of what is before it.
+    let messages: String = (0..9999).map(|number| format!(" {number}")).collect();
+    let request = [bytes_of("SCARD d"), bytes_of(&format!("SADD d{messages}"))].concat();
+    let (mut done, mut turns) = (0, 0);
+    while done < request.len() {
+        done += client.session.advance(&request[done..], &mut Vec::new()).consumed;
+        time_ms.fetch_add(1000, Relaxed);
+        turns += 1;
+    }
+    assert!(turns > 1);
+    check(&mut client, "sadd", "calls=5,usec=28000,usec_per_call=5600.00");
+    check(&mut client, "scard", "calls=5,usec=0,usec_per_call=0.00");
+    client.check(&[("CONFIG RESETSTAT", "+OK|"), ("SCARD a", ":1|")]);
+    check(&mut client, "scard", "calls=1,usec=0,usec_per_call=0.00");
 }
 
 /// The numbers of a command in `INFO commandstats`: calls, rejected and failed ones.
@@ -74,7 +133,7 @@ fn info_counts_what_a_transaction_refuses() {
 
 #[test]
 fn info_counts_what_stands_before_it_in_the_same_read() {
-    let mut client = queue_client();
+    let mut client = Daemon::with_queues_at(set_by_hand().0).client();
     let text = client.raw(b"none\r\nsadd q m\r\nsadd\r\ninfo stats\r\ninfo commandstats\r\n");
     let text = String::from_utf8_lossy(&text);
     assert!(text.contains("total_error_replies:2\r\n"), "{text}");
