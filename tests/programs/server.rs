@@ -82,6 +82,21 @@ fn the_kernel_looks_after_connections_that_are_silent() {
     }
 }
 
+/// The disk store does not count what its bookkeeping takes: there it is the process's own memory.
+#[test]
+fn monitors_see_the_memory_of_every_store() {
+    for (store, push) in [("disk", "SADD"), ("memory", "SADD"), ("kv", "APPEND")] {
+        let daemon = Daemon::start(&format!("--store {store}"));
+        let mut client = daemon.redis();
+        client.ask(format!("{push} q m\r\nINFO memory\r\n"), ":1\r\n");
+        let mut lines = std::iter::repeat_with(|| client.read_line());
+        for name in ["used_memory:", "used_memory_rss:"] {
+            let bytes = lines.find_map(|line| line.strip_prefix(name)?.parse().ok());
+            assert!(bytes.is_some_and(|bytes: u64| bytes > 0), "{store}: {name}{bytes:?}");
+        }
+    }
+}
+
 /// glibc reserves 64 MiB for each heap but the first.
 #[test]
 fn many_clients_share_one_heap() {
