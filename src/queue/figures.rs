@@ -11,8 +11,9 @@ pub struct Figures {
     pub bytes: u64,
     /// Bytes of the queue's files.
     pub disk_bytes: u64,
-    /// Milliseconds since the oldest message was pushed; 0 where there is none.
-    pub oldest_age_ms: u64,
+    /// Milliseconds since the oldest message was pushed; 0 where there is none, and `None` where
+    /// more of the dead are in front of it than one look passes.
+    pub oldest_age_ms: Option<u64>,
     /// Messages that came, went, and died of age.
     pub totals: Totals,
     /// The queue is closed for writing until the next start.

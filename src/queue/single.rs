@@ -355,13 +355,23 @@ impl Queue {
     /// this returns the number to go on with when others have had their turn.
     pub fn visit(
         &mut self,
-        mut from: u64,
+        from: u64,
         most: u64,
-        mut show: impl FnMut(Message<'_>) -> bool,
+        show: impl FnMut(Message<'_>) -> bool,
     ) -> Result<Option<u64>, QueueError> {
         if !self.make_way() {
             return Ok(Some(from));
         }
+        self.look(from, most, show)
+    }
+
+    /// The same for who asks and removes nothing: none of the dead leave before it.
+    pub(super) fn look(
+        &mut self,
+        mut from: u64,
+        most: u64,
+        mut show: impl FnMut(Message<'_>) -> bool,
+    ) -> Result<Option<u64>, QueueError> {
         let (now_ms, mut dead, mut gone) = (self.now_ms, 0, 0);
         let mut goes_on = true;
         while goes_on && let Some((place, message)) = self.next(from)? {

@@ -29,18 +29,18 @@ pub struct Sums {
 
 impl Queue {
     fn figures(&mut self, now_ms: u64) -> Result<Figures, QueueError> {
-        let mut pushed_ms = now_ms;
-        // Behind many dead messages the oldest one is not known before they have left.
-        let _behind = self.visit(0, DEAD_AT_ONCE as u64, |message: Message<'_>| {
-            pushed_ms = message.pushed_ms;
+        let mut pushed_ms = None;
+        let behind = self.look(0, DEAD_AT_ONCE as u64, |message: Message<'_>| {
+            pushed_ms = Some(message.pushed_ms);
             false
         })?;
+        let age_ms = now_ms.saturating_sub(pushed_ms.unwrap_or(now_ms));
         Ok(Figures {
             length: self.len(),
             leased: self.leased(),
             bytes: self.bytes(),
             disk_bytes: self.store().disk_bytes(),
-            oldest_age_ms: now_ms.saturating_sub(pushed_ms),
+            oldest_age_ms: behind.is_none().then_some(age_ms),
             totals: self.totals(),
             is_closed: self.store().check_writable().is_err(),
         })

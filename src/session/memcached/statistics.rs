@@ -130,7 +130,9 @@ fn queue_lines(shared: &Shared, names: Keys<'_>, output: &mut Vec<u8>) {
         line("leased", figures.leased);
         line("bytes", figures.bytes);
         line("disk_bytes", figures.disk_bytes);
-        line("age_ms", figures.oldest_age_ms);
+        if let Some(age_ms) = figures.oldest_age_ms {
+            line("age_ms", age_ms);
+        }
         line("total_items", figures.totals.came);
         line("taken_items", figures.totals.went);
         line("expired_items", figures.totals.expired);

@@ -107,11 +107,11 @@ fn queue_lines<'a>(shared: &Shared, names: impl Iterator<Item = &'a [u8]>) -> Ve
     let line = |(name, figures)| match figures {
         Ok(Figures { length, leased, bytes, disk_bytes, oldest_age_ms, totals, is_closed }) => {
             let Totals { came, went, expired } = totals;
+            let age = oldest_age_ms.map_or(String::new(), |age| format!(",oldest_age_ms={age}"));
             let closed = if is_closed { ",closed=1" } else { "" };
             format!(
                 "queue_{name}:length={length},leased={leased},bytes={bytes},\
-                 disk_bytes={disk_bytes},oldest_age_ms={oldest_age_ms},in={came},out={went},\
-                 expired={expired}{closed}\r\n"
+                 disk_bytes={disk_bytes}{age},in={came},out={went},expired={expired}{closed}\r\n"
             )
         }
         Err(_) => format!("queue_{name}:closed=1\r\n"),

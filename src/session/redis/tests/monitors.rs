@@ -3,8 +3,8 @@
 use super::{Conversation, Daemon, bytes_of, pipeline, queue_client};
 use crate::clock::set_by_hand;
 use crate::queue::{
-    Backing, Limits, MemoryBacking, MessageStore, NamedStore, NewMessage, Policy, QueueError,
-    Queues, Ticket,
+    Backing, Limits, MemoryBacking, MessageStore, NamedStore, NewMessage, Policy, Queue,
+    QueueError, Queues, Ticket,
 };
 use crate::session::{Session, Store};
 use std::sync::Arc;
@@ -197,6 +197,35 @@ fn a_queue_whose_messages_are_all_dead_is_in_no_list_and_no_count() {
     ]);
     let stats = client.ask("INFO stats");
     assert!(stats.contains("|queues:1|messages:1|"), "{stats}");
+}
+
+/// It was 0 as soon as more than 1,000 messages were dead, wherever they stood.
+#[test]
+fn info_shows_the_age_of_the_oldest_message_as_far_as_it_is_known() {
+    let (clock, time_ms) = set_by_hand();
+    let daemon = Daemon::with_queues_at(clock);
+    let mut client = daemon.client();
+    client.check(&[("SADD front a", ":1|")]);
+    let Store::Queues(queues) = &daemon.shared.store else { unreachable!("it was made so") };
+    let message = NewMessage { body: b"m", flags: 0, expires_ms: time_ms.load(Relaxed) + 10 };
+    for name in [b"front", b"after"] {
+        let push = |queue: &mut Queue| (0..1500).try_for_each(|_| queue.push(&message));
+        queues.create(name, &mut Ticket::default(), push).unwrap();
+    }
+    client.check(&[("SADD after a", ":1|")]);
+    time_ms.fetch_add(2500, Relaxed);
+    // Asking removes nothing.
+    for _ in 0..2 {
+        let text = client.ask("INFO queues");
+        assert!(
+            text.contains(",oldest_age_ms=2500,in=1501,out=0,expired=0|queue_after:"),
+            "{text}"
+        );
+        assert!(text.contains(",disk_bytes=0,in=1501,out=0,expired=0||"), "{text}");
+    }
+    while queues.tidy() {}
+    let text = client.ask("INFO queues after");
+    assert!(text.contains(",oldest_age_ms=2500,in=1501,out=0,expired=1500|"), "{text}");
 }
 
 /// A healthy queue is empty most of the time, and its totals go on.
