@@ -28,12 +28,16 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// How many messages come and go.
+    pub fn messages(&self) -> u64 {
+        let StepSize { pushes, removals, pops, moves, .. } = self.size;
+        [pushes, removals, pops, moves].into_iter().fold(0, u64::saturating_add)
+    }
+
     /// False if the queue is only dropped, or has one message more or less afterwards: that is a
     /// step of its own.
-    fn are_several(&self) -> bool {
-        let StepSize { pushes, removals, pops, moves, .. } = self.size;
-        let all = [pushes, removals, pops, moves].into_iter().fold(0_u64, u64::saturating_add);
-        all > 1 || (all > 0 && self.drops)
+    pub fn are_several(&self) -> bool {
+        self.messages() > u64::from(!self.drops)
     }
 }
 

@@ -317,7 +317,7 @@ fn a_transaction_that_there_is_no_memory_for_is_not_executed() {
     let (mut client, mut other) = (daemon.redis(), daemon.redis());
     other.ask("SADD q m\r\n", ":1\r\n");
     client.ask("MULTI\r\nSADD q n\r\n", "+OK\r\n+QUEUED\r\n");
-    send_short_of_memory(&daemon, &mut client, &request(&[b"SADD", b"q", &vec![b'm'; LARGE]]));
+    send_short_of_memory(&daemon, &mut client, &request(&[b"SADD", b"q", &vec![b'm'; 16 << 20]]));
     expect_refusal(&mut client);
     let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
     client.ask("EXEC\r\n", aborted);
@@ -331,7 +331,7 @@ fn a_transaction_does_not_copy_names_that_no_queue_has() {
     let mut client = daemon.redis();
     client.ask("MULTI\r\n", "+OK\r\n");
     for byte in [b"a", b"b"] {
-        client.ask(request(&[b"SPOP", &byte.repeat(12 << 20)]), "+QUEUED\r\n");
+        client.ask(request(&[b"SPOP", &byte.repeat(9 << 20)]), "+QUEUED\r\n");
     }
     limit(&daemon, Some(3 << 20));
     client.ask("EXEC\r\n", "*2\r\n$-1\r\n$-1\r\n");

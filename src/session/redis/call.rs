@@ -20,7 +20,7 @@ use crate::session::{Close, Shared, Store};
 /// one value or message may exceed it by its own length.
 pub(super) const REPLY_LIMIT: usize = 32 << 20;
 
-/// The most words of a request whose keys are all looked at in one turn: half of a turn's work.
+/// The most words of a request whose keys are all looked at in one turn: most of a turn's work.
 const KEYS_AT_ONCE: usize = 1000;
 
 /// Executes a command.

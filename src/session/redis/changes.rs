@@ -8,7 +8,7 @@ use super::progress::{Measured, measure_removals};
 use super::request::Args;
 use crate::protocol::number::parse_u64;
 use crate::queue::{Changes, NAME_MAX, Queue, Queues, Ticket};
-use crate::session::budget::{Budget, DROP, LOOK};
+use crate::session::budget::{Budget, LOOK, QUEUE_IN_STEP};
 use std::collections::BTreeMap;
 
 /// By queue, as far as the requests have been looked at.
@@ -21,7 +21,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Adds what a request may do; false: to find that out takes too long.
+    /// Adds what a request may do, and returns false if it takes too long to find that out.
     pub fn add(
         &mut self,
         queues: &Queues,
@@ -29,7 +29,6 @@ impl Plan {
         args: Args<'_>,
         budget: &mut Budget,
     ) -> bool {
-        budget.spend(1);
         match command.name {
             "sadd" => self.push(args.get(1), args.from(2)),
             "addjob" => self.push(args.get(1), std::iter::once(args.get(2))),
@@ -39,26 +38,20 @@ impl Plan {
             }
             "srem" => {
                 let size = &mut self.of(args.get(1)).size;
+                budget.set_aside(command.steps(args));
+                let Some(count) = removed(queues, args, budget) else { return false };
                 // What the transaction has pushed by then may be equal too.
-                let more = size.pushes;
-                let count = removed(queues, args, budget).saturating_add(more);
-                size.removals = size.removals.saturating_add(count);
+                size.removals = size.removals.saturating_add(count).saturating_add(size.pushes);
             }
             "smove" if args.get(1) != args.get(2) => {
                 self.of(args.get(1)).size.moves += 1;
                 self.push(args.get(2), args.from(3));
             }
-            "del" | "unlink" => {
-                // Of a list, as much as DEL itself spends.
-                budget.spend(DROP.saturating_mul(args.len().saturating_sub(2) as u64));
-                if !budget.is_used_up() {
-                    args.from(1).for_each(|name| self.of(name).drops = true);
-                }
-            }
+            "del" | "unlink" => args.from(1).for_each(|name| self.of(name).drops = true),
             "flushall" | "flushdb" => self.drops_all = true,
             _ => {}
         }
-        !budget.is_used_up()
+        true
     }
 
     fn of(&mut self, name: &[u8]) -> &mut Changes {
@@ -78,14 +71,15 @@ impl Plan {
 
     /// The changes of each queue that are to be one step. To be dropped in a step, a queue is
     /// emptied message by message: where that takes too long it is left out.
-    pub fn settle(
-        &mut self,
+    pub fn settle<'p>(
+        &'p mut self,
         queues: &Queues,
         budget: &mut Budget,
-    ) -> impl Iterator<Item = (&[u8], Changes)> {
+    ) -> impl Iterator<Item = (&'p [u8], Changes)> + use<'p> {
         self.queues.retain(|name, changes| {
             changes.drops |= self.drops_all;
-            if !changes.drops {
+            budget.spend(if changes.messages() > 0 { QUEUE_IN_STEP } else { 0 });
+            if !changes.drops || !changes.are_several() {
                 return true;
             }
             let find = |queue: &mut Queue| Ok((queue.held(), queue.gaps()));
@@ -109,14 +103,19 @@ fn popped(args: Args<'_>) -> u64 {
     }
 }
 
-/// Messages that SREM removes at most of those that are there, as far as the budget goes.
-fn removed(queues: &Queues, args: Args<'_>, budget: &mut Budget) -> u64 {
+/// Messages that SREM removes at most of those that are there, or `None` if the budget does not
+/// suffice to count them.
+fn removed(queues: &Queues, args: Args<'_>, budget: &mut Budget) -> Option<u64> {
     let (mut measured, mut leased) = (Measured::default(), 0);
     let counted = queues.find(args.get(1), &mut Ticket::default(), |queue| {
         // These may come back before it runs.
         leased = queue.leased();
         measure_removals(queue, args, &mut measured, budget)
     });
-    // Without an index nobody knows.
-    counted.map_or(u64::MAX, |_| measured.count.saturating_add(leased))
+    match counted {
+        Ok(Some(_)) if !measured.is_done => None,
+        Ok(_) => Some(measured.count.saturating_add(leased)),
+        // Without an index nobody knows.
+        Err(_) => Some(u64::MAX),
+    }
 }

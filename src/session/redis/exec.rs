@@ -1,20 +1,21 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 //!
 //! EXEC runs while the dispatcher holds the gate for writing: no other client's command runs in
-//! between. So its time is bounded: what its commands cost beside their number comes out of one
-//! budget. A command that would take more than is left is refused before it has changed anything,
-//! and those before it stay done. A refusal is bounded too, and has its place in the reply.
+//! between. So its time is bounded: its commands share one budget. What they cost whatever is in
+//! the store is set aside for them when they are queued, and one that it does not suffice for is
+//! refused then. What they find in the store comes out of the rest. A command that would take more
+//! than is left is refused before it has changed anything, and those before it stay done. A refusal
+//! is bounded too, and has its place in the reply.
 
 use super::call::{Call, Entry};
 use super::changes::Plan;
 use super::client::Client;
 use super::command::Command;
-use super::pipeline::request_limit;
 use super::request::{Again, Args, Outcome, Refusal};
 use super::run::{self, needed_store};
 use super::transaction::{
-    MAX_WATCHED, REFUSAL_BYTES, TRANSACTION_STEPS, TRANSACTION_TOO_LONG, Transaction,
-    WATCHED_BYTES, WATCHED_OVERHEAD, Watched,
+    MAX_WATCHED, REFUSAL_BYTES, TRANSACTION_TOO_LONG, Transaction, WATCHED_BYTES, WATCHED_OVERHEAD,
+    Watched,
 };
 use crate::memory::NoMemory;
 use crate::queue::{QueueError, Steps};
@@ -38,13 +39,12 @@ pub(super) fn refuse(client: &mut Client, args: Args<'_>, refusal: Refusal) -> R
 /// Keeps a request for EXEC. A long one is copied in several turns.
 pub(super) fn enqueue(call: &mut Call<'_>, entry: &Entry) -> Outcome {
     let (args, command) = (call.args, &entry.command);
-    let (limit, progress) = (request_limit(call.shared), call.resume());
+    let progress = call.resume();
     if let Some(transaction) = &mut call.client.transaction
         && !transaction.failed
     {
         check_runnable(call.shared, entry, args).inspect_err(|_| transaction.fail())?;
-        let placed = transaction.check_place(command, args, limit);
-        placed.inspect_err(|_| transaction.fail())?;
+        transaction.check_place(command, args).inspect_err(|_| transaction.fail())?;
         let copied = transaction.copy(args.request(), &mut call.turn.budget);
         if !copied.inspect_err(|_| transaction.fail())? {
             return call.pause(progress);
@@ -165,7 +165,8 @@ pub(super) fn exec(call: &mut Call<'_>) -> Outcome {
         call.reply.null_array();
         return Ok(());
     }
-    let steps = match begin_steps(call, &transaction) {
+    let mut budget = Budget::at_once(transaction.spare_steps());
+    let steps = match begin_steps(call, &transaction, &mut budget) {
         Err(refusal) if refusal.again.is_some() => {
             call.client.transaction = Some(transaction);
             call.client.watched = watched;
@@ -177,7 +178,6 @@ pub(super) fn exec(call: &mut Call<'_>) -> Outcome {
     call.reply.kept = transaction.len.saturating_mul(REFUSAL_BYTES);
     call.reply.prepare().inspect_err(|_| call.reply.kept = 0)?;
     call.reply.array(transaction.len);
-    let budget = Budget::at_once(TRANSACTION_STEPS);
     let turn = std::mem::replace(&mut call.turn.budget, budget);
     call.turn.in_transaction = true;
     let (end, mut left) = (call.turn.reply_end, transaction.len);
@@ -207,6 +207,7 @@ pub(super) fn exec(call: &mut Call<'_>) -> Outcome {
 fn begin_steps<'a>(
     call: &mut Call<'a>,
     transaction: &Transaction,
+    budget: &mut Budget,
 ) -> Result<Option<Steps<'a>>, Refusal> {
     let shared = call.shared;
     // One command is a step already.
@@ -214,18 +215,18 @@ fn begin_steps<'a>(
     if transaction.len < 2 || !queues.outlive_crashes() {
         return Ok(None);
     }
-    let (mut plan, mut budget) = (Plan::default(), Budget::at_once(TRANSACTION_STEPS));
-    let mut is_known = true;
+    let (mut plan, mut is_known) = (Plan::default(), true);
     transaction.each(shared, 0, |args, _| {
         if let Some(Entry { command, .. }) = call.with(args).entry() {
-            is_known = plan.add(queues, command, args, &mut budget);
+            is_known = plan.add(queues, command, args, budget);
         }
         is_known
     });
-    if !is_known {
+    let changes = plan.settle(queues, budget);
+    if !is_known || budget.is_overdrawn() {
         return Err(discarded(TRANSACTION_TOO_LONG.strip_prefix("ERR ").unwrap_or_default()));
     }
-    match queues.begin_transaction(plan.settle(queues, &mut budget), &mut call.turn.ticket) {
+    match queues.begin_transaction(changes, &mut call.turn.ticket) {
         Err(QueueError::Busy) => Err(Refusal::again(Again::NextTurn)),
         Err(error) => Err(discarded(&error.to_string())),
         Ok(steps) => Ok(Some(steps)),

@@ -13,7 +13,7 @@ const MAX_ARGUMENTS: usize = i32::MAX as usize;
 /// Bytes of an inline command, as in Redis.
 const MAX_INLINE: usize = 64 * 1024;
 
-/// What a request, or all queued requests of a transaction, may take beside large messages.
+/// What a request may take beside large messages.
 const REQUEST_BYTES: usize = 64 << 20;
 
 /// A client's bytes, and the request in them that is next.
@@ -94,7 +94,7 @@ pub(super) fn limits(shared: &Shared) -> Limits {
 }
 
 /// Bytes of one request, and of all requests that a transaction may queue.
-pub(super) fn request_limit(shared: &Shared) -> usize {
+fn request_limit(shared: &Shared) -> usize {
     shared.limits.max_message().saturating_mul(4).saturating_add(REQUEST_BYTES)
 }
 

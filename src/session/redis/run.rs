@@ -8,7 +8,7 @@ use super::command::{Command, MEMBERSHIP, TYPED, allows};
 use super::progress::Outgoing;
 use super::request::{Again, Args, Outcome, Refusal};
 use super::subcommand;
-use super::transaction::{COMMAND_STEPS, REFUSAL_BYTES, TRANSACTION_TOO_LONG};
+use super::transaction::{REFUSAL_BYTES, TRANSACTION_TOO_LONG};
 use crate::memory::NoMemory;
 use crate::session::budget;
 use crate::session::{Close, Shared, Store};
@@ -42,7 +42,6 @@ pub(super) fn count(shared: &Shared, commands: u64) {
 /// nothing is to be waited for.
 pub(super) fn run_queued(call: &mut Call<'_>) {
     count(call.shared, 1);
-    call.turn.budget.add(COMMAND_STEPS);
     let start = call.reply.out.len();
     let outcome = resolve(call.shared, call.turn.table, call.client, call.args).and_then(|entry| {
         let outcome = run_to_end(call, entry);
@@ -58,13 +57,14 @@ pub(super) fn run_queued(call: &mut Call<'_>) {
     }
 }
 
-/// Runs a queued command to its end.
+/// Runs a queued command to its end, with what is set aside for it and what is left for all.
 fn run_to_end(call: &mut Call<'_>, entry: &'static Entry) -> Outcome {
     let command = &entry.command;
-    let start = call.reply.out.len();
+    let (start, steps) = (call.reply.out.len(), command.steps(call.args));
+    call.turn.budget.set_aside(steps);
+    call.check_steps(steps)?;
     loop {
         call.reply.prepare()?;
-        call.check_steps(command.steps(call.args))?;
         let outcome = run(entry, call);
         // What is refused has nothing more to do.
         call.client.end_claim();
@@ -75,10 +75,7 @@ fn run_to_end(call: &mut Call<'_>, entry: &'static Entry) -> Outcome {
                 prepare(call, command)?;
             }
             Err(Refusal { again: Some(_), .. }) => return Err(TRANSACTION_TOO_LONG.into()),
-            _ => {
-                call.turn.budget.spend(command.steps(call.args));
-                return outcome;
-            }
+            _ => return outcome,
         }
     }
 }

@@ -69,7 +69,7 @@ impl Daemon {
     /// Queues that EXEC takes for lasting ones.
     pub fn with_lasting_queues() -> Daemon {
         let backing = Box::new(Lasting(MemoryBacking::new(1 << 30)));
-        let limits = Limits { max_queues: 100, max_queue_len: u64::MAX };
+        let limits = Limits { max_queues: 10_000, max_queue_len: u64::MAX };
         let queues = Queues::open(backing, limits, Policy::Never).unwrap();
         Daemon::new(Store::Queues(Arc::new(queues)), "lasting")
     }

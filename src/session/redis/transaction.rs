@@ -17,10 +17,6 @@ use std::collections::{HashMap, HashSet};
 pub(super) const TRANSACTION_TOO_LONG: &str =
     "ERR the transaction takes too long; use a smaller one";
 
-/// Steps that each command of a transaction adds to those of the transaction; what the commands
-/// before it have taken too much is paid with them.
-pub(super) const COMMAND_STEPS: u64 = 16;
-
 /// Bytes that the names of watched keys may take, and what each is charged beside its name.
 pub(super) const WATCHED_BYTES: usize = 4 << 20;
 pub(super) const WATCHED_OVERHEAD: usize = 64;
@@ -28,14 +24,15 @@ pub(super) const WATCHED_OVERHEAD: usize = 64;
 /// Keys that a client may watch: EXEC looks at all of them while others wait, some 3 ms.
 pub(super) const MAX_WATCHED: usize = 4096;
 
-/// Requests in one transaction.
-const MAX_REQUESTS: usize = 1 << 17;
-
 /// Bytes of a request that are copied in one turn, a millisecond or two.
 const COPIED_AT_ONCE: usize = 1 << 20;
 
-/// Steps that the commands of a transaction may take together, beside a few that each adds.
-pub(super) const TRANSACTION_STEPS: u64 = 200_000;
+/// Steps that a transaction may take, while all others wait: some 15 ms.
+const TRANSACTION_STEPS: u64 = 42_000;
+
+/// Those of them that its requests may cost whatever is in the store: 5,000 requests of three
+/// words. The rest is for what they find.
+const QUEUED_STEPS: u64 = 40_000;
 
 /// Bytes of the reply that are kept for the refusal of each command that is still to come.
 pub(super) const REFUSAL_BYTES: usize = 96;
@@ -52,7 +49,7 @@ pub(super) struct Transaction {
     /// Bytes at their end of a request that is not here as a whole.
     copied: usize,
     pub len: usize,
-    /// What they cost whatever is in the store.
+    /// What they cost whatever is in the store. Each of them has this for itself.
     steps: u64,
     /// The queues that they may work on, and what these names take.
     pub keys: HashSet<Box<[u8]>>,
@@ -118,20 +115,17 @@ impl Transaction {
         Ok(())
     }
 
-    /// Refuses another request if there would be too many, or it could not run behind these.
-    pub fn check_place(&self, command: &Command, args: Args<'_>, limit: usize) -> Outcome {
-        let others = self.requests.len().saturating_sub(self.copied);
-        if others.saturating_add(args.request().len()) > limit {
-            return Err(format!("ERR the transaction would be larger than {limit} bytes").into());
+    /// Refuses another request if it could not run behind these.
+    pub fn check_place(&self, command: &Command, args: Args<'_>) -> Outcome {
+        match self.steps.saturating_add(command.steps(args)) {
+            ..=QUEUED_STEPS => Ok(()),
+            _ => Err(TRANSACTION_TOO_LONG.into()),
         }
-        if self.len == MAX_REQUESTS {
-            return Err(format!("ERR a transaction has at most {MAX_REQUESTS} commands").into());
-        }
-        let most = TRANSACTION_STEPS + COMMAND_STEPS * (self.len as u64 + 1);
-        if self.steps.saturating_add(command.steps(args)) > most {
-            return Err(TRANSACTION_TOO_LONG.into());
-        }
-        Ok(())
+    }
+
+    /// Steps that are left for what its requests find in the store.
+    pub fn spare_steps(&self) -> u64 {
+        TRANSACTION_STEPS.saturating_sub(self.steps)
     }
 
     pub fn fail(&mut self) {

@@ -75,26 +75,80 @@ fn the_replies_of_a_transaction_are_bounded_in_sum() {
     ]);
 }
 
+const TOO_LONG: &str = "-ERR the transaction takes too long; use a smaller one\r\n";
+
+/// Queues what `request` makes until it is refused, and returns how many times it was not.
+fn queue_up(client: &mut Conversation, request: impl Fn(usize) -> Vec<u8>) -> usize {
+    assert_eq!(client.ask("MULTI"), "+OK|");
+    let mut count = 0;
+    loop {
+        match &*client.raw(&request(count)) {
+            b"+QUEUED\r\n" if count < 50_000 => count += 1,
+            reply => {
+                assert_eq!(String::from_utf8_lossy(reply), TOO_LONG);
+                return count;
+            }
+        }
+    }
+}
+
+/// What each command cost did not count, so 131,072 of them held all others up for 0.4 s.
+#[test]
+fn a_transaction_of_too_many_commands_is_given_up_before_it_runs() {
+    let push = |number: usize| request(&[b"SADD", b"q", number.to_string().as_bytes()]);
+    for daemon in [Daemon::with_queues(1 << 30, u64::MAX), Daemon::with_lasting_queues()] {
+        let mut client = daemon.client();
+        assert_eq!(queue_up(&mut client, push), 5_000);
+        client.check(&[
+            ("SADD q a", "+QUEUED|"),
+            ("EXEC", "-EXECABORT Transaction discarded because of previous errors.|"),
+            ("SCARD q", ":0|"),
+            ("MULTI", "+OK|"),
+        ]);
+        // As many as there may be are all done, also where others have to be found or removed.
+        (0..5_000).for_each(|number| drop(client.raw(&push(number))));
+        assert_eq!(client.ask("EXEC"), format!("*5000|{}", ":1|".repeat(5_000)));
+        client.ask("MULTI");
+        for number in 0..5_000 {
+            client.raw(&request(&[b"SREM", b"q", number.to_string().as_bytes()]));
+        }
+        assert_eq!(client.ask("EXEC"), format!("*5000|{}", ":1|".repeat(5_000)));
+    }
+}
+
 #[test]
 fn a_transaction_that_grows_too_large_is_given_up() {
     let mut client = queue_client();
-    client.check(&[("MULTI", "+OK|")]);
     let push = request(&[b"SADD", b"q", &vec![b'x'; 1 << 20]]);
-    let mut queued = 0;
-    let refusal = loop {
-        let reply = client.raw(&push);
-        if reply != b"+QUEUED\r\n" {
-            break String::from_utf8(reply).unwrap();
-        }
-        queued += 1;
-    };
-    assert_eq!(refusal, "-ERR the transaction would be larger than 71303168 bytes\r\n");
-    assert_eq!(queued, 67);
+    assert_eq!(queue_up(&mut client, |_| push.clone()), 19);
     client.check(&[
         ("SADD q a", "+QUEUED|"),
         ("EXEC", "-EXECABORT Transaction discarded because of previous errors.|"),
         ("SCARD q", ":0|"),
     ]);
+}
+
+/// The first page of each is written anew.
+#[test]
+fn a_transaction_that_changes_too_many_queues_does_nothing() {
+    let daemon = Daemon::with_lasting_queues();
+    let mut client = daemon.client();
+    let ends = [(600, ":1|"), (900, "")];
+    for (count, reply) in ends {
+        client.ask("MULTI");
+        for number in 0..count {
+            client.ask(&format!("SADD {count}-{number} m"));
+        }
+        let replies = client.ask("EXEC");
+        let expected = match reply {
+            "" => "-EXECABORT Transaction discarded because of: the transaction takes too long; \
+                   use a smaller one|"
+                .into(),
+            reply => format!("*{count}|{}", reply.repeat(count)),
+        };
+        assert_eq!(replies, expected);
+    }
+    client.check(&[("DBSIZE", ":600|")]);
 }
 
 #[test]
@@ -121,7 +175,7 @@ fn watched_keys_are_bounded() {
 /// So it waits until no queue at all is claimed.
 #[test]
 fn a_transaction_of_many_names_keeps_none_of_them() {
-    let names = || (0..20_000).map(|number| format!("k{number}")).chain(["q".into()]);
+    let names = || (0..7_000).map(|number| format!("k{number}")).chain(["q".into()]);
     let one = words(&["EXISTS"], names());
     let many: Vec<u8> =
         names().flat_map(|name| words(&["EXISTS", &name], [].into_iter())).collect();
@@ -146,12 +200,9 @@ fn a_transaction_of_many_names_keeps_none_of_them() {
 /// EXEC would refuse it, and would have run what stands before it.
 #[test]
 fn a_request_that_could_not_run_in_a_transaction_is_not_queued() {
-    let push = words(&["SADD", "q"], (0..60_000).map(|number| number.to_string()));
+    let push = words(&["SADD", "q"], (0..10_000).map(|number| number.to_string()));
     let mut client = queue_client();
-    client.check(&[("MULTI", "+OK|")]);
-    assert_eq!(client.raw(&push), b"+QUEUED\r\n");
-    let refused = b"-ERR the transaction takes too long; use a smaller one\r\n";
-    assert_eq!(client.raw(&push), refused);
+    assert_eq!(queue_up(&mut client, |_| push.clone()), 1);
     client.check(&[
         ("EXEC", "-EXECABORT Transaction discarded because of previous errors.|"),
         ("SCARD q", ":0|"),
