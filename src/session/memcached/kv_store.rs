@@ -9,13 +9,19 @@ use crate::kv::{Change, Entry, Kv, KvError};
 use crate::memory;
 use crate::protocol::memcached::{Command, Refusal, Request, Retrieval, StoreMode, reply};
 use crate::protocol::number::parse_u64;
+use crate::session::budget::Budget;
 use std::borrow::Cow;
 
 /// A time that has passed, for entries that are to go at once.
 const PASSED_MS: u64 = 1;
 
 /// Executes a command and answers its line. `max_value`: bytes that a value may grow to.
-pub(super) fn execute(kv: &Kv, request: &Request<'_>, max_value: usize) -> Line {
+pub(super) fn execute(
+    kv: &Kv,
+    request: &Request<'_>,
+    max_value: usize,
+    budget: &mut Budget,
+) -> Line {
     let done = match request.command {
         Command::Store { mode, key, flags, exptime } => {
             let new = Change::Set {
@@ -23,7 +29,7 @@ pub(super) fn execute(kv: &Kv, request: &Request<'_>, max_value: usize) -> Line 
                 flags,
                 expires_ms: expires_at(kv, exptime),
             };
-            store(kv, mode, key, new, request.data, max_value)
+            store(kv, mode, key, new, request.data, (max_value, budget))
         }
         Command::Delete { key } => Ok(if kv.delete(key) { "DELETED" } else { "NOT_FOUND" }.into()),
         Command::Arithmetic { key, delta, decrement } => arithmetic(kv, key, delta, decrement),
@@ -72,14 +78,19 @@ fn store<'v>(
     key: &[u8],
     new: Change<'v>,
     data: &[u8],
-    max_value: usize,
+    (max_value, budget): (usize, &mut Budget),
 ) -> Result<Line, KvError> {
+    budget.copy(data.len());
+    let mut join = |old: Entry<'_>, parts: [&[u8]; 2]| {
+        budget.copy(old.value.len());
+        joined(old, parts, max_value)
+    };
     let stored = kv.update(key, |entry| match (mode, entry) {
         (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => {
             (new, "STORED".into())
         }
-        (StoreMode::Append, Some(entry)) => joined(entry, [entry.value, data], max_value),
-        (StoreMode::Prepend, Some(entry)) => joined(entry, [data, entry.value], max_value),
+        (StoreMode::Append, Some(entry)) => join(entry, [entry.value, data]),
+        (StoreMode::Prepend, Some(entry)) => join(entry, [data, entry.value]),
         (StoreMode::Cas(cas), Some(entry)) if cas == entry.cas => (new, "STORED".into()),
         (StoreMode::Cas(_), Some(_)) => (Change::Keep, "EXISTS".into()),
         (StoreMode::Cas(_), None) => (Change::Keep, "NOT_FOUND".into()),

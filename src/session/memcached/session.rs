@@ -232,7 +232,8 @@ impl MemcachedSession {
             }
             Store::Kv(kv) => {
                 let _gate = enter(&shared.gate);
-                Ok(kv_store::execute(kv, request, shared.limits.max_message()))
+                let max_value = shared.limits.max_message();
+                Ok(kv_store::execute(kv, request, max_value, &mut self.budget))
             }
         }
     }

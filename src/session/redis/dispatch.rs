@@ -65,6 +65,7 @@ impl Dispatcher<'_> {
         let outcome = call.begin().and_then(|()| execute(&mut call, resolved));
         if end(&mut call, start, outcome) {
             self.turn.budget.spend(1 + args.len() as u64);
+            self.turn.budget.copy(args.request().len());
             self.client.forget_request();
             pipeline.done();
         }

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::kv::{Change, Entry};
 use crate::protocol::resp::Reply;
 use crate::session::Store;
+use crate::session::budget::Budget;
 
 /// How a client counts a time: in what unit, and whether from now on or as a Unix time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -240,7 +241,7 @@ pub(super) fn getex(call: &mut Call<'_>) -> Outcome {
         // A time that is wrong is not looked at where there is nothing that would expire.
         Err(refusal) if old.is_some() => (Change::Keep, Err(refusal)),
         expires_ms => {
-            let is_shown = show_old(old, call.reply);
+            let is_shown = show_old(old, call.reply, &mut call.turn.budget);
             let expires_ms = expires_ms.ok().flatten().filter(|_| is_shown);
             (expires_ms.map_or(Change::Keep, |expires_ms| Change::Touch { expires_ms }), Ok(()))
         }
@@ -249,9 +250,12 @@ pub(super) fn getex(call: &mut Call<'_>) -> Outcome {
 
 /// A bulk string, or null where there is no value. Returns false if there is no memory for it, and
 /// the value is to stay.
-pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply) -> bool {
+pub(super) fn show_old(old: Option<Entry<'_>>, reply: &mut Reply, budget: &mut Budget) -> bool {
     match old {
-        Some(entry) => reply.bulk(entry.value),
+        Some(entry) => {
+            budget.copy(entry.value.len());
+            reply.bulk(entry.value);
+        }
         None => reply.null(),
     }
     !reply.is_cut

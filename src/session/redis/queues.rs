@@ -135,10 +135,13 @@ pub(super) fn spop(call: &mut Call<'_>) -> Outcome {
 
 fn pop_one(call: &mut Call<'_>) -> Outcome {
     let target = call.target()?;
-    let take = |queue: &mut Queue| queue.try_pop(|message| call.reply.try_bulk(message.body));
+    let take = |queue: &mut Queue| {
+        queue.try_pop(|message| call.reply.try_bulk(message.body).map(|()| message.body.len()))
+    };
     let popped = target.find(&mut call.turn.ticket, call.turn.budget.passing(take))?;
-    if popped.flatten().is_none() {
-        call.reply.null();
+    match popped.flatten() {
+        Some(length) => call.turn.budget.copy(length),
+        None => call.reply.null(),
     }
     Ok(())
 }

@@ -47,7 +47,8 @@ pub(super) fn set(call: &mut Call<'_>) -> Outcome {
     let (kv, args) = (call.kv()?, call.args);
     let options = SetOptions::parse(args, kv.clock())?;
     let stored = kv.update(args.get(1), |old| {
-        if (options.get && !show_old(old, call.reply)) || !options.allow(old.is_some()) {
+        let is_refused = options.get && !show_old(old, call.reply, &mut call.turn.budget);
+        if is_refused || !options.allow(old.is_some()) {
             return (Change::Keep, false);
         }
         let kept_ms = old.filter(|_| options.keep_expiry).map_or(0, |entry| entry.expires_ms);
@@ -99,7 +100,7 @@ fn pairs<'a>(args: Args<'a>) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])
 pub(super) fn getset(call: &mut Call<'_>) -> Outcome {
     let args = call.args;
     call.kv()?.update(args.get(1), |old| {
-        let is_shown = show_old(old, call.reply);
+        let is_shown = show_old(old, call.reply, &mut call.turn.budget);
         (if is_shown { plain(args.get(2)) } else { Change::Keep }, ())
     })?;
     Ok(())
@@ -108,7 +109,7 @@ pub(super) fn getset(call: &mut Call<'_>) -> Outcome {
 /// GETDEL key: answers the value and removes it.
 pub(super) fn getdel(call: &mut Call<'_>) -> Outcome {
     call.kv()?.update(call.args.get(1), |old| {
-        let is_shown = show_old(old, call.reply);
+        let is_shown = show_old(old, call.reply, &mut call.turn.budget);
         (if is_shown { Change::Delete } else { Change::Keep }, ())
     })?;
     Ok(())
@@ -147,8 +148,14 @@ pub(super) fn append(call: &mut Call<'_>) -> Outcome {
         let joined = || memory::join(&[before, added]).map_err(Refusal::from);
         grown(old, if is_long { Err(TOO_LONG.into()) } else { joined() })
     })?;
-    call.reply.count(len? as u64);
+    show_length(call, len?);
     Ok(())
+}
+
+/// Answers the length of a value that has been copied to be changed.
+fn show_length(call: &mut Call<'_>, len: usize) {
+    call.turn.budget.copy(len);
+    call.reply.count(len as u64);
 }
 
 /// SETRANGE key offset value: writes over the value from `offset` on, behind zeros where it is
@@ -166,7 +173,7 @@ pub(super) fn setrange(call: &mut Call<'_>) -> Outcome {
         let written = || written_over(before, offset, part).map_err(Refusal::from);
         grown(old, if is_long { Err(TOO_LONG.into()) } else { written() })
     })?;
-    call.reply.count(len? as u64);
+    show_length(call, len?);
     Ok(())
 }
 
@@ -192,8 +199,9 @@ pub(super) fn getrange(call: &mut Call<'_>) -> Outcome {
         let (start, end) = (from_start(start).max(0), from_start(end).max(0).min(len - 1));
         // What is out of range or the wrong way round is empty.
         let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-        let part = range.and_then(|(start, end)| entry.value.get(start..=end));
-        call.reply.bulk(part.unwrap_or_default());
+        let part = range.and_then(|(start, end)| entry.value.get(start..=end)).unwrap_or_default();
+        call.turn.budget.copy(part.len());
+        call.reply.bulk(part);
     });
     if shown.is_none() {
         call.reply.bulk(b"");

@@ -3,7 +3,7 @@
 use super::{Client, kv, play, shared};
 use crate::clock::set_by_hand;
 use crate::kv::Kv;
-use crate::session::{OUTPUT_PIECE, Store};
+use crate::session::{ClientLimits, OUTPUT_PIECE, Session, Settings, Shared, Store};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -221,4 +221,25 @@ fn a_set_that_is_refused_for_its_size_leaves_no_old_value() {
         small,
         &[("set k 0 0 3\r\nold\r\n", "STORED\r\n"), (&too_much, stored), ("get k\r\n", "END\r\n")],
     );
+}
+
+/// A thousand of them to a value of 16 MiB were one turn of ten seconds.
+#[test]
+fn a_value_that_is_copied_counts_for_the_turn() {
+    for verb in ["append", "prepend"] {
+        let store = Store::Kv(Arc::new(Kv::new(1 << 30)));
+        let mut client = Client::new(&Arc::new(Shared::new(
+            store,
+            Settings::default(),
+            Arc::new(ClientLimits::default()),
+        )));
+        client.ask(format!("set k 0 0 1000000\r\n{}\r\n", "x".repeat(1_000_000)).as_bytes());
+        let (mut input, mut turns) = (format!("{verb} k 0 0 1\r\ny\r\n").repeat(20), 0);
+        while !input.is_empty() {
+            let advance = client.session.advance(input.as_bytes(), &mut Vec::new());
+            input.drain(..advance.consumed);
+            turns += 1;
+        }
+        assert!(turns > 5, "{verb}: {turns} turns");
+    }
 }

@@ -1,5 +1,6 @@
 //! The commands of the key/value store.
 
+use super::slices::Turns;
 use super::{Daemon, kv_client, request};
 use crate::clock::set_by_hand;
 use std::sync::atomic::Ordering::Relaxed;
@@ -203,4 +204,21 @@ fn a_value_does_not_grow_beyond_the_largest_message() {
     assert_eq!(client.raw(&request(&[b"APPEND", b"k", &large])), b":1048576\r\n");
     let refusal = "-ERR string exceeds maximum allowed size (--max-message)|";
     client.check(&[("APPEND k x", refusal), ("STRLEN k", ":1048576|")]);
+}
+
+/// A pipeline of a thousand changes of a value of 16 MiB was one turn of ten seconds.
+#[test]
+fn a_value_that_is_copied_counts_for_the_turn() {
+    let value = "x".repeat(500_000);
+    for line in ["APPEND k x", "SETRANGE k 7 x"] {
+        let daemon = Daemon::with_kv(1 << 30);
+        let command = |line: &str| -> Vec<u8> {
+            request(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+        };
+        let set = command(&format!("SET k {value}"));
+        let (_, alone) = Turns::new(&daemon, set.repeat(50)).finish();
+        let both = [set, command(line)].concat();
+        let (_, count) = Turns::new(&daemon, both.repeat(50)).finish();
+        assert!(count > alone + 5, "{line}: {count} turns, {alone} for what is set");
+    }
 }
