@@ -12,7 +12,9 @@ use super::cuts::cuts;
 use mq::clock::Clock;
 use mq::kv::Kv;
 use mq::queue::{Limits, MemoryBacking, Policy, Queues};
-use mq::session::{ClientLimits, Close, OUTPUT_PIECE, Session, Settings, Shared, Store};
+use mq::session::{
+    ClientLimits, ClientTable, Close, OUTPUT_PIECE, Session, Settings, Shared, Store,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -39,6 +41,9 @@ pub struct Outcome {
     /// Bytes that were done with.
     pub consumed: usize,
 }
+
+/// The number of the client.
+pub const CLIENT: u64 = 7;
 
 /// Queues in memory, and keys and values.
 fn stores() -> [Store; 2] {
@@ -73,8 +78,9 @@ pub fn check<S: Session>(
 ) {
     for store in 0..stores().len() {
         let play = |pieces: &[&[u8]]| {
-            let store = stores().into_iter().nth(store).expect("a store");
-            let outcome = converse(&mut start(share(store)), pieces, piece);
+            let shared = share(stores().into_iter().nth(store).expect("a store"));
+            let clients = Arc::clone(&shared.clients);
+            let outcome = converse(&mut start(shared), pieces, piece, &clients);
             check(&outcome);
             outcome
         };
@@ -85,8 +91,13 @@ pub fn check<S: Session>(
     }
 }
 
-/// Feeds the pieces as a server would.
-fn converse(session: &mut impl Session, pieces: &[&[u8]], piece_limit: usize) -> Outcome {
+/// Feeds the pieces as a server would. A wait for a message is ended as its timeout would end it.
+fn converse(
+    session: &mut impl Session,
+    pieces: &[&[u8]],
+    piece_limit: usize,
+    clients: &ClientTable,
+) -> Outcome {
     let mut outcome = Outcome { output: Vec::new(), close: None, consumed: 0 };
     let (mut buffer, mut need, mut idle_turns) = (Vec::new(), 0, 0);
     for piece in pieces {
@@ -108,6 +119,11 @@ fn converse(session: &mut impl Session, pieces: &[&[u8]], piece_limit: usize) ->
                 return outcome;
             }
             need = advance.need;
+            if advance.wait.is_some() {
+                let waiting = clients.find(CLIENT).expect("it is connected");
+                assert!(waiting.unblock(false), "it says that it waits");
+                continue;
+            }
             let goes_on = if need == 0 { is_full || advance.again } else { need > buffer.len() };
             assert!(goes_on, "it stands still: {advance:?} with {} bytes left", buffer.len());
         }

@@ -2,7 +2,7 @@
 //! `noreply`.
 
 use super::session;
-use super::session::MAX_MESSAGE;
+use super::session::{CLIENT, MAX_MESSAGE};
 use mq::protocol::memcached::{Command, Fatal, Found, Limits, Progress, parse};
 use mq::session::NewClient;
 use mq::session::memcached::MemcachedSession;
@@ -12,7 +12,7 @@ const REPLY: usize = MAX_MESSAGE + 8192;
 
 /// Holds for every input, or panics.
 pub fn check(input: &[u8]) {
-    let start = |shared| MemcachedSession::new(shared, NewClient::detached(7));
+    let start = |shared| MemcachedSession::new(shared, NewClient::detached(CLIENT));
     session::check(input, REPLY, start, |outcome| {
         let found = replies(&outcome.output);
         assert_eq!(found, Some(requests(input)), "{}", outcome.output.escape_ascii());

@@ -1,7 +1,7 @@
 //! A Redis client's conversation: see `session`. Each request that is not empty gets one reply.
 
 use super::session;
-use super::session::{MAX_MESSAGE, Outcome};
+use super::session::{CLIENT, MAX_MESSAGE, Outcome};
 use mq::protocol::Parsed;
 use mq::protocol::resp::{Arguments, Limits, parse};
 use mq::session::redis::RedisSession;
@@ -20,7 +20,7 @@ const LIMITS: Limits = Limits {
 
 /// Holds for every input, or panics.
 pub fn check(input: &[u8]) {
-    let start = |shared| RedisSession::new(shared, NewClient::detached(7));
+    let start = |shared| RedisSession::new(shared, NewClient::detached(CLIENT));
     session::check(input, REPLY, start, |outcome| {
         let (count, may_be_silent) = requests(&input[..outcome.consumed]);
         let expected = count + closing_replies(outcome);

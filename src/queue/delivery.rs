@@ -216,7 +216,7 @@ impl Queues {
     }
 
     /// The slot that the queue of this identity was in a moment ago.
-    fn slot_of(&self, identity: u64) -> Option<Arc<Slot>> {
+    pub(super) fn slot_of(&self, identity: u64) -> Option<Arc<Slot>> {
         let slots = self.slots();
         slots.by_id.get(&slots.census.identities.slot(identity)?).cloned()
     }

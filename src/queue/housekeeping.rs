@@ -107,6 +107,9 @@ impl Queues {
         let Some(queue) = &mut state.queue else { return Ok(false) };
         self.set_time(queue, false, now_ms);
         if !queue.has_dead() {
+            if self.waiters.are_there() {
+                self.hand_over(slot, queue);
+            }
             slot.note(queue);
             return Ok(queue.has_overdue());
         }

@@ -12,6 +12,7 @@ use super::ledger::Ledger;
 use super::places::{Candidates, Slots};
 use super::single::Queue;
 use super::slot::{Slot, State};
+use super::waiters::Waiters;
 use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
 use crate::clock::Clock;
 use crate::storage::random;
@@ -46,6 +47,7 @@ pub struct Queues {
     pub(super) claims: Arc<Claims>,
     pub(super) remains: Arc<Remains>,
     pub(super) chores: Chores,
+    pub(super) waiters: Waiters,
     pub(super) clock: Clock,
 }
 
@@ -92,6 +94,7 @@ impl Queues {
             claims: Arc::default(),
             remains: Arc::default(),
             chores: Chores::default(),
+            waiters: Waiters::default(),
             clock: Clock::default(),
         })
     }
@@ -347,7 +350,14 @@ impl Queues {
         *used = true;
         self.set_time(queue, *claimed, now_ms);
         let came = queue.totals().came;
+        if self.waiters.are_there() {
+            // What has come back is theirs.
+            self.hand_over(slot, queue);
+        }
         let result = work(queue);
+        if self.waiters.are_there() {
+            self.hand_over(slot, queue);
+        }
         match queue.totals().came.wrapping_sub(came) {
             0 => {}
             // A step that was taken back has fewer than before it.

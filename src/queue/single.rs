@@ -64,7 +64,7 @@ pub(super) struct Taken {
     pub(super) expires_ms: u64,
 }
 
-fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
+pub(super) fn has_passed(expires_ms: u64, now_ms: u64) -> bool {
     expires_ms != 0 && expires_ms <= now_ms
 }
 
@@ -112,6 +112,11 @@ impl Queue {
         self.now_ms = now_ms;
         self.expiring.set_time(now_ms);
         self.differs |= self.expiring.dead() != dead;
+    }
+
+    /// The time of what is being done, Unix time in milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     /// What no other queue has had or will have, here or anywhere.

@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// Ends the step, if one has begun.
-    pub(super) fn end_step(&mut self) -> Result<(), QueueError> {
+    pub fn end_step(&mut self) -> Result<(), QueueError> {
         let Some(before) = self.step.take() else { return Ok(()) };
         // The next client waits until it is durable.
         self.changed |= self.totals() != before;

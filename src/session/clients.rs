@@ -72,6 +72,18 @@ pub struct Names {
     pub library_version: Vec<u8>,
 }
 
+/// What a client waits for.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Waits {
+    /// Nothing.
+    #[default]
+    Not,
+    /// A message.
+    ForMessage,
+    /// Another client has ended its wait: as its timeout does, or with an error.
+    Ended { with_error: bool },
+}
+
 /// One client of the table.
 pub struct ClientEntry {
     /// Unique among all connections since the start.
@@ -85,6 +97,7 @@ pub struct ClientEntry {
     handle: Arc<dyn ClientHandle>,
     activity: Mutex<Activity>,
     names: Mutex<Names>,
+    waits: Mutex<Waits>,
 }
 
 impl ClientEntry {
@@ -101,6 +114,41 @@ impl ClientEntry {
     /// The client's names, to be read or changed.
     pub fn names(&self) -> MutexGuard<'_, Names> {
         lock(&self.names)
+    }
+
+    /// The client waits for a message from now on, or does not.
+    pub fn note_waiting(&self, is_waiting: bool) {
+        *lock(&self.waits) = if is_waiting { Waits::ForMessage } else { Waits::Not };
+    }
+
+    /// Whether the client waits for a message.
+    pub fn is_waiting(&self) -> bool {
+        *lock(&self.waits) == Waits::ForMessage
+    }
+
+    /// Ends the client's wait; false: it does not wait.
+    pub fn unblock(&self, with_error: bool) -> bool {
+        let mut waits = lock(&self.waits);
+        if *waits != Waits::ForMessage {
+            return false;
+        }
+        *waits = Waits::Ended { with_error };
+        drop(waits);
+        self.wake();
+        true
+    }
+
+    /// How another client has ended this one's wait, if one has.
+    pub fn unblocked_with_error(&self) -> Option<bool> {
+        match *lock(&self.waits) {
+            Waits::Ended { with_error } => Some(with_error),
+            Waits::Not | Waits::ForMessage => None,
+        }
+    }
+
+    /// Lets the client's session look again at what it waits for.
+    pub fn wake(&self) {
+        self.handle.wake();
     }
 
     /// Ends the client's connection.
@@ -128,6 +176,7 @@ impl ClientTable {
             handle,
             activity: Mutex::new(activity),
             names: Mutex::default(),
+            waits: Mutex::default(),
         });
         lock(&self.entries).insert(id, Arc::clone(&entry));
         Membership { entry, table: Arc::clone(self) }
@@ -159,6 +208,13 @@ impl ClientTable {
 pub struct Membership {
     entry: Arc<ClientEntry>,
     table: Arc<ClientTable>,
+}
+
+impl Membership {
+    /// The client's entry, for whoever wakes it.
+    pub fn share(&self) -> Arc<ClientEntry> {
+        Arc::clone(&self.entry)
+    }
 }
 
 impl std::ops::Deref for Membership {

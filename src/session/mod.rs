@@ -4,6 +4,7 @@
 //! same code. It says with a ticket what its replies have to wait for; waiting is the caller's
 //! affair.
 
+mod blocked;
 mod budget;
 mod clients;
 pub mod memcached;
@@ -155,6 +156,14 @@ impl Store {
         match self {
             Store::Queues(queues) => queues.clock(),
             Store::Kv(kv) => kv.clock(),
+        }
+    }
+
+    /// Clients that wait for messages.
+    pub fn waiting(&self) -> usize {
+        match self {
+            Store::Queues(queues) => queues.waiting(),
+            Store::Kv(_) => 0,
         }
     }
 

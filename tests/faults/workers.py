@@ -186,7 +186,9 @@ class RedisWorker(Worker):
             self.late += len(left)
             self.acknowledge(left)
         sent = time.monotonic()
-        self.client.send("GETJOB", "NOHANG", "COUNT", self.choose.randint(1, 5), "FROM", QUEUE)
+        # Most often they wait, so that kills and deaths meet jobs on their way to those who do.
+        how = ("TIMEOUT", 20) if self.happens(80) else ("NOHANG",)
+        self.client.send("GETJOB", *how, "COUNT", self.choose.randint(1, 5), "FROM", QUEUE)
         if self.happens(1):
             self.die()
             return
@@ -250,6 +252,7 @@ class MemcachedWorker(Worker):
         acknowledgement = self.item and self.item.acknowledge()
         opens = not self.item or self.happens(80)
         options = (b"/close" if self.item else b"") + (b"/open" if opens else b"")
+        options += b"/t=20" if self.happens(80) else b""
         sent = time.monotonic()
         self.client.socket.sendall(b"get %s%s\r\n" % (QUEUE.encode(), options))
         if not self.item and self.happens(1):

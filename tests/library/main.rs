@@ -22,3 +22,4 @@ mod random;
 mod storage_format;
 mod storage_regressions;
 mod unfinished;
+mod waiting;

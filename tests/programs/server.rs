@@ -382,3 +382,64 @@ fn a_stop_waits_a_while_for_a_client_that_does_not_read_and_loses_nothing() {
     let expected = format!(":{}\r\n:1\r\n", LONG_COUNT + 1);
     daemon.restart().redis().ask("SCARD q\r\nSISMEMBER q last\r\n", expected);
 }
+
+/// Waits until the daemon counts so many clients that wait for messages.
+fn await_waiting(client: &mut Client, count: usize) {
+    let line = format!("blocked_clients:{count}\r\n");
+    loop {
+        client.send("*2\r\n$4\r\nINFO\r\n$7\r\nclients\r\n");
+        let head = client.read_line();
+        let length = head.trim().trim_start_matches('$').parse::<usize>().expect("a bulk string");
+        let text = String::from_utf8(client.read(length + 2)).expect("text");
+        if text.contains(&line) {
+            return;
+        }
+    }
+}
+
+/// Clients of both workers and both protocols.
+#[test]
+fn a_push_wakes_the_client_that_has_waited_longest() {
+    for store in ["disk", "memory"] {
+        let daemon = Daemon::start(&format!("--store {store} --workers 2"));
+        let mut other = daemon.redis();
+        let mut waiting = Vec::new();
+        for index in 0..6 {
+            let mut client = if index % 2 == 0 { daemon.redis() } else { daemon.memcached() };
+            client.send(["PING\r\nBSPOP q 0\r\n", "version\r\nget q/t=100000\r\n"][index % 2]);
+            match index % 2 {
+                0 => client.expect("+PONG\r\n"),
+                _ => {
+                    assert!(client.read_line().starts_with("VERSION"), "it leaves before the wait")
+                }
+            }
+            await_waiting(&mut other, index + 1);
+            waiting.push(client);
+        }
+        // The third one goes before anything comes.
+        drop(waiting.remove(2));
+        await_waiting(&mut other, 5);
+        other.ask("SADD q a b\r\n", ":2\r\n");
+        other.ask("MULTI\r\nSADD q c\r\nSADD q d e f\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+        other.expect("*2\r\n:1\r\n:3\r\n");
+        for (index, client) in [0, 1, 3, 4, 5].into_iter().zip(&mut waiting) {
+            let body = ["a", "b", "", "c", "d", "e"][index];
+            match index % 2 {
+                0 => client.expect(format!("*2\r\n$1\r\nq\r\n$1\r\n{body}\r\n")),
+                _ => client.expect(format!("VALUE q 0 1\r\n{body}\r\nEND\r\n")),
+            }
+        }
+        other.ask("SPOP q\r\n", "$1\r\nf\r\n");
+        other.ask("BSPOP q 0.001\r\n", "*-1\r\n");
+    }
+}
+
+#[test]
+fn a_stop_ends_waits_and_loses_nothing() {
+    let daemon = Daemon::start("--store disk");
+    let (mut client, mut other) = (daemon.redis(), daemon.redis());
+    client.send("BSPOP q 0\r\n");
+    await_waiting(&mut other, 1);
+    stop(&daemon);
+    client.expect_end();
+}

@@ -9,6 +9,7 @@ use super::line::{Line, server_error};
 use crate::memory::NoMemory;
 use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
 use crate::queue::{Message, NewMessage, Queue, QueueError, Queues, Ticket};
+use crate::session::Wait;
 use crate::session::budget::Budget;
 
 /// Builds a slice of what a command that has answered [`QueueError::NotIndexed`] needs, while other
@@ -93,6 +94,8 @@ pub(super) enum Fetched {
     Settled,
     /// The queue is busy: the same is to be tried again.
     Busy,
+    /// The client waits for a message: the same is to be tried again when it is woken.
+    Waits(Wait),
 }
 
 /// Writes a message.

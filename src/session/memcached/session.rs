@@ -70,12 +70,14 @@ impl Session for MemcachedSession {
             && advance.close.is_none()
             && output.len() < OUTPUT_PIECE
             && !advance.again
+            && advance.wait.is_none()
         {
             let made = self.shared.store.queues_made();
             self.step(input.get(advance.consumed..).unwrap_or_default(), output, &mut advance);
             let made = self.shared.store.queues_made() - made;
             self.budget.spend(budget::LOOK + made.saturating_mul(budget::NEW_QUEUE));
-            advance.again |= advance.need == 0 && self.budget.is_used_up();
+            let goes_on = advance.need == 0 && advance.wait.is_none();
+            advance.again |= goes_on && self.budget.is_used_up();
         }
         advance.midway = self.progress.is_skipping();
         advance.unfinished = self.flush.is_some() || self.waiting.is_waiting();
@@ -280,7 +282,7 @@ impl MemcachedSession {
             let start = output.len();
             let written = match &self.shared.store {
                 Store::Queues(queues) => {
-                    let turn = (&mut advance.ticket, &mut self.budget);
+                    let turn = (&self.entry, &mut advance.ticket, &mut self.budget);
                     let how = (retrieval, shared.limits.lease());
                     self.open.fetch(queues, key, how, output, turn)
                 }
@@ -292,11 +294,14 @@ impl MemcachedSession {
                 Ok(Fetched::Message) => hits += 1,
                 Ok(Fetched::Nothing) => misses += 1,
                 Ok(Fetched::Settled) => {}
-                Ok(Fetched::Busy) => {
+                Ok(waits @ (Fetched::Busy | Fetched::Waits(_))) => {
                     note(hits, misses);
                     self.unfinished = Some(retrieval);
                     advance.consumed = line_end - left.unread();
-                    advance.again = true;
+                    match waits {
+                        Fetched::Waits(wait) => advance.wait = Some(wait),
+                        _ => advance.again = true,
+                    }
                     return;
                 }
                 Err(error) => {

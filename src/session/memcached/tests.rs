@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 mod kv;
 mod leases;
 mod queue;
+mod waiting;
 
 const MAX_MESSAGE: usize = 100;
 
@@ -39,15 +40,24 @@ struct Client {
     input: Vec<u8>,
     need: usize,
     closed: Option<Close>,
+    waits: bool,
 }
 
 impl Client {
     fn new(shared: &Arc<Shared>) -> Client {
         let session = MemcachedSession::new(Arc::clone(shared), NewClient::detached(7));
-        Client { session, input: Vec::new(), need: 0, closed: None }
+        Client { session, input: Vec::new(), need: 0, closed: None, waits: false }
     }
 
-    /// Sends `bytes` and answers what comes back; output is taken piece by piece.
+    /// The client has been woken; answers what comes back, and whether it waits on.
+    fn wake(&mut self) -> (Vec<u8>, bool) {
+        assert!(self.waits);
+        let answer = self.ask(b"");
+        (answer, self.waits)
+    }
+
+    /// Sends `bytes` and answers what comes back, until it has to wait; output is taken piece by
+    /// piece.
     fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.input.extend_from_slice(bytes);
         let mut answer = Vec::new();
@@ -60,6 +70,10 @@ impl Client {
             self.need = advance.need;
             self.closed = advance.close;
             answer.extend_from_slice(&output);
+            self.waits = advance.wait.is_some();
+            if self.waits {
+                break;
+            }
         }
         answer
     }

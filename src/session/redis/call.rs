@@ -14,7 +14,8 @@ use crate::memory;
 use crate::protocol::resp::Reply;
 use crate::queue::{Lent, Queues, Sums, Target, Ticket};
 use crate::session::budget::Budget;
-use crate::session::{Close, Shared, Store};
+use crate::session::{Close, Shared, Store, Wait};
+use std::sync::Arc;
 
 /// The largest reply that one request may build, in bytes, EXEC with all its commands among them;
 /// one value or message may exceed it by its own length.
@@ -98,6 +99,8 @@ pub(super) struct Turn {
     pub in_transaction: bool,
     /// The next request is not done, and it is the others' turn.
     pub again: bool,
+    /// The next request waits for a message.
+    pub wait: Option<Wait>,
 }
 
 /// One request of a client: its words, its reply, and what it may work with.
@@ -138,7 +141,7 @@ impl<'a> Call<'a> {
     }
 
     /// All queues.
-    pub fn queues(&self) -> Result<&'a Queues, Refusal> {
+    pub fn queues(&self) -> Result<&'a Arc<Queues>, Refusal> {
         match &self.shared.store {
             Store::Queues(queues) => Ok(queues),
             Store::Kv(_) => Err(needs_store(&self.args.name(), QUEUE_STORE)),

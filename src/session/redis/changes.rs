@@ -3,6 +3,7 @@
 //! It is more than they will do where that depends on what is in the queues by then, and never
 //! less.
 
+use super::blocking_pops;
 use super::command::Command;
 use super::progress::{Measured, measure_removals};
 use super::request::Args;
@@ -35,6 +36,12 @@ impl Plan {
             "spop" => {
                 let pops = &mut self.of(args.get(1)).size.pops;
                 *pops = pops.saturating_add(popped(args));
+            }
+            "bspop" => {
+                for name in command.keys(args) {
+                    let pops = &mut self.of(name).size.pops;
+                    *pops = pops.saturating_add(blocking_pops::popped(args));
+                }
             }
             "srem" => {
                 let size = &mut self.of(args.get(1)).size;

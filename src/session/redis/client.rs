@@ -7,6 +7,7 @@ use super::request::Outcome;
 use super::transaction::{Transaction, Watched};
 use crate::protocol::resp::Version;
 use crate::queue::{Claim, Handle, Waiting};
+use crate::session::blocked::Blocked;
 use crate::session::{Activity, Membership};
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub(super) struct Client {
     pub claim: Option<Claim>,
     /// What it waits for before it begins.
     pub waiting: Waiting,
+    /// The next request waits for a message.
+    pub blocked: Option<Blocked>,
     /// What has not left of the last reply.
     pub outgoing: Outgoing,
 }
@@ -76,6 +79,7 @@ impl Client {
             progress: None,
             claim: None,
             waiting: Waiting::default(),
+            blocked: None,
             outgoing: Outgoing::default(),
         }
     }
@@ -120,6 +124,7 @@ impl Client {
     /// The next request is done, and nothing of it goes on. One that was refused may have waited.
     pub fn forget_request(&mut self) {
         (self.progress, self.waiting) = (None, Waiting::default());
+        self.blocked = None;
         self.end_claim();
     }
 
@@ -134,7 +139,8 @@ impl Client {
     pub fn memory(&self) -> usize {
         let transaction = self.transaction.as_ref().map_or(0, Transaction::memory);
         let progress = self.progress.as_ref().map_or(0, |progress| progress.memory());
-        transaction + progress + self.watched.memory() + self.outgoing.memory()
+        let blocked = self.blocked.as_ref().map_or(0, Blocked::memory);
+        transaction + progress + blocked + self.watched.memory() + self.outgoing.memory()
     }
 
     /// Notes for others what the client does at `uptime`.

@@ -22,6 +22,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("setname", 3, setname, "<name>: Name this connection."),
     subcommand("tracking", -3, tracking, "off: Do nothing; there are no notifications of changes."),
     subcommand("trackinginfo", 2, trackinginfo, ": Show that there are no notifications."),
+    subcommand("unblock", -3, unblock, "<id> [TIMEOUT|ERROR]: End a connection's wait."),
 ];
 
 fn id(call: &mut Call<'_>) -> Outcome {
@@ -107,6 +108,22 @@ fn trackinginfo(call: &mut Call<'_>) -> Outcome {
     call.reply.integer(-1);
     call.reply.bulk(b"prefixes");
     call.reply.array(0);
+    Ok(())
+}
+
+/// CLIENT UNBLOCK id [TIMEOUT|ERROR]: ends a client's wait, as its timeout does or with an error;
+/// answers 0 if it does not wait.
+fn unblock(call: &mut Call<'_>) -> Outcome {
+    let args = call.args;
+    let with_error = match (args.len(), args.option(3).as_slice()) {
+        (3, _) | (4, b"timeout") => false,
+        (4, b"error") => true,
+        (4, _) => return Err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR".into()),
+        _ => return Err(SYNTAX_ERROR.into()),
+    };
+    let id = u64::try_from(args.integer(2)?).unwrap_or(0);
+    let entry = call.shared.clients.find(id);
+    call.reply.count(entry.is_some_and(|entry| entry.unblock(with_error)).into());
     Ok(())
 }
 

@@ -15,7 +15,11 @@ pub(super) fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
     let ClientEntry { id, peer, local, .. } = entry;
     let since = |then: Duration| uptime.saturating_sub(then).as_secs();
     let (age, idle) = (since(entry.connected), since(at));
-    let flags = if queued.is_some() { "x" } else { "N" };
+    let flags = match queued {
+        Some(_) => "x",
+        None if entry.is_waiting() => "b",
+        None => "N",
+    };
     let multi = queued.map_or("-1".to_owned(), |queued| queued.to_string());
     let names = entry.names();
     [

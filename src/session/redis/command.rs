@@ -114,22 +114,31 @@ impl Command {
         named.into_iter().filter(move |(flag, _)| flags & flag != 0).map(|(_, name)| name)
     }
 
-    /// Positions of the keys in a request of `len` words.
-    pub fn key_positions(&self, len: usize) -> impl Iterator<Item = usize> + Clone + use<> {
+    /// The keys of a request.
+    pub fn keys<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        self.keys_behind(args, 0)
+    }
+
+    /// The keys of a request that begins behind `before` other words.
+    pub fn keys_behind<'a>(
+        &self,
+        args: Args<'a>,
+        before: usize,
+    ) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         let (first, last, step) = self.keys;
-        let (first, step) = (first.unsigned_abs().into(), step.unsigned_abs().into());
+        let (first, step): (usize, usize) =
+            (first.unsigned_abs().into(), step.unsigned_abs().into());
+        // Behind a timeout there may be COUNT.
+        let has_count = last == -2 && args.is(args.len().saturating_sub(2), "count");
+        let len = args.len() - before - if has_count { 2 } else { 0 };
         let end = match usize::try_from(last) {
             Ok(last) => last + 1,
             Err(_) => (len + 1).saturating_sub(last.unsigned_abs().into()),
         };
         // Position 0 is the command's name: a command without keys has 0 for the first.
         let end = if first == 0 { 0 } else { end.min(len) };
-        (first..end).step_by(std::cmp::max(step, 1))
-    }
-
-    /// The keys of a request.
-    pub fn keys<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.key_positions(args.len()).map(move |position| args.get(position))
+        let positions = (first..end).step_by(std::cmp::max(step, 1));
+        positions.map(move |position| args.get(position + before))
     }
 }
 

@@ -43,6 +43,7 @@ impl Dispatcher<'_> {
     pub fn goes_on(&self) -> bool {
         self.turn.close.is_none()
             && !self.turn.again
+            && self.turn.wait.is_none()
             && !self.turn.budget.is_used_up()
             && self.client.outgoing.is_empty()
     }

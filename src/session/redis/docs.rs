@@ -101,11 +101,11 @@ fn getkeys(call: &mut Call<'_>) -> Outcome {
     if !allows(command.arity, args.len() - 2) {
         return Err("ERR Invalid number of arguments specified for command".into());
     }
-    let positions = command.key_positions(args.len() - 2);
-    if positions.clone().next().is_none() {
+    let keys = command.keys_behind(args, 2);
+    if keys.clone().next().is_none() {
         return Err("ERR The command has no key arguments".into());
     }
-    call.reply.array(positions.clone().count());
-    positions.for_each(|position| call.reply.bulk(args.get(position + 2)));
+    call.reply.array(keys.clone().count());
+    keys.for_each(|key| call.reply.bulk(key));
     Ok(())
 }

@@ -178,6 +178,10 @@ pub(super) fn exec(call: &mut Call<'_>) -> Outcome {
     call.reply.kept = transaction.len.saturating_mul(REFUSAL_BYTES);
     call.reply.prepare().inspect_err(|_| call.reply.kept = 0)?;
     call.reply.array(transaction.len);
+    let held = match &shared.store {
+        Store::Queues(queues) if queues.waiting() > 0 => Some(queues.hold_messages()),
+        Store::Queues(_) | Store::Kv(_) => None,
+    };
     let turn = std::mem::replace(&mut call.turn.budget, budget);
     call.turn.in_transaction = true;
     let (end, mut left) = (call.turn.reply_end, transaction.len);
@@ -197,10 +201,11 @@ pub(super) fn exec(call: &mut Call<'_>) -> Outcome {
     call.turn.budget = turn;
     // It was the others who waited.
     call.turn.budget.spend(u64::MAX);
-    match steps {
-        Some(steps) => Ok(steps.end(&mut call.turn.ticket)?),
-        None => Ok(()),
+    let ended = steps.map_or(Ok(()), |steps| steps.end(&mut call.turn.ticket));
+    if let Some(held) = held {
+        held.release(transaction.keys.iter().map(|name| &**name));
     }
+    Ok(ended?)
 }
 
 /// Begins a step in each queue that the transaction changes; `None` where none is needed.

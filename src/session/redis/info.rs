@@ -149,7 +149,7 @@ fn clients(shared: &Shared) -> Lines {
     vec![
         count("connected_clients", &shared.statistics.connections_now),
         line("maxclients", shared.limits.max_clients.load(Ordering::Relaxed)),
-        line("blocked_clients", 0),
+        line("blocked_clients", shared.store.waiting()),
     ]
 }
 

@@ -4,13 +4,15 @@
 //! An id names one delivery of a message. That of ADDJOB is of none: its attempt has no lease.
 //! A command that takes ids sorts them, so that the oldest go first.
 
+use super::blocking::milliseconds;
 use super::call::{Call, Turn};
 use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::memory::NoMemory;
 use crate::protocol::job_id::JobId;
 use crate::protocol::resp::Reply;
-use crate::queue::{Lease, NewMessage, Queue, QueueError, Ticket};
+use crate::queue::{Delivery, Handed, Lease, NewMessage, Queue, QueueError, Ticket};
 use crate::session::OUTPUT_PIECE;
+use crate::session::blocked::Timeout;
 use crate::session::budget;
 
 const NO_JOB: &str = "NOJOB Job not known in the context of this node.";
@@ -91,45 +93,98 @@ pub(super) fn addjob(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
-/// What GETJOB says: how many jobs, and the word of the first queue.
-fn parse_getjob(args: Args<'_>) -> Result<(u64, usize), Refusal> {
-    let (mut count, mut waits, mut word) = (1, true, 1);
-    while word < args.len() {
-        if args.is(word, "from") && word + 1 < args.len() {
-            return match waits {
-                true => Err("ERR GETJOB does not wait: use NOHANG".into()),
-                false => Ok((count, word + 1)),
-            };
-        } else if args.is(word, "nohang") {
-            (waits, word) = (false, word + 1);
-        } else if args.is(word, "timeout") && word + 1 < args.len() {
-            if args.integer(word + 1)? < 0 {
-                return Err("ERR timeout is negative".into());
-            }
-            word += 2;
-        } else if args.is(word, "count") && word + 1 < args.len() {
-            count = positive(args, word + 1, "ERR COUNT must be greater than zero")?;
-            word += 2;
-        } else {
-            break;
-        }
-    }
-    Err(SYNTAX_ERROR.into())
+/// What GETJOB says before the names of queues.
+struct GetOptions {
+    count: u64,
+    waits: bool,
+    timeout: Timeout,
+    /// The word of the first queue.
+    first: usize,
 }
 
-/// GETJOB NOHANG [TIMEOUT ms] [COUNT n] FROM q [q ...]: leases the oldest messages of the first
-/// queue, as many as there are, then of the next. Fewer than `n` where the reply would take more
-/// than a piece of output or the turn is over: a worker asks again.
+impl GetOptions {
+    fn parse(args: Args<'_>) -> Result<GetOptions, Refusal> {
+        let mut options = GetOptions { count: 1, waits: true, timeout: None, first: 1 };
+        while !args.is(options.first, "from") {
+            let word = options.first;
+            if args.is(word, "nohang") {
+                options.waits = false;
+                options.first += 1;
+                continue;
+            }
+            if word + 1 >= args.len() {
+                return Err(SYNTAX_ERROR.into());
+            }
+            if args.is(word, "timeout") {
+                options.timeout = milliseconds(args, word + 1)?;
+            } else if args.is(word, "count") {
+                let text = "ERR COUNT must be greater than zero";
+                options.count = positive(args, word + 1, text)?;
+            } else {
+                return Err(SYNTAX_ERROR.into());
+            }
+            options.first += 2;
+        }
+        options.first += 1;
+        if options.first < args.len() { Ok(options) } else { Err(SYNTAX_ERROR.into()) }
+    }
+}
+
+/// GETJOB [NOHANG] [TIMEOUT ms] [COUNT n] FROM q [q ...]: leases the oldest messages of the first
+/// queue, as many as there are, then of the next; waits where there are none. Fewer than `n` where
+/// the reply would take more than a piece of output or the turn is over: a worker asks again.
 pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
-    let (queues, args, start) = (call.queues()?, call.args, call.reply.out.len());
-    let (most, first) = parse_getjob(args)?;
+    let (args, start) = (call.args, call.reply.out.len());
+    let options = GetOptions::parse(args)?;
+    let mut count = 0;
+    if !call.is_waiting() {
+        lease_ready(call, &options, start, &mut count)?;
+    }
+    while count == 0
+        && options.waits
+        && let Some(handed) = call.wait_for(args.from(options.first), options.timeout)?
+    {
+        let name = args.get(options.first + handed.index);
+        if lease_handed(call, &handed, name)? {
+            count += 1;
+            lease_ready(call, &options, start, &mut count)?;
+        }
+    }
+    match usize::try_from(count).unwrap_or(usize::MAX) {
+        0 => call.reply.null_array(),
+        count => call.end_list(start, Vec::new(), |reply| reply.array(count)),
+    }
+    Ok(())
+}
+
+/// Leases what the client has been handed while it waited; false: it has gone.
+fn lease_handed(call: &mut Call<'_>, handed: &Handed, name: &[u8]) -> Result<bool, Refusal> {
+    let until = call.queues()?.clock().uptime() + call.shared.limits.lease();
+    let Delivery { queue, number, attempt } = handed.delivery;
+    let id = JobId { queue, number, attempt };
+    call.take_handed(
+        handed,
+        |reply, message| show(reply, name, &id, message.body),
+        |queue, _| Ok(queue.extend(number, Lease { attempt, until })),
+    )
+}
+
+/// Leases what is there, up to COUNT messages with those that `count` counts already. What has been
+/// leased must reach the client: an error behind it is none.
+fn lease_ready(
+    call: &mut Call<'_>,
+    options: &GetOptions,
+    start: usize,
+    count: &mut u64,
+) -> Outcome {
+    let (queues, args) = (call.queues()?, call.args);
     let lease = call.shared.limits.lease();
-    let (mut count, Turn { ticket, budget, .. }, reply) = (0, &mut *call.turn, &mut *call.reply);
-    for name in args.from(first) {
+    let (Turn { ticket, budget, .. }, reply) = (&mut *call.turn, &mut *call.reply);
+    for name in args.from(options.first) {
         let leased = queues.find(name, ticket, |queue| {
-            while count < most {
+            while *count < options.count {
                 let is_full = budget.is_turn_over() || reply.out.len() - start >= OUTPUT_PIECE;
-                if count > 0 && is_full {
+                if *count > 0 && is_full {
                     break;
                 }
                 let (attempt, until) = (queues.next_attempt(), queues.clock().uptime() + lease);
@@ -140,7 +195,7 @@ pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
                 });
                 budget.spend(queue.take_passed());
                 match shown {
-                    Ok(Some(())) => count += 1,
+                    Ok(Some(())) => *count += 1,
                     Ok(None) => break,
                     Err(error) => {
                         reply.take_back(begin);
@@ -152,14 +207,9 @@ pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
             Ok(())
         });
         match leased {
-            // What is leased must reach the client.
-            Err(_) if count > 0 => break,
+            Err(_) if *count > 0 => break,
             leased => drop(leased?),
         }
-    }
-    match usize::try_from(count).unwrap_or(usize::MAX) {
-        0 => reply.null_array(),
-        count => call.end_list(start, Vec::new(), |reply| reply.array(count)),
     }
     Ok(())
 }

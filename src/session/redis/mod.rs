@@ -13,6 +13,8 @@
 //! Replies and error texts are those of Redis 7, apart from what a queue must do differently; such
 //! a place says so.
 
+mod blocking;
+mod blocking_pops;
 mod call;
 mod changes;
 mod client;

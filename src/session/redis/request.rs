@@ -96,6 +96,8 @@ pub(super) struct Refusal {
 pub(super) enum Again {
     /// When others have had their turn.
     NextTurn,
+    /// When the client is woken: it waits for a message.
+    Woken,
     /// When the indexes of its queues are built, or have been built a bit further.
     Indexed,
 }

@@ -58,6 +58,7 @@ impl Session for RedisSession {
             budget: Budget::turn(),
             in_transaction: false,
             again: false,
+            wait: None,
         };
         let mut dispatcher = Dispatcher {
             shared: &self.shared,
@@ -70,7 +71,8 @@ impl Session for RedisSession {
         let mut advance = Advance {
             consumed: pipeline.consumed(),
             ticket: turn.ticket,
-            again: turn.again || turn.budget.is_used_up(),
+            again: turn.wait.is_none() && (turn.again || turn.budget.is_used_up()),
+            wait: turn.wait,
             close: turn.close,
             ..Advance::default()
         };
@@ -86,7 +88,7 @@ impl Session for RedisSession {
         let foreign = pipeline.first_byte().and_then(Foreign::of_first_byte);
         match pipeline.rest() {
             // Whatever was found of a request that does not begin.
-            _ if advance.close.is_some() => {}
+            _ if advance.close.is_some() || advance.wait.is_some() => {}
             Some(Ok(Parsed::Partial { need })) => (advance.need, advance.again) = (need, false),
             Some(Err(_)) if foreign.is_some() => advance.close = foreign.map(Close::Foreign),
             Some(Err(error)) => {

@@ -1,5 +1,6 @@
 //! The one table of commands: what each is called, takes and does, and the function that does it.
 
+use super::blocking_pops;
 use super::call::{Entry, Run};
 use super::client_commands;
 use super::command::{
@@ -62,6 +63,8 @@ pub(super) static TABLE: &[Entry] = &numbered([
         ("string", "Append bytes to a value")),
     command("auth", -2, NONE, OWN, FAST, Any(connection::auth),
         ("connection", "Authenticate; there is no password")),
+    command("bspop", -3, (1, -2, 1), CONSUME, WRITE, InQueues(blocking_pops::bspop),
+        ("set", "Pop the oldest message of the first queue that has one, or wait for one")),
     command("client", -2, NONE, OWN, 0, Has(client_commands::SUBCOMMANDS),
         ("connection", "Show or change this connection")),
     command("command", -1, NONE, OWN, 0, Has(docs::SUBCOMMANDS),

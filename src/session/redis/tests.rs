@@ -18,6 +18,7 @@ mod slices;
 mod strings;
 mod transaction;
 mod values;
+mod waiting;
 
 use super::RedisSession;
 use crate::clock::Clock;
@@ -102,7 +103,7 @@ impl Daemon {
 
     pub fn client_of(&self, client: NewClient) -> Conversation {
         let session = RedisSession::new(Arc::clone(&self.shared), client);
-        Conversation { session, last: Advance::default(), log: String::new() }
+        Conversation { session, rest: Vec::new(), last: Advance::default(), log: String::new() }
     }
 }
 
@@ -119,24 +120,42 @@ pub fn kv_client() -> Conversation {
 /// One client and what has been said so far.
 pub struct Conversation {
     pub session: RedisSession,
+    /// What has been sent and is not done.
+    rest: Vec<u8>,
     /// What the last call of `advance` answered.
     pub last: Advance,
     log: String,
 }
 
 impl Conversation {
-    /// Sends bytes that are whole requests and answers the whole reply.
+    /// Sends bytes that are whole requests and answers the whole reply, or what there is of it when
+    /// the client has to wait.
     pub fn raw(&mut self, request: &[u8]) -> Vec<u8> {
-        let (mut replies, mut done) = (Vec::new(), 0);
+        self.rest.extend_from_slice(request);
+        self.advance()
+    }
+
+    fn advance(&mut self) -> Vec<u8> {
+        let mut replies = Vec::new();
         loop {
             let mut output = Vec::new();
-            self.last = self.session.advance(&request[done..], &mut output);
-            done += self.last.consumed;
+            self.last = self.session.advance(&self.rest, &mut output);
+            self.rest.drain(..self.last.consumed);
             replies.extend(output);
-            if self.last.need > 0 || self.last.close.is_some() {
+            let Advance { need, close, wait, .. } = &self.last;
+            if close.is_some() {
+                self.rest.clear();
+            }
+            if *need > 0 || close.is_some() || wait.is_some() {
                 return replies;
             }
         }
+    }
+
+    /// The client waits for a message, or has been woken: answers the reply, if there is one now.
+    pub fn wake(&mut self) -> String {
+        assert!(self.last.wait.is_some(), "the client does not wait:\n{}", self.log);
+        String::from_utf8_lossy(&self.advance()).replace("\r\n", "|")
     }
 
     /// Sends the words of `line` as a request; the word `""` is empty.
