@@ -113,6 +113,12 @@ impl Client {
         self.progress.is_some() || self.claim.is_some()
     }
 
+    /// True when the next request has begun, or waits to, or the last reply has not left as a
+    /// whole.
+    pub fn is_unfinished(&self) -> bool {
+        self.is_under_way() || self.waiting.is_waiting() || !self.outgoing.is_empty()
+    }
+
     /// True when the next request has changed something and goes on.
     pub fn is_half_done(&self) -> bool {
         // Queues that are dropped are gone already, for all others in one step.

@@ -81,9 +81,7 @@ impl Session for RedisSession {
         if !self.client.outgoing.is_empty() {
             self.ticket = advance.ticket.clone();
         }
-        advance.unfinished = self.client.is_under_way()
-            || self.client.waiting.is_waiting()
-            || !self.client.outgoing.is_empty();
+        advance.unfinished = self.client.is_unfinished();
         // The turn may have ended in front of another protocol.
         let foreign = pipeline.first_byte().and_then(Foreign::of_first_byte);
         match pipeline.rest() {
@@ -109,10 +107,18 @@ impl Session for RedisSession {
     }
 }
 
-/// Executes requests one after the other until the turn is over, or there is no whole one.
+/// Executes requests one after the other until the turn is over, or there is no whole one. Behind
+/// one that was unfinished the turn is over: it is finished although the client takes no replies,
+/// and the next one does not begin then.
 fn execute(dispatcher: &mut Dispatcher<'_>, pipeline: &mut Pipeline<'_>) {
+    let was_unfinished = dispatcher.client.is_unfinished();
     dispatcher.client.outgoing.pump(&mut dispatcher.reply.out);
     while dispatcher.reply.out.len() < OUTPUT_PIECE && dispatcher.goes_on() {
+        let is_finished = was_unfinished && !dispatcher.client.is_unfinished();
+        if is_finished && pipeline.first_byte().is_some() {
+            dispatcher.turn.again = true;
+            break;
+        }
         if let Some(protocol) = pipeline.first_byte().and_then(Foreign::of_first_byte) {
             dispatcher.turn.close = Some(Close::Foreign(protocol));
             break;

@@ -262,3 +262,21 @@ fn a_request_may_have_more_than_a_million_words() {
     request.extend(b"$1\r\nk\r\n".repeat(words - 1));
     assert_eq!(kv_client().raw(&request), b":0\r\n");
 }
+
+/// What is unfinished is finished although its client takes no replies. A client that sent one long
+/// command behind the other was never asked to take any, and its replies took all memory.
+#[test]
+fn a_long_command_ends_before_the_next_one_begins() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let mut client = daemon.client();
+    let members: Vec<String> = (0..5000).map(|number| format!("{number:0500}")).collect();
+    client.check(&[(&format!("SADD q {}", members.join(" ")), ":5000|")]);
+    let mut input = b"SMEMBERS q\r\n".repeat(4);
+    let (mut between, mut unfinished) = (0, 0);
+    while !input.is_empty() {
+        let advance = client.session.advance(&input, &mut Vec::new());
+        input.drain(..advance.consumed);
+        if advance.unfinished { unfinished += 1 } else { between += 1 }
+    }
+    assert!(between >= 3 && unfinished > between, "{between} of {unfinished}");
+}
