@@ -18,8 +18,8 @@ use crate::memory::NoMemory;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client's place in the lines of queues. Dropped, it leaves them, and a message that it was
-/// handed goes back.
+/// A client's place in the lines of queues. When it is dropped, the client leaves them, and a
+/// message that it was handed goes back.
 pub struct Registration {
     queues: Arc<Queues>,
     place: u64,
@@ -37,8 +37,19 @@ impl Registration {
     }
 
     /// What the client has been handed has gone: it stands in its lines again, at its old place.
+    /// Messages that came to its queues meanwhile found nobody in line, so it looks at them again.
     pub fn wait_again(&self) {
-        self.queues.waiters.enter_again(self.place);
+        let names = self.queues.waiters.enter_again(self.place);
+        self.look_at(names.iter().map(|name| &**name));
+    }
+
+    /// Takes a message that one of these queues has already; the leftmost wins.
+    fn look_at<'n>(&self, mut names: impl Iterator<Item = &'n [u8]>) {
+        while self.handed().is_none()
+            && let Some(name) = names.next()
+        {
+            self.queues.serve(name);
+        }
     }
 }
 
@@ -56,7 +67,7 @@ impl Queue {
         self.held() > self.leased()
     }
 
-    /// Shows the message of a delivery that holds it; `None`: it has gone, or is another's.
+    /// Shows a delivery's message. Returns `None` if the message has gone or another delivery holds it.
     pub fn show_leased<R>(
         &mut self,
         delivery: &Delivery,
@@ -71,7 +82,7 @@ impl Queue {
         {
             return Ok(Some(show(message)?));
         }
-        // It has died since it was handed over, or damage has taken it.
+        // The message has expired since it was handed over, or damage has taken it.
         self.give_back(number, Some(attempt));
         Ok(None)
     }
@@ -92,16 +103,11 @@ impl Queues {
     ) -> Registration {
         let place = self.waiters.enter(names.clone().map(Box::from).collect(), wake);
         let registration = Registration { queues: Arc::clone(self), place };
-        for name in names {
-            self.serve(name);
-            if registration.handed().is_some() {
-                break;
-            }
-        }
+        registration.look_at(names);
         registration
     }
 
-    /// Hands messages of queue `name` to those who wait for them.
+    /// Hands messages of queue `name` to clients that wait for them.
     fn serve(&self, name: &[u8]) {
         if let Some(slot) = self.slot(name).filter(|_| self.waiters.are_there())
             // The command that has claimed the queue does it at its end.
@@ -131,7 +137,7 @@ impl Queues {
         }
     }
 
-    /// A client has gone that was handed this: it is the next one's.
+    /// Hands a message on to the next client in line: the client that was handed it has gone.
     fn hand_on(&self, delivery: &Delivery) {
         let Delivery { queue, number, attempt } = *delivery;
         let Some(slot) = self.slot_of(queue) else { return };
@@ -145,14 +151,14 @@ impl Queues {
         let _handed = self.run(&slot, &mut state, now_ms, &mut nobody_waits, back);
     }
 
-    /// Hands nothing over until the answer is dropped: a transaction runs.
+    /// Hands nothing over until the returned guard is dropped: a transaction runs.
     pub fn hold_messages(&self) -> HeldMessages<'_> {
         self.waiters.hold(true);
         HeldMessages { queues: self }
     }
 }
 
-/// Keeps messages from those who wait for them.
+/// Keeps messages from clients that wait for them.
 pub struct HeldMessages<'q> {
     queues: &'q Queues,
 }

@@ -30,7 +30,7 @@ pub type Wake = Box<dyn Fn() + Send + Sync>;
 /// The clients that wait.
 #[derive(Default)]
 pub(super) struct Waiters {
-    /// How many stand in lines. A client that comes into a line looks at its queue afterwards,
+    /// How many clients stand in lines. A client that enters a line looks at its queue afterwards,
     /// under the queue's lock, and a push looks at this under the same lock: one of the two sees
     /// the other.
     waiting: AtomicUsize,
@@ -43,9 +43,9 @@ pub(super) struct Waiters {
 struct Table {
     /// The place of the client that came last.
     last_place: u64,
-    /// Who waits, or has been handed a message and has not come for it.
+    /// Clients that wait, and clients that have been handed a message and have not fetched it.
     clients: HashMap<u64, Waiter>,
-    /// The places of those that wait, by the names of the queues.
+    /// The places of the clients that wait, by the names of the queues.
     lines: HashMap<Box<[u8]>, BTreeSet<u64>>,
 }
 
@@ -72,13 +72,12 @@ impl Waiters {
         self.is_held.store(is_held, Ordering::Relaxed);
     }
 
-    /// Whether somebody may be handed a message: nearly always false, and kept off the path of
-    /// those who push.
+    /// Whether a message may be handed over. It is nearly always false, and costs a push no lock.
     pub(super) fn are_there(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0 && !self.is_held.load(Ordering::Relaxed)
     }
 
-    /// Brings a client to the ends of these lines; answers its place.
+    /// Puts a client at the ends of these lines. Returns its place.
     pub(super) fn enter(&self, names: Vec<Box<[u8]>>, wake: Wake) -> u64 {
         let mut table = self.table();
         table.last_place += 1;
@@ -89,17 +88,20 @@ impl Waiters {
         place
     }
 
-    /// Brings a client back to its place in its lines: what it was handed has gone.
-    pub(super) fn enter_again(&self, place: u64) {
+    /// Puts a client whose message has gone back at its place in its lines. Returns the names of
+    /// its queues.
+    pub(super) fn enter_again(&self, place: u64) -> Vec<Box<[u8]>> {
         let mut table = self.table();
-        let handed = table.clients.get_mut(&place).and_then(|waiter| waiter.handed.take());
-        if handed.is_some() {
+        let Some(waiter) = table.clients.get_mut(&place) else { return Vec::new() };
+        let names = waiter.names.clone();
+        if waiter.handed.take().is_some() {
             table.line_up(place);
             self.waiting.fetch_add(1, Ordering::Relaxed);
         }
+        names
     }
 
-    /// Takes a client out; answers what it was handed.
+    /// Takes a client out. Returns what it was handed.
     pub(super) fn leave(&self, place: u64) -> Option<Handed> {
         let mut table = self.table();
         let handed = table.clients.get(&place)?.handed;
@@ -121,8 +123,8 @@ impl Waiters {
         self.table().clients.get(&place)?.handed
     }
 
-    /// Hands a message to the first client in the line of queue `name` and wakes it; false: nobody
-    /// waits for it.
+    /// Hands a message to the first client in the line of queue `name` and wakes it. Returns false
+    /// if the line is empty.
     pub(super) fn hand(&self, name: &[u8], delivery: Delivery) -> bool {
         let mut table = self.table();
         let Some(place) = table.first(name) else { return false };
@@ -171,16 +173,16 @@ mod tests {
     use crate::random::Random;
     use std::sync::Arc;
 
-    /// One that waits: its place, its queues, and what it was handed.
+    /// A client of the model: its place, its queues, and what it was handed.
     struct Client {
         place: u64,
         names: Vec<u8>,
         handed: Option<u64>,
     }
 
-    /// Beside a list that is looked through each time.
+    /// The model is a list that is searched each time.
     #[test]
-    fn whoever_came_first_is_served_first() {
+    fn the_client_that_came_first_is_served_first() {
         let (mut random, waiters) = (Random::seeded(), Waiters::default());
         let mut model: Vec<Client> = Vec::new();
         let woken = Arc::new(AtomicUsize::new(0));

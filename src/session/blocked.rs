@@ -1,18 +1,19 @@
-//! A request that waits until a queue has a message: how it is told that there is one, when it
-//! gives up, and what others see of it.
+//! A request that waits until a queue has a message: how it is woken, when it gives up, and what
+//! others see of it.
 
 use super::{ClientEntry, Membership, Wait};
 use crate::queue::{Handed, Queues, Registration};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a request waits; `None`: for ever.
+/// How long a request waits, or `None` if it waits for ever.
 pub(super) type Timeout = Option<Duration>;
 
 /// Bytes that a place in the line of a queue takes beside the name.
 const PLACE_BYTES: usize = 256;
 
-/// A request that waits. Dropped, it waits no longer, and what it was handed is the next one's.
+/// A request that waits. When it is dropped, the wait ends, and the next client in line gets what
+/// it was handed.
 pub(super) struct Blocked {
     registration: Registration,
     /// When it gives up, by the uptime.
@@ -66,7 +67,7 @@ impl Blocked {
         }
         match self.until.map(|until| until.saturating_sub(uptime)) {
             Some(Duration::ZERO) => Waited::Over { with_error: false },
-            // What is too far away to be told never comes.
+            // A time that `Instant` cannot express never comes.
             left => Waited::Longer(Wait {
                 until: left.and_then(|left| Instant::now().checked_add(left)),
             }),

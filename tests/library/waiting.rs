@@ -65,7 +65,7 @@ impl Run {
         self.queues.find(NAMES[queue], &mut Ticket::default(), work).unwrap()
     }
 
-    /// The model's leases that are over end, and its messages go to those who wait.
+    /// The model's leases that are over end, and its messages go to clients that wait.
     fn settle(&mut self) {
         let now = self.queues.clock().uptime();
         for (index, queue) in self.model.queues.iter_mut().enumerate() {
@@ -81,6 +81,16 @@ impl Run {
                 queue.get_mut(&number).unwrap().1 = Some((u64::MAX, Duration::MAX));
             }
         }
+    }
+
+    /// A client takes the oldest ready message of the leftmost queue that has one.
+    fn look_at(&mut self, wanted: &[usize]) -> Option<(usize, u64)> {
+        wanted.iter().find_map(|&queue| {
+            let ready = self.model.queues[queue].iter_mut().find(|(_, it)| it.1.is_none());
+            let (&number, it) = ready?;
+            it.1 = Some((u64::MAX, Duration::MAX));
+            Some((queue, number))
+        })
     }
 
     fn step(&mut self) {
@@ -102,17 +112,8 @@ impl Run {
                 let wanted = if both { vec![queue, 1 - queue] } else { vec![queue] };
                 let names = wanted.iter().map(|queue| NAMES[*queue]);
                 let registration = self.queues.wait_for(names, Box::new(|| ()));
-                // The leftmost queue that has a message.
                 self.settle();
-                let mut handed = None;
-                for &queue in &wanted {
-                    let ready = self.model.queues[queue].iter_mut().find(|(_, it)| it.1.is_none());
-                    if let Some((&number, it)) = ready {
-                        it.1 = Some((u64::MAX, Duration::MAX));
-                        handed = Some((queue, number));
-                        break;
-                    }
-                }
+                let handed = self.look_at(&wanted);
                 self.clients.push(Client { registration, queues: wanted, handed });
             }
             9..=11 if client < self.clients.len() => self.take(client),
@@ -151,8 +152,9 @@ impl Run {
             let shown = self.find(queue, |queue| queue.show_leased(&delivery, |_| Ok(())));
             assert_eq!(shown.flatten(), None);
             self.clients[client].registration.wait_again();
-            self.clients[client].handed = None;
             self.model.queues[queue].remove(&number);
+            let wanted = self.clients[client].queues.clone();
+            self.clients[client].handed = self.look_at(&wanted);
             return;
         }
         let mut client = self.clients.remove(client);

@@ -80,7 +80,7 @@ pub(super) struct OpenItems {
 }
 
 impl OpenItems {
-    /// True where nothing is open.
+    /// Whether nothing is open.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -117,11 +117,6 @@ impl OpenItems {
         }
         let place = (fetch.queue, retrieval);
         if self.blocked.is_none() {
-            let item = |queue: &Queue| Delivery {
-                queue: queue.identity(),
-                number: 0,
-                attempt: queues.next_attempt(),
-            };
             let mut leased = None;
             let take = |queue: &mut Queue, write: &mut Write<'_>| {
                 if fetch.peek {
@@ -130,9 +125,11 @@ impl OpenItems {
                 if !fetch.open {
                     return queue.try_pop(write);
                 }
-                let (item, until) = (item(queue), queues.clock().uptime() + lease);
-                queue.lease(Lease { attempt: item.attempt, until }, |message| {
-                    leased = Some(Delivery { number: message.sequence, ..item });
+                let (identity, attempt) = (queue.identity(), queues.next_attempt());
+                let until = queues.clock().uptime() + lease;
+                queue.lease(Lease { attempt, until }, |message| {
+                    let number = message.sequence;
+                    leased = Some(Delivery { queue: identity, number, attempt });
                     write(message)
                 })
             };
@@ -193,7 +190,7 @@ impl OpenItems {
                     }
                     return Ok(Fetched::Message);
                 }
-                // It has gone, and with it perhaps its queue.
+                // The message has gone, and its queue perhaps too.
                 Ok(Fetched::Nothing) => blocked.wait_again(),
                 Err(line) => {
                     self.blocked = None;

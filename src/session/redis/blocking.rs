@@ -31,7 +31,7 @@ pub(super) fn seconds(args: Args<'_>, word: usize) -> Result<Timeout, Refusal> {
     }
     let timeout = Duration::try_from_secs_f64(seconds);
     let timeout = timeout.map_err(|_| "ERR timeout is out of range")?;
-    // Only 0 is for ever, and not what is rounded to it.
+    // Only 0 is for ever, and not a time that is rounded to 0.
     let least = if seconds > 0.0 { Duration::from_nanos(1) } else { timeout };
     Ok(Some(timeout.max(least)).filter(|timeout| !timeout.is_zero()))
 }
@@ -42,7 +42,7 @@ impl<'a> Call<'a> {
         self.client.blocked.is_some()
     }
 
-    /// Lets the client wait for a message of the first of these queues that has one; answers what
+    /// Lets the client wait for a message of the first of these queues that has one. Returns what
     /// it has been handed, or `None` when its time is up.
     pub fn wait_for(
         &mut self,
@@ -71,7 +71,7 @@ impl<'a> Call<'a> {
     }
 
     /// Lets `show` write what the client has been handed, and `settle` do with it what the command
-    /// is for; false: it has gone, and the client waits on.
+    /// is for. Returns false if the message has gone; the client waits on.
     pub fn take_handed(
         &mut self,
         handed: &Handed,

@@ -10,13 +10,13 @@ use crate::session::OUTPUT_PIECE;
 use crate::session::blocked::Timeout;
 use crate::session::budget::{Budget, LOOK};
 
-/// What BSPOP says.
+/// The options of BSPOP.
 #[derive(Clone, Copy)]
 struct Options {
     /// The word behind the last queue.
     end: usize,
     timeout: Timeout,
-    /// COUNT; without it the reply has one message, and no array of messages.
+    /// COUNT. Without it the reply has one message, and no array of messages.
     count: Option<u64>,
 }
 
@@ -44,9 +44,9 @@ pub(super) fn popped(args: Args<'_>) -> u64 {
 }
 
 /// BSPOP q [q ...] timeout [COUNT n]: pops the oldest message of the first queue that has one, and
-/// waits where none has. Answers the queue's name and the message, or with COUNT an array of at
-/// most `n` messages of one queue: fewer where the reply would take more than a piece of output, or
-/// the turn is over.
+/// waits where none has. Replies with the queue's name and the message, or with COUNT with an array
+/// of at most `n` messages of one queue: fewer if the reply would take more than a piece of output,
+/// or the turn is over.
 pub(super) fn bspop(call: &mut Call<'_>) -> Outcome {
     let args = call.args;
     let options = Options::parse(args)?;
@@ -67,7 +67,7 @@ pub(super) fn bspop(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
-/// Pops what is there; false: nothing is.
+/// Pops ready messages. Returns false if there are none.
 fn pop_ready(call: &mut Call<'_>, name: &[u8], options: Options) -> Result<bool, Refusal> {
     let (queues, start) = (call.queues()?, call.reply.out.len());
     let (Turn { ticket, budget, .. }, reply) = (&mut *call.turn, &mut *call.reply);
@@ -86,8 +86,8 @@ fn pop_ready(call: &mut Call<'_>, name: &[u8], options: Options) -> Result<bool,
     }
 }
 
-/// Pops what the client has been handed, and with COUNT what is there behind it; false: it has
-/// gone.
+/// Pops what the client has been handed, and with COUNT what is there behind it. Returns false if
+/// the handed message has gone.
 fn pop_handed(call: &mut Call<'_>, handed: &Handed, options: Options) -> Result<bool, Refusal> {
     let (start, mut popped, number) = (call.reply.out.len(), 0, handed.delivery.number);
     let mut budget = Budget::at_once(call.turn.budget.left());
@@ -98,7 +98,7 @@ fn pop_handed(call: &mut Call<'_>, handed: &Handed, options: Options) -> Result<
             let most = bounded(options, queue, &budget) - 1;
             queue.begin_removing(most + 1)?;
             let first = queue.acknowledge(number);
-            if first.is_ok() {
+            if first == Ok(true) {
                 // What has been popped must reach the client.
                 popped = 1 + pop(queue, most, reply, &mut budget).unwrap_or(0);
             }
@@ -110,7 +110,7 @@ fn pop_handed(call: &mut Call<'_>, handed: &Handed, options: Options) -> Result<
     Ok(is_taken && write_head(call, start, name, options, popped))
 }
 
-/// As many as are asked for and can be there, and fit into the turn.
+/// How many messages to pop: what is asked for, limited by the queue's length and by the turn.
 fn bounded(options: Options, queue: &Queue, budget: &Budget) -> u64 {
     let most = options.count.unwrap_or(1).min(queue.held());
     most.min(budget.left() / LOOK).max(1)

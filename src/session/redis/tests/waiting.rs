@@ -1,4 +1,5 @@
-//! Clients that wait for messages: who gets which, and what becomes of one whose client has gone.
+//! Clients that wait for messages: which client gets which message, and where a message goes if its
+//! client has gone.
 
 use super::{Conversation, Daemon, pipeline};
 use crate::clock::set_by_hand;
@@ -33,7 +34,7 @@ fn a_message_is_handed_to_the_client_that_came_first() {
     wait(&mut first, "q");
     wait(&mut second, "q");
     other.check(&[("SADD q a", ":1|")]);
-    // It is leased to the first one, which has not come for it yet.
+    // It is leased to the first one, which has not fetched it yet.
     other.check(&[("SPOP q", "$-1|"), ("GETJOB NOHANG FROM q", NOTHING), ("EXISTS q", ":1|")]);
     assert_eq!(second.wake(), "");
     assert_eq!(jobs(&mut first), job("q", "a"));
@@ -96,7 +97,7 @@ fn nobody_overtakes_when_a_message_comes_back() {
     wait(&mut waiter, "q");
     other.check(&[(&format!("NACK {id}"), ":1|"), ("SPOP q", "$-1|")]);
     assert_eq!(jobs(&mut waiter), job("q", "a"));
-    // The lease is over, and whoever comes next ends it for the one that waits.
+    // The lease is over, and the next command on the queue hands the message to the waiting client.
     let mut late = daemon.client();
     wait(&mut late, "q");
     time_ms.fetch_add(30_000, Ordering::Relaxed);
@@ -176,6 +177,21 @@ fn what_has_gone_before_its_client_came_for_it_is_waited_for_on() {
     other.check(&[("SADD q b", ":1|")]);
     assert_eq!(second.wake(), "", "the first one has kept its place");
     assert_eq!(jobs(&mut first), job("q", "b"));
+}
+
+/// A push that finds the client with a message hands nothing over, and the client that finds its
+/// message gone must look for that push itself.
+#[test]
+fn what_came_while_the_first_message_was_on_its_way_is_not_overlooked() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let (mut client, mut other) = (daemon.client(), daemon.client());
+    wait(&mut client, "q r");
+    other.check(&[("SADD q a", ":1|"), ("SADD r b", ":1|"), ("DEL q", ":1|")]);
+    assert_eq!(jobs(&mut client), job("r", "b"));
+    wait(&mut client, "q");
+    other.check(&[("SADD q c", ":1|"), ("DEL q", ":1|"), ("SADD q d", ":1|")]);
+    assert_eq!(jobs(&mut client), job("q", "d"));
+    other.check(&[("SPOP q", "$-1|"), ("SPOP r", "$-1|")]);
 }
 
 #[test]
