@@ -67,7 +67,8 @@ impl Queue {
         self.held() > self.leased()
     }
 
-    /// Shows a delivery's message. Returns `None` if the message has gone or another delivery holds it.
+    /// Shows a delivery's message. Returns `None` if the message has gone or another delivery holds
+    /// it.
     pub fn show_leased<R>(
         &mut self,
         delivery: &Delivery,
