@@ -69,7 +69,12 @@ impl Reply {
 
     /// `+text`, made one line: CR and LF in it become spaces.
     pub fn simple(&mut self, text: &str) {
-        self.one_line(b'+', text.as_bytes());
+        self.simple_bytes(text.as_bytes());
+    }
+
+    /// The same for text that may be no UTF-8.
+    pub fn simple_bytes(&mut self, text: &[u8]) {
+        self.one_line(b'+', text);
     }
 
     /// `-text`, made one line: CR and LF in it become spaces.

@@ -89,7 +89,7 @@ pub(super) fn addjob(call: &mut Call<'_>) -> Outcome {
         return Err("MAXLEN Queue is already longer than the specified MAXLEN count".into());
     };
     budget.look(message.body.len());
-    call.reply.simple(&id.encode());
+    call.reply.simple_bytes(&id.encode());
     Ok(())
 }
 
@@ -178,7 +178,7 @@ fn lease_ready(
     count: &mut u64,
 ) -> Outcome {
     let (queues, args) = (call.queues()?, call.args);
-    let lease = call.shared.limits.lease();
+    let until = queues.clock().uptime() + call.shared.limits.lease();
     let (Turn { ticket, budget, .. }, reply) = (&mut *call.turn, &mut *call.reply);
     for name in args.from(options.first) {
         let leased = queues.find(name, ticket, |queue| {
@@ -187,7 +187,7 @@ fn lease_ready(
                 if *count > 0 && is_full {
                     break;
                 }
-                let (attempt, until) = (queues.next_attempt(), queues.clock().uptime() + lease);
+                let attempt = queues.next_attempt();
                 let (identity, begin) = (queue.identity(), reply.out.len());
                 let shown = queue.lease(Lease { attempt, until }, |message| {
                     let id = JobId { queue: identity, number: message.sequence, attempt };
@@ -217,7 +217,7 @@ fn lease_ready(
 fn show(reply: &mut Reply, name: &[u8], id: &JobId, body: &[u8]) -> Result<(), NoMemory> {
     reply.array(3);
     reply.try_bulk(name)?;
-    reply.try_bulk(id.encode().as_bytes())?;
+    reply.try_bulk(&id.encode())?;
     reply.try_bulk(body)
 }
 
