@@ -304,11 +304,11 @@ impl Queues {
         if state.queue.as_ref().is_none_or(Queue::is_empty) {
             // Its last message died while it was leased.
             if state.queue.as_ref().is_some_and(|queue| queue.changed) {
-                self.run(slot, state, now_ms, ticket, |_| Ok(()))?;
+                self.work_on(slot, state, ticket, |_| Ok(()))?;
             }
             return Ok(None);
         }
-        self.run(slot, state, now_ms, ticket, work).map(|(result, _)| Some(result))
+        self.work_on(slot, state, ticket, work).map(|(result, _)| Some(result))
     }
 
     /// A command or a slice of one begins, and it is `now_ms`: what is over by then is ended.
@@ -344,11 +344,24 @@ impl Queues {
         ticket: &mut Ticket,
         work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
     ) -> Result<(R, bool), QueueError> {
-        let State { queue: Some(queue), epoch, awaited, used, listed, claimed, .. } = state else {
+        if let State { queue: Some(queue), claimed, .. } = state {
+            self.set_time(queue, *claimed, now_ms);
+        }
+        self.work_on(slot, state, ticket, work)
+    }
+
+    /// As [`run`](Queues::run), for a queue whose time has been set.
+    fn work_on<R>(
+        &self,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        ticket: &mut Ticket,
+        work: impl FnOnce(&mut Queue) -> Result<R, QueueError>,
+    ) -> Result<(R, bool), QueueError> {
+        let State { queue: Some(queue), epoch, awaited, used, listed, .. } = state else {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
-        self.set_time(queue, *claimed, now_ms);
         let came = queue.totals().came;
         if self.waiters.are_there() {
             // What has come back is theirs.
