@@ -255,7 +255,7 @@ fn file_operations(path: &Path) -> Duration {
             let length = file.metadata().unwrap().len() as usize;
             let map = MmapOptions::new().len(length).map_raw(&file).unwrap();
             // The first record and the end of the log are looked at.
-            // SAFETY: the map has so many bytes, and nobody else has the file.
+            // SAFETY: both offsets are within the map, and nobody else has the file.
             let seen = unsafe { [RECORDS, length - 1].map(|at| map.as_ptr().add(at).read()) };
             sum += u64::from(head[0]) + u64::from(seen[0]) + u64::from(seen[1]);
         }

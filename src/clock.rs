@@ -16,7 +16,7 @@ pub fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Tells the time; a clone tells the same. [`Clock::default`] is the system's.
+/// A source of the time. A clone shares it. [`Clock::default`] is the system's.
 #[derive(Clone)]
 pub struct Clock {
     day: Arc<Reading>,
@@ -36,7 +36,7 @@ impl Clock {
         (self.day)()
     }
 
-    /// The time since this clock was made. The system's tells it by a clock that nobody sets.
+    /// The time since this clock was made. The system's uses the monotonic clock.
     pub fn uptime(&self) -> Duration {
         (self.uptime)()
     }

@@ -14,7 +14,7 @@
 //! - [`queue`] is FIFO with membership over a store, [`kv`] the key/value store,
 //! - [`protocol`] parses and encodes byte strings, and [`storage`] keeps logs in files,
 //! - [`options`] is the command line of the daemon, [`memory`] reserves what clients can make
-//!   large, [`logging`] writes log lines, [`clock`] tells the time.
+//!   large, [`logging`] writes log lines, [`clock`] is the time.
 //!
 //! Threads by their names:
 //!

@@ -111,7 +111,7 @@ fn serve(options: &Options) -> Result<(), String> {
         .map_err(|error| format!("cannot start: {error}"))?;
     say_start(&shared, options, start);
     say_memory(&shared, memory, max_memory);
-    // Who is told that the daemon is there finds what it has said of its queues.
+    // A supervisor that sees the daemon ready finds in the log what it has said of its queues.
     log::logger().flush();
     say(&addresses);
     let signal = signals.wait();

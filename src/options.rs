@@ -43,9 +43,9 @@ pub struct Options {
     pub store: StoreKind,
     /// The disk store's directory.
     pub directory: PathBuf,
-    /// Address of the Redis listener, `host:port`; None: off.
+    /// Address of the Redis listener, `host:port`, or `None` if it is off.
     pub redis: Option<String>,
-    /// Address of the memcached listener, `host:port`; None: off.
+    /// Address of the memcached listener, `host:port`, or `None` if it is off.
     pub memcached: Option<String>,
     /// When changes are made durable.
     pub fsync: Policy,
@@ -55,16 +55,16 @@ pub struct Options {
     pub max_message: usize,
     /// Threads that serve clients.
     pub workers: usize,
-    /// Most clients at a time, over both listeners; None: [`DEFAULT_MAX_CLIENTS`], or fewer where
-    /// the limit of open files is lower.
+    /// Most clients at a time, over both listeners. `None` is [`DEFAULT_MAX_CLIENTS`], or fewer
+    /// where the limit of open files is lower.
     pub max_clients: Option<usize>,
-    /// How long a client may be idle; None: for ever.
+    /// How long a client may be idle, or `None` if for ever.
     pub idle_timeout: Option<Duration>,
     /// Most output that is kept for one client that does not read, in bytes.
     pub max_output: usize,
     /// Most queues.
     pub max_queues: usize,
-    /// Most messages in a queue; None: no limit.
+    /// Most messages in a queue, or `None` if there is no limit.
     pub max_queue_len: Option<u64>,
     /// Most memory of the memory and kv stores, in bytes.
     pub max_memory: u64,
@@ -72,7 +72,7 @@ pub struct Options {
     pub lease: Duration,
     /// Refuse to start on damaged files.
     pub strict: bool,
-    /// Log lines of this level and above; None: `MQ_LOG` decides.
+    /// Log lines of this level and above. With `None`, `MQ_LOG` decides.
     pub log: Option<LevelFilter>,
 }
 

@@ -53,7 +53,7 @@ impl Program {
         }
     }
 
-    /// What it says of itself; None: it is not installed.
+    /// Returns the version it prints, or `None` if it is not installed.
     pub fn version(self) -> Option<String> {
         let option = if self == Program::Beanstalkd { "-v" } else { "--version" };
         let output = Command::new(self.path()).arg(option).stdin(Stdio::null()).output().ok()?;
@@ -67,7 +67,7 @@ impl Program {
             Program::MqdRedis => command.args(["--redis", &address, "--memcached", "off"]),
             Program::MqdMemcached => command.args(["--memcached", &address, "--redis", "off"]),
             Program::Redis => command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]),
-            // As root it wants to be told whom to be.
+            // It refuses to run as root unless a user is named.
             Program::Memcached => command.args(["-l", "127.0.0.1", "-p", &port, "-u", "root"]),
             Program::Beanstalkd => command.args(["-l", "127.0.0.1", "-p", &port]),
         };

@@ -3,7 +3,7 @@
 // A failed expectation is how a test fails.
 #![allow(clippy::unwrap_used)]
 
-use super::generator::step::{MEMBER_SIZE, Reply, Step, Told};
+use super::generator::step::{MEMBER_SIZE, Reply, Said, Step};
 use super::generator::{self, Plan, Report, Workload};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,24 +21,24 @@ fn around(head: &str, number: u64, tail: &str) -> Vec<u8> {
 
 #[test]
 fn a_right_reply_is_known_at_its_last_byte_and_no_earlier() {
-    let message = |job| Told::Message { number: 42, job };
+    let message = |job| Said::Message { number: 42, job };
     let cases = [
-        (Step::Sadd, 0, b":1\r\n".to_vec(), Told::Done),
-        (Step::Sadd, 0, b":0\r\n".to_vec(), Told::Miss),
-        (Step::Spop, 0, b"$-1\r\n".to_vec(), Told::Miss),
+        (Step::Sadd, 0, b":1\r\n".to_vec(), Said::Done),
+        (Step::Sadd, 0, b":0\r\n".to_vec(), Said::Miss),
+        (Step::Spop, 0, b"$-1\r\n".to_vec(), Said::Miss),
         (Step::Spop, 0, around("$100\r\n", 42, "\r\n"), message(0)),
-        (Step::Set, 42, b"STORED\r\n".to_vec(), Told::Done),
+        (Step::Set, 42, b"STORED\r\n".to_vec(), Said::Done),
         (Step::Get, 42, around("VALUE k000000000042 0 100\r\n", 42, "\r\nEND\r\n"), message(0)),
-        (Step::Put, 42, b"INSERTED 7\r\n".to_vec(), Told::Done),
+        (Step::Put, 42, b"INSERTED 7\r\n".to_vec(), Said::Done),
         (Step::Reserve, 0, around("RESERVED 7 100\r\n", 42, "\r\n"), message(7)),
-        (Step::Delete, 7, b"DELETED\r\n".to_vec(), Told::Done),
+        (Step::Delete, 7, b"DELETED\r\n".to_vec(), Said::Done),
     ];
-    for (step, number, reply, told) in cases {
+    for (step, number, reply, said) in cases {
         for length in 0..reply.len() {
             assert_eq!(step.reply(number, &reply[..length]), Reply::Partial, "{step:?}");
         }
         let followed = [&reply[..], b"more"].concat();
-        assert_eq!(step.reply(number, &followed), Reply::Right(reply.len(), told), "{step:?}");
+        assert_eq!(step.reply(number, &followed), Reply::Right(reply.len(), said), "{step:?}");
     }
 }
 

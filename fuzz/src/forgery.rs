@@ -19,7 +19,7 @@ use std::fs;
 use std::path::Path;
 
 const SEGMENT_SIZE: u64 = 64 * 1024;
-/// Bytes of a crafted body at the most.
+/// The most bytes of a crafted body.
 const BODY_MAX: usize = 4000;
 
 /// Messages by number.

@@ -1,4 +1,4 @@
-//! The model: a log at work, and what must be in it by what its clients were told.
+//! The model: a log at work, and what must be in it by the replies to its clients.
 //!
 //! An input is a list of operations: pushes, pops, removals, steps of several of these, questions,
 //! syncs, copying forward, footers, restarts, drops, and power cuts after which any part of what
@@ -64,7 +64,7 @@ struct Step {
     removed: Vec<u64>,
 }
 
-/// A log, and what clients have been told of it.
+/// A log, and what the replies have said of it.
 struct Bench {
     /// There always is one, but for the moment between an end and a start.
     disk: Option<(DataDirectory, Log)>,

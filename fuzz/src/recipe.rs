@@ -82,8 +82,8 @@ struct Draft {
     has_others: bool,
 }
 
-/// The files of queue `q`, by the choices; true: all that is not damaged in them is what this
-/// program may have written.
+/// Makes the files of queue `q`, by the choices. Returns true if all that is not damaged in them is
+/// what this program may have written.
 pub fn queue_files(choices: &mut Choices<'_>) -> (Files, bool) {
     let is_wild = choices.below(4) == 3;
     let (count, old_count) = (1 + choices.below(4), choices.below(4));
@@ -255,7 +255,7 @@ impl Recipe<'_, '_> {
         if self.wild(16).is_some() {
             // What passes for a record where it lies may be taken for one when its own is damaged.
             let inner = plain_record(Kind::Message, sequence % SEQUENCE_END, b"inner");
-            // Whoever sent it does not know the key.
+            // Its sender does not know the key.
             let codec = Codec::new(Version::Two, [0; 16]);
             let mut bytes = vec![0; inner.size()];
             codec.encode(&inner, position + MESSAGE_HEAD as u64, &mut bytes);

@@ -1,12 +1,12 @@
 //! Recovery: whatever the files of a queue say, they are opened or refused, and nothing is made up.
 //!
-//! 1. Whoever only looks changes nothing.
+//! 1. Looking changes nothing.
 //! 2. What is delivered stands in the files.
 //! 3. What is refused is refused again, and nothing has been touched.
 //!
 //! Where the files are what this program may have written, with any damage to it:
 //!
-//! 4. Whoever only looks finds what the daemon finds.
+//! 4. Looking finds what the daemon finds.
 //! 5. Recovery is idempotent: the next opening finds the same messages.
 //! 6. The log that was opened can be worked on, and what was done is there after the next opening.
 //! 7. The opening knows when what is delivered expires.
@@ -98,7 +98,7 @@ fn open<R>(
     Ok(result)
 }
 
-/// What somebody sees who only looks; None: an error.
+/// Returns the messages that a reader sees who only looks, or `None` after an error.
 fn inspect(root: &Path) -> Option<Messages> {
     let inspection = Inspection::new(root);
     let mut messages = Messages::new();

@@ -37,7 +37,7 @@ fn requests(mut input: &[u8]) -> usize {
     }
 }
 
-/// How many whole replies `output` is; None: it is not.
+/// Returns how many whole replies `output` is, or `None` if it ends within one.
 fn replies(mut output: &[u8]) -> Option<usize> {
     let mut count = 0;
     while !output.is_empty() {

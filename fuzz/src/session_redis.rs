@@ -55,7 +55,7 @@ fn requests(mut input: &[u8]) -> (i64, bool) {
     (count, may_be_silent)
 }
 
-/// How many whole replies `output` is; None: it is not.
+/// Returns how many whole replies `output` is, or `None` if it ends within one.
 fn replies(mut output: &[u8]) -> Option<i64> {
     let mut count = 0;
     while !output.is_empty() {

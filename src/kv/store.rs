@@ -280,7 +280,7 @@ struct Slot {
     number: u64,
 }
 
-/// The map behind the lock; every method is told the time.
+/// The map behind the lock. Every method takes the time as an argument.
 ///
 /// 1. `order` holds the number and key of every slot, and nothing else.
 /// 2. `due` holds (time of expiry, number) of every slot that has a time of expiry.

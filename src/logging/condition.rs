@@ -2,7 +2,7 @@
 //! request that meets them.
 //!
 //! A condition begins with the first request that is refused for it. It is over when nobody has met
-//! it for [`QUIET`]: whoever frees some room again and again, and fills it, does not fill the log.
+//! it for [`QUIET`]: clients that free some room again and again, and fill it, do not fill the log.
 //! While nothing is wrong nobody pays anything.
 
 use std::collections::BTreeMap;

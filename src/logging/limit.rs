@@ -36,7 +36,7 @@ impl Limits {
         Limits(Mutex::new(BTreeMap::new()))
     }
 
-    /// Counts a line of this kind; true: it is to be logged. `skipped` says how many have not been
+    /// Counts a line of this kind. Returns whether to log it. `skipped` says how many have not been
     /// in the second before, if that is not said yet.
     pub(super) fn admit(
         &self,

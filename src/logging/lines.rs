@@ -1,7 +1,7 @@
 //! Lines on their way to standard error, within a bound of memory.
 //!
-//! 1. Whoever logs never waits for the reader of standard error: only the writer writes, and it
-//!    holds no lock meanwhile.
+//! 1. A thread that logs never waits for the reader of standard error: only the writer writes, and
+//!    it holds no lock meanwhile.
 //! 2. Lines are written in the order in which they were logged.
 //! 3. A line that finds no room is dropped and counted, and so are those behind it. Where they are
 //!    missing a line says how many, once there is room again.

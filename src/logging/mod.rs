@@ -4,9 +4,9 @@
 //! characters are escaped, so that no client can forge a line. A line that cannot be written is
 //! lost and nothing else happens. A panic is logged as a line as well.
 //!
-//! In the daemon nobody who logs waits for whoever reads standard error: lines go through a bounded
-//! queue to one thread that writes them ([`start_thread`]). What clients can cause at will goes
-//! through [`limited`], and what lasts, such as a full disk, through [`refused`].
+//! In the daemon no thread that logs waits for the reader of standard error: lines go through a
+//! bounded queue to one thread that writes them ([`start_thread`]). What clients can cause at will
+//! goes through [`limited`], and what lasts, such as a full disk, through [`refused`].
 
 mod condition;
 mod limit;

@@ -1,4 +1,4 @@
-//! The logger: whoever logs, the thread that writes, and what is said of the seconds before.
+//! The logger: its lines, the thread that writes them, and what it says of lines it left out.
 
 use super::condition::{Conditions, QUIET};
 use super::limit::Limits;
@@ -30,8 +30,8 @@ static LOGGER: StandardError = StandardError {
 /// Tells the seconds of `limits` and `conditions`.
 static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::default);
 
-/// Logs records of `level` and above to standard error from now on, and panics too. Whoever logs
-/// writes. Only the first call of a process has an effect.
+/// Logs records of `level` and above to standard error from now on, and panics too. The thread
+/// that logs writes. Only the first call of a process has an effect.
 pub fn start(level: LevelFilter) {
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(level);
@@ -39,8 +39,8 @@ pub fn start(level: LevelFilter) {
     }
 }
 
-/// As [`start`], but a thread of its own writes: whoever logs never waits. Errors: the thread could
-/// not be made.
+/// As [`start`], but a thread of its own writes: a thread that logs never waits. Errors: the thread
+/// could not be made.
 pub fn start_thread(level: LevelFilter) -> io::Result<()> {
     thread::Builder::new().name("log".into()).spawn(|| LOGGER.write_lines())?;
     LOGGER.has_thread.store(true, Ordering::Relaxed);
@@ -56,7 +56,7 @@ pub fn plain(text: &str) {
     LOGGER.write(&line);
 }
 
-/// Waits until what has been logged is written, for a second at most: whoever reads standard error
+/// Waits until what has been logged is written, for a second at most: the reader of standard error
 /// may have stopped. For the end of the process.
 pub fn finish() {
     log::logger().flush();
@@ -98,7 +98,7 @@ fn say_skipped(kind: &str, count: u64) {
 
 /// The process's logger.
 struct StandardError {
-    /// Whether a thread writes, or whoever logs.
+    /// Whether one thread writes, or each thread that logs.
     has_thread: AtomicBool,
     lines: Lines,
     limits: Limits,

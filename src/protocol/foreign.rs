@@ -1,4 +1,4 @@
-//! Other protocols, told by their first bytes.
+//! Other protocols, recognized by their first bytes.
 //!
 //! A connection that speaks one ends at once. Its client cannot read what it would be answered and
 //! would wait for its timeout; and what it sends on could be run as commands: a value, or the body

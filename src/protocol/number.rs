@@ -6,7 +6,8 @@
 /// Digits of the longest `u64`.
 const MAX_DIGITS: usize = 20;
 
-/// Reads an unsigned number: digits only, leading zeros allowed. None: anything else, or too large.
+/// Reads an unsigned number: digits only, leading zeros allowed. Returns `None` for anything else,
+/// and for a number that is too large.
 pub fn parse_u64(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -19,8 +20,8 @@ pub fn parse_u64(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// Reads a signed number: an optional minus sign and digits, leading zeros allowed. None: anything
-/// else, or out of range.
+/// Reads a signed number: an optional minus sign and digits, leading zeros allowed. Returns
+/// `None` for anything else, and for a number out of range.
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
     match text.strip_prefix(b"-") {
         Some(digits) => 0i64.checked_sub_unsigned(parse_u64(digits)?),
@@ -29,7 +30,8 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
 }
 
 /// Reads a signed number in its one canonical form, as Redis's `string2ll` does: no plus sign, no
-/// leading zeros, no `-0`, no spaces. None: anything else, or out of range.
+/// leading zeros, no `-0`, no spaces. Returns `None` for anything else, and for a number out of
+/// range.
 pub fn parse_i64_canonical(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     match digits.first() {

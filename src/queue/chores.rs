@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Rung by whoever makes work, heard by the one who does it.
+/// A bell: the thread that makes work rings it, and the thread that does the work hears it.
 #[derive(Debug, Default)]
 pub(super) struct Chores {
     /// Rung and not heard yet; so that ringing again costs nothing.

@@ -2,7 +2,7 @@
 //!
 //! A long command gives its queue's lock back after each slice, so that it holds nobody up who
 //! wants another queue. It stays one step for all who want the same one: until it is over, the
-//! queue is claimed, and whoever else comes gets [`QueueError::Busy`](super::QueueError::Busy)
+//! queue is claimed, and any other caller gets [`QueueError::Busy`](super::QueueError::Busy)
 //! before anything is done.
 //!
 //! A command that needs several queues to itself at one moment, as EXEC does, waits until nobody
@@ -97,7 +97,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // Held to the end: who claims the queue next must not be taken out for this one.
         let mut locked = self.slot.lock();
-        // A queue that a panic has closed stays closed, whoever claims it.
+        // A queue that a panic has closed stays closed, although it is claimed.
         if let Ok(state) = &mut locked {
             state.claimed = false;
             // The memory store keeps half a command; on disk a step without its end is cut at the

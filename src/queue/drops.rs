@@ -1,6 +1,6 @@
 //! Dropping queues: gone for everybody at once, and from the disk a few at a time.
 //!
-//! 1. A doomed queue does not exist for clients. Whoever needs its name lets go of its store
+//! 1. A doomed queue does not exist for clients. A caller that needs its name lets go of its store
 //!    first, so nobody sees the one and then the other.
 //! 2. On the disk a drop is a rename, which blocks for no sync. A reply that says or implies that
 //!    the queue is gone waits for the commit that makes the rename durable.
@@ -44,8 +44,8 @@ impl Drop for Drops {
 }
 
 impl Queues {
-    /// Drops a queue with all its messages; false: it did not exist. After an error it is as it
-    /// was.
+    /// Drops a queue with all its messages. Returns false if it did not exist. After an error it
+    /// is as it was.
     pub fn drop_queue(&self, name: &[u8], ticket: &mut Ticket) -> Result<bool, QueueError> {
         let Some(slot) = self.slot(name) else {
             self.ledger.await_directory(ticket);
@@ -61,8 +61,8 @@ impl Queues {
         Ok(existed)
     }
 
-    /// Removes the messages of a queue in the step of a transaction, which goes on with it; false:
-    /// there were none.
+    /// Removes the messages of a queue in the step of a transaction, which goes on with it.
+    /// Returns false if there were none.
     fn clear(
         &self,
         slot: &Arc<Slot>,

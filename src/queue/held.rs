@@ -23,7 +23,7 @@ impl Handle {
 
     /// Locks the queue, or returns `None` if it has gone, or if a command on it is not over: the
     /// caller must look it up by its name.
-    /// What is done with it then is done at one time, which `clock` tells.
+    /// What is done with it then is done at one time, that of `clock`.
     pub fn lock(&self, clock: &Clock) -> Option<Locked<'_>> {
         let state = self.slot.lock().ok();
         let state = state.filter(|state| state.is_free() && !state.retired)?;

@@ -90,14 +90,14 @@ impl Queues {
         }
     }
 
-    /// Removes a slice of the dead messages of queue `name`, so that a transaction need not; true:
-    /// there are more.
+    /// Removes a slice of the dead messages of queue `name`, so that a transaction need not.
+    /// Returns whether there are more.
     pub fn bury_in(&self, name: &[u8]) -> bool {
         // What fails here fails again in housekeeping, which says so.
         self.slot(name).is_some_and(|slot| self.bury_dead(&slot).unwrap_or(false))
     }
 
-    /// Removes a slice of a queue's dead messages; true: there are more.
+    /// Removes a slice of a queue's dead messages. Returns whether there are more.
     fn bury_dead(&self, slot: &Arc<Slot>) -> Result<bool, QueueError> {
         let mut state = slot.lock()?;
         if !state.is_free() {
@@ -128,8 +128,8 @@ impl Queues {
     pub fn rest_idle(&self) {
         let mut syncs = 0;
         for slot in self.all_slots() {
-            // What a sync under way works on is not let go of: if it fails, whoever syncs the same
-            // file after it has to know. The queue rests at the next call.
+            // What a sync under way works on is not let go of: if it fails, the next sync of the
+            // same file has to know. The queue rests at the next call.
             let Some(no_sync) = slot.no_sync_now() else { continue };
             let Ok(mut state) = slot.lock() else { continue };
             if std::mem::take(&mut state.used) {
@@ -165,8 +165,8 @@ impl Queues {
         self.chores.wait(longest);
     }
 
-    /// Syncs everything and lets go of it, for a clean stop; false: a sync has failed, now or at
-    /// any time since the start. The queues are not to be used afterwards.
+    /// Syncs everything and lets go of it, for a clean stop. Returns false if a sync has failed,
+    /// now or at any time since the start. The queues must not be used afterwards.
     pub fn close(&self) -> bool {
         self.bury();
         let mut is_whole = true;

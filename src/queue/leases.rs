@@ -44,7 +44,7 @@ impl Leases {
         self.by_end.insert((lease.until, number));
     }
 
-    /// Ends the lease of a message; false: it had none.
+    /// Ends the lease of a message. Returns false if it had none.
     pub(super) fn remove(&mut self, number: u64) -> bool {
         let Some(lease) = self.by_number.remove(&number) else { return false };
         self.by_end.remove(&(lease.until, number))

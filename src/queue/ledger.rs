@@ -277,7 +277,7 @@ impl Commit<'_> {
             let (slot, sender) = (Arc::clone(slot), sender.clone());
             self.ledger.syncers.execute(move || {
                 let failed = sync(&slot);
-                // Whoever has the answer may let go of everything.
+                // The receiver of the answer may let go of everything.
                 drop(slot);
                 // The receiver waits for all answers.
                 let _received = sender.send(failed);

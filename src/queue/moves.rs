@@ -27,10 +27,10 @@ fn counting<R>(
 }
 
 impl Queues {
-    /// Moves one message with these bytes; false: `from` has none. It is durable in `to` before it
-    /// goes from `from`, whatever the policy: a crash in between leaves it in both, never in
-    /// neither. The next commit does that; until then nobody sees it in `from`. What the looks for
-    /// it [pass](Queue::take_passed) is added to `passed`.
+    /// Moves one message with these bytes. Returns false if `from` has none. It is durable in `to`
+    /// before it goes from `from`, whatever the policy: a crash in between leaves it in both, never
+    /// in neither. The next commit does that; until then nobody sees it in `from`. What the looks
+    /// for it [pass](Queue::take_passed) is added to `passed`.
     pub fn move_message(
         &self,
         from: &[u8],

@@ -274,7 +274,7 @@ impl Queues {
         self.run(slot, state, now_ms, ticket, work).map(|(result, _)| result)
     }
 
-    /// Runs `work` on queue `name` if it has messages; None: there is no such queue.
+    /// Runs `work` on queue `name` if it has messages. Returns `None` if there is no such queue.
     pub fn find<R>(
         &self,
         name: &[u8],

@@ -197,7 +197,7 @@ impl Queue {
         if is_full { Err(QueueError::QueueFull { limit }) } else { Ok(()) }
     }
 
-    /// Removes a slice of the dead messages; true: there are more.
+    /// Removes a slice of the dead messages. Returns whether there are more.
     pub(super) fn bury_some(&mut self) -> Result<bool, QueueError> {
         self.bury(DEAD_AT_ONCE)
     }
@@ -224,7 +224,7 @@ impl Queue {
         self.expiring.dead() > 0
     }
 
-    /// Removes dead messages, `most` of them at most, wherever they stand; true: there are more.
+    /// Removes up to `most` dead messages, wherever they stand. Returns whether there are more.
     fn bury(&mut self, most: usize) -> Result<bool, QueueError> {
         for _ in 0..most {
             let Some((place, noted_ms)) = self.expiring.first_dead() else { return Ok(false) };
@@ -284,7 +284,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Appends a message unless one with the same bytes is in the queue; false: one is.
+    /// Appends a message unless one with the same bytes is in the queue. Returns false if one
+    /// is.
     pub fn push_unique(&mut self, message: &NewMessage<'_>) -> Result<bool, QueueError> {
         // "It is in the queue" is a promise too, and may be one about a message that never reached
         // the disk.
@@ -345,8 +346,8 @@ impl Queue {
         self.store.numbers_above()
     }
 
-    /// Removes a slice of the dead where there are more than one step passes; false: there still
-    /// are. If they cannot leave, a reader passes them.
+    /// Removes a slice of the dead where there are more than one step passes. Returns false if
+    /// there still are. If they cannot leave, a reader passes them.
     fn make_way(&mut self) -> bool {
         let is_far = |dead: u64| dead > DEAD_AT_ONCE as u64;
         if !is_far(self.expiring.dead()) {
@@ -472,7 +473,7 @@ impl Queue {
         Ok(count)
     }
 
-    /// Removes one such message; false: there is none.
+    /// Removes one such message. Returns false if there is none.
     pub fn remove_one(&mut self, body: &[u8]) -> Result<bool, QueueError> {
         let found = self.look_up(body)?.map(|(place, message)| (place, message.expires_ms));
         let Some((place, expires_ms)) = found else { return Ok(false) };

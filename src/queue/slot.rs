@@ -62,7 +62,7 @@ impl Census {
     }
 }
 
-/// What became of a try to take a slot out of use.
+/// The outcome of taking a slot out of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retired {
     /// It is not in use any more.
@@ -79,7 +79,7 @@ pub(super) enum Retired {
 
 /// What a slot's lock guards.
 pub(super) struct State {
-    /// None: empty, with nothing in the backing.
+    /// `None` if it is empty, with nothing in the backing.
     pub(super) queue: Option<Queue>,
     /// The commit epoch of the last change.
     pub(super) epoch: u64,
@@ -96,7 +96,7 @@ pub(super) struct State {
     pub(super) doomed: bool,
     /// In the list of slots that may be empty.
     pub(super) listed: bool,
-    /// No longer in the map: whoever found it there looks again.
+    /// No longer in the map: a caller that found it there looks again.
     pub(super) retired: bool,
     /// Worked on since the last housekeeping.
     pub(super) used: bool,
@@ -149,7 +149,7 @@ impl Slot {
         }
     }
 
-    /// A slot whose queue is closed: whoever asks for it is told why.
+    /// A slot whose queue is closed: every command on it is answered with the reason.
     pub(super) fn closed(id: u64, name: &[u8], why: QueueError) -> Slot {
         Slot { closed: Some(why), ..Slot::new(id, name, None) }
     }
@@ -182,7 +182,7 @@ impl Slot {
         QueueError::Storage(format!("queue {name} is closed after an internal error; restart"))
     }
 
-    /// Notes what work on the queue has changed; true: something in its store.
+    /// Notes what work on the queue has changed. Returns whether that is something in its store.
     pub(super) fn note(&self, queue: &mut Queue) -> bool {
         let changed = std::mem::take(&mut queue.changed);
         if changed || queue.differs {
@@ -259,8 +259,8 @@ impl Slot {
         self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same where no sync is under way. None: one is, or one has panicked: what became of it
-    /// nobody knows but its mapping, which has to stay.
+    /// The same if no sync is under way. Returns `None` if one is, or if one has panicked: only its
+    /// mapping knows the outcome, and has to stay.
     pub(super) fn no_sync_now(&self) -> Option<MutexGuard<'_, ()>> {
         self.syncing.try_lock().ok()
     }
@@ -293,7 +293,7 @@ impl Slot {
             return Ok(());
         };
         queue.store().end_sync(point, &outcome);
-        // The system tells of a failure once: another sync of the same file may have been told.
+        // The kernel reports a failure once, perhaps to another sync of the same file.
         queue.store().check_writable().map_err(|_| id)?;
         outcome.map_err(|_| id)
     }

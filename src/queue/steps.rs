@@ -201,7 +201,8 @@ mod tests {
         assert_eq!(queues.came(), 4);
     }
 
-    /// The others that a transaction dropped were gone, although it was told of an error.
+    /// The other queues that a transaction dropped were gone, although it was answered with an
+    /// error.
     #[test]
     fn a_drop_of_several_that_fails_for_one_in_a_transaction_dooms_none() {
         let folder = tempfile::tempdir().unwrap();

@@ -218,7 +218,7 @@ pub trait Backing: Send + Sync {
     /// Counts a queue that a fault of this program has closed.
     fn count_closed(&self) {}
 
-    /// Forgets stores that have been discarded, and not durably; everybody has been told.
+    /// Forgets stores that have been discarded, and not durably: the replies have said so.
     fn give_up(&self) {}
 
     /// Bytes that the messages of all queues take, and may take; `None` where they take no memory.

@@ -60,8 +60,9 @@ impl Queues {
         slot.lock().is_ok_and(|state| state.queue.is_none() || state.doomed)
     }
 
-    /// Makes the queue `name` where there is none, which nobody sees before it has messages; false:
-    /// it is there. So that a transaction need not make it while all others wait for it.
+    /// Makes the queue `name` where there is none, which nobody sees before it has messages, so
+    /// that a transaction need not make it while all others wait for it. Returns false if it is
+    /// there.
     pub fn make(&self, name: &[u8]) -> Result<bool, QueueError> {
         let made = self.visit(name, true, |slot, state| {
             let is_missing = state.queue.is_none();
@@ -153,7 +154,7 @@ impl Drop for Steps<'_> {
 }
 
 impl Queue {
-    /// Begins the step of a transaction; false: there is nothing to be done here.
+    /// Begins the step of a transaction. Returns false if there is nothing to do here.
     fn begin_transaction(&mut self, changes: &Changes) -> Result<bool, QueueError> {
         self.bury_before_step()?;
         let Changes { size, drops } = *changes;
@@ -188,7 +189,8 @@ impl Queue {
         }
     }
 
-    /// Removes all messages in the step of a transaction; false: there were none.
+    /// Removes all messages in the step of a transaction. Returns false if there were
+    /// none.
     pub(super) fn clear(&mut self) -> Result<bool, QueueError> {
         let existed = !self.is_empty();
         while let Some((place, message)) = self.next(0)? {

@@ -30,7 +30,7 @@ struct Large {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Stays,
-    /// Its worker has been told to disconnect it.
+    /// Its worker is to disconnect it.
     Goes,
     /// It has gone, and a change of its is being finished: nothing ends that sooner.
     Finishes,
@@ -71,8 +71,8 @@ impl Budget {
         self.shed(self.used.load(Ordering::Relaxed));
     }
 
-    /// Sees to it that the largest client goes if all take too much, `used` bytes; false: none that
-    /// is known can go.
+    /// Dismisses the largest client if all take too much, `used` bytes. Returns false if no known
+    /// client can go.
     fn shed(&self, used: usize) -> bool {
         if used <= self.limit {
             return true;
@@ -128,7 +128,7 @@ mod tests {
         assert!(lock(&budget.large).is_empty());
     }
 
-    /// It was not counted any more once it was told to go.
+    /// A fault of before: a client that was to go was not counted any more.
     #[test]
     fn others_go_in_place_of_one_that_finishes_a_change() {
         let (first, second, budget) = (mailbox(), mailbox(), Budget::new(10 * LARGE));

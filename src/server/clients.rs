@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) struct Clients {
     limits: Arc<ClientLimits>,
     live: Mutex<usize>,
-    /// Told when the last client leaves.
+    /// Notified when the last client leaves.
     empty: Condvar,
     stopping: AtomicBool,
     statistics: Arc<Statistics>,

@@ -96,7 +96,7 @@ impl Bench {
 /// One client's connection.
 pub(super) struct Connection {
     session: Box<dyn Session>,
-    /// What the client is told where there is no memory for it.
+    /// The reply to a client for which there is no memory.
     overload: &'static [u8],
     input: Input,
     output: Output,

@@ -10,8 +10,8 @@ const CLIENT_PARTS: u64 = 4;
 /// Bytes of memory where the system says nothing.
 const UNKNOWN_MEMORY: u64 = 4 << 30;
 
-/// Raises the limit of open files as far as the system allows and answers it; None: there is no
-/// limit.
+/// Raises the limit of open files as far as the kernel allows. Returns the limit, or `None` if
+/// there is none.
 pub fn raise_open_files() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -91,7 +91,7 @@ fn group_limit(groups: &str, mount: &Path) -> Option<u64> {
 }
 
 /// Has all threads allocate from one heap; called before there are others. Else glibc makes up to
-/// eight heaps ("arenas") for each processor, and those that are not the first grow page by page:
+/// eight heaps ("arenas") for each CPU, and those that are not the first grow page by page:
 /// where messages are kept in memory, that is a call into the system for every 30 of them.
 pub fn share_one_heap() {
     // SAFETY: the call sets a limit of the allocator's; no other thread allocates meanwhile.

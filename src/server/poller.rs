@@ -1,7 +1,7 @@
 //! Readiness: which sockets of a worker can be read from or written to.
 //!
-//! The only file that knows how the system tells (epoll, level-triggered, and an eventfd that ends
-//! the wait from another thread). It knows descriptors and keys, and nothing of clients.
+//! The only file that knows the kernel's interface for it (epoll, level-triggered, and an eventfd
+//! that ends the wait from another thread). It knows descriptors and keys, and nothing of clients.
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};

@@ -42,7 +42,7 @@ fn report_overload(name: Arguments<'_>, why: &str) {
     logging::limited(Level::Warn, "memory of clients", line);
 }
 
-/// Whoever can connect can cause these lines, as often as it likes.
+/// Anybody who can connect can cause these lines, as often as they like.
 fn report_close(name: Arguments<'_>, close: Close) {
     let warn = |kind, what: &dyn Display| {
         logging::limited(Level::Warn, kind, format_args!("{name}: closed, {what}"));

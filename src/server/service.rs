@@ -1,4 +1,4 @@
-//! What is spoken at one listener, and what strangers to it are told.
+//! The protocol of one listener, and its replies to clients that it refuses.
 
 use crate::session::{NewClient, Session};
 use std::net::TcpListener;
@@ -12,10 +12,10 @@ pub struct Service {
     pub protocol: &'static str,
     /// A bound, blocking listener.
     pub listener: TcpListener,
-    /// What one client too many is told before it is disconnected.
+    /// The reply to one client too many, which is then disconnected.
     pub refusal: &'static [u8],
-    /// What a client is told before it is disconnected, if there is no memory for it: it is the
-    /// largest where all clients together take too much, or the system has none.
+    /// The reply to a client for which there is no memory, which is then disconnected: it is the
+    /// largest when all clients together take too much, or the system has no memory left.
     pub overload: &'static [u8],
     /// Makes a client's session.
     pub sessions: SessionFactory,

@@ -19,9 +19,9 @@ impl Ticker {
         let Some(interval_ms) = durability.interval_ms() else { return Ok(None) };
         let interval = Duration::from_millis(interval_ms);
         let stopping = Arc::new((Mutex::new(false), Condvar::new()));
-        let told = Arc::clone(&stopping);
+        let stop = Arc::clone(&stopping);
         let tick = move || {
-            while !is_told(&told, interval) {
+            while !is_stopped(&stop, interval) {
                 durability.commit();
             }
         };
@@ -38,8 +38,8 @@ impl Ticker {
     }
 }
 
-/// Waits for `interval`; true as soon as the stop has been told.
-fn is_told((stopping, told): &(Mutex<bool>, Condvar), interval: Duration) -> bool {
-    let waited = told.wait_timeout_while(lock(stopping), interval, |stopping| !*stopping);
+/// Waits for `interval`. Returns true as soon as the ticker is to stop.
+fn is_stopped((stopping, changed): &(Mutex<bool>, Condvar), interval: Duration) -> bool {
+    let waited = changed.wait_timeout_while(lock(stopping), interval, |stopping| !*stopping);
     *waited.unwrap_or_else(PoisonError::into_inner).0
 }

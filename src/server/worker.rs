@@ -145,7 +145,7 @@ impl Worker {
         }
     }
 
-    /// One turn. `clock` tells the time.
+    /// One turn. `clock` returns the time.
     pub(super) fn turn(&mut self, clock: impl Fn() -> Instant) -> io::Result<()> {
         let timeout = self.timeout(clock());
         let mut ready = std::mem::take(&mut self.ready);

@@ -1,7 +1,8 @@
 //! Who is connected: one entry for each client, which CLIENT LIST shows and CLIENT KILL ends.
 //!
 //! A session enters itself when it begins and leaves when it is dropped. An entry is small, and its
-//! lock is held for a few moves of words, by the session after each turn and by whoever lists.
+//! lock is held for a few moves of words, by the session after each turn and by a session that
+//! lists.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -126,7 +127,7 @@ impl ClientEntry {
         *lock(&self.waits) == Waits::ForMessage
     }
 
-    /// Ends the client's wait; false: it does not wait.
+    /// Ends the client's wait. Returns false if it does not wait.
     pub fn unblock(&self, with_error: bool) -> bool {
         let mut waits = lock(&self.waits);
         if *waits != Waits::ForMessage {
@@ -211,7 +212,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// The client's entry, for whoever wakes it.
+    /// The client's entry, by which others wake it.
     pub fn share(&self) -> Arc<ClientEntry> {
         Arc::clone(&self.entry)
     }

@@ -64,7 +64,7 @@ pub struct Advance {
     /// Bytes of the input that are done with.
     pub consumed: usize,
     /// Bytes wanted in all, counted from the first one not consumed, before anything more can be
-    /// done; 0: call again with what is there, the output was full.
+    /// done; 0 if the output was full: call again with what is there.
     pub need: usize,
     /// The replies may leave once this is durable.
     pub ticket: Ticket,

@@ -10,8 +10,8 @@
 //!    cache keeps the file in large folios (on ext4 since Linux 6.16, of up to 1 MiB), and each
 //!    sync writes all of a folio in which a byte has changed.
 //!
-//! Only 1 is a promise. 2 and 3 are for speed, and are given up where they cannot be had, with a
-//! line in the debug log at the most. They are for the start of a new segment and where a sync
+//! Only 1 is a promise. 2 and 3 are for speed, and are given up where they fail, with at most
+//! a line in the debug log. They are for the start of a new segment and where a sync
 //! covers few bytes: where it covers many, the conversion is a small part of it, and large folios
 //! are cheaper to have. `segment` decides that, and gives the advice.
 //!

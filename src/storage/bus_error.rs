@@ -2,7 +2,7 @@
 //! the process without a word of which file it was.
 //!
 //! 1. Where a mapping is only read, the page is replaced by zeros and the mapping remembers that:
-//!    whoever reads it looks there before it believes what it has found. So an unreadable sector, a
+//!    a reader looks there before it believes what it has found. So an unreadable sector, a
 //!    file that somebody has cut short, or a disk that has gone away costs the queue whose file it
 //!    is, with an error (rule 19). That also holds for bytes that were read before and have to be
 //!    fetched again, which no earlier look with a system call could promise.
@@ -127,8 +127,8 @@ fn install() {
     PAGE_SIZE.store(page_size(), Ordering::Relaxed);
     // SAFETY: an action of zeros is a valid one, and the handler keeps to what a handler may do, as
     // its own comments argue. It runs on the alternate stack where a thread has one, and needs
-    // little of any. Rust's own handler of this signal is for stack overflows, which Linux tells by
-    // SIGSEGV.
+    // little of any. Rust's own handler of this signal is for stack overflows, which Linux signals
+    // by SIGSEGV.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_bus_error as *const () as usize;
@@ -167,8 +167,8 @@ fn replace_page(address: usize) -> bool {
     let start = address / page() * page();
     // SAFETY: the page lies in a mapping that is watched: it is not unmapped before its entry is
     // cleared, and the thread that was interrupted is reading it. So it belongs to that mapping,
-    // and is unmapped with it. Nobody writes there. Whoever has read something from this page
-    // before the system took it away reads zeros now, which is what `Watched::fault` is for. `mmap`
+    // and is unmapped with it. Nobody writes there. A thread that has read something from this page
+    // before the kernel took it away reads zeros now, which is what `Watched::fault` is for. `mmap`
     // is a bare system call, and `errno` is put back.
     unsafe {
         let errno = libc::__errno_location();

@@ -94,7 +94,7 @@ fn make(path: &Path) -> Result<(), StorageError> {
 fn lock(directory: &File, path: &Path) -> Result<(), StorageError> {
     match lock_exclusively(directory, path) {
         Err(StorageError::Io { source, .. }) => {
-            // Over NFS a lock is had by writing, and nobody writes to a directory.
+            // Over NFS a lock needs write access, and nobody can write to a directory.
             log::warn!("{}: only its {LOCK} is locked: {source}", path.display());
             Ok(())
         }
@@ -145,7 +145,7 @@ fn has_segments(root: &Folder) -> bool {
     })
 }
 
-/// Opens a file of this program, and makes it if it is not there; true: it was made.
+/// Opens a file of this program, and makes it if it is not there. Returns whether it was made.
 fn open_or_create(root: &Folder, name: &str) -> io::Result<(File, bool)> {
     let name = OsStr::new(name);
     match root.create_file(name) {

@@ -5,7 +5,7 @@
 //!    stale, moved or half-written record never passes, and neither does one that somebody without
 //!    the key made up (rules 3 and 21).
 //! 2. The head has a checksum of its own, so a damaged body says still where it ends.
-//! 3. Bytes after the end of the log are zero, and no record starts with so many zero bytes.
+//! 3. Bytes after the end of the log are zero, and no record starts with this many zero bytes.
 
 use super::index::HashKey;
 use super::layout::*;

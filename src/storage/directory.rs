@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What became of a queue's folder at the opening.
 #[derive(Debug)]
 pub struct OpenedQueue {
-    /// The queue's name. `None` if nothing tells it.
+    /// The queue's name, or `None` if nothing says it.
     pub name: Option<Vec<u8>>,
     /// Its log, or why it is closed.
     pub log: Result<Log, StorageError>,
@@ -48,10 +48,11 @@ pub struct DataDirectory {
     /// Folders of dropped queues, by the queues' names, that could be neither renamed nor emptied:
     /// an empty queue is in each.
     kept: Mutex<HashMap<Box<[u8]>, OsString>>,
-    /// Folders whose queues have long names, which nothing tells; and why they are closed.
+    /// Folders whose queues have long names that nothing says; and why they are closed.
     unnamed: Mutex<Vec<(String, Arc<str>)>>,
-    /// Held over a sync of the directory, so that whoever finds `dropped` empty does not answer
-    /// before the sync is over that took the drops out of it. Taken before `dropped`.
+    /// Locked for the whole of a sync of the directory: a client that finds `dropped` empty must
+    /// not be answered before the sync is over that took the drops out of it. Taken before
+    /// `dropped`.
     settling: Mutex<()>,
     /// Where dropped queues go to be unlinked.
     reaper: Reaper,
@@ -145,8 +146,8 @@ impl DataDirectory {
         Ok(queues)
     }
 
-    /// Gives `take` the folder of each queue, its name as far as that tells it, and its log. There
-    /// is no log in a folder that held none.
+    /// Gives `take` the folder of each queue, its name as far as the folder says it, and its log.
+    /// There is no log in a folder that held none.
     fn each_queue(
         &self,
         mut take: impl FnMut(

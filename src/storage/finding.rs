@@ -3,7 +3,7 @@
 //! Each kind of finding has a label, which log lines and test names carry, and the table here says
 //! what is decided about it. `storage-format.md` has the same table and gives the reasons; a test
 //! compares the two. "Durable" is what a cursor or a later record says was durable. This file knows
-//! no bytes; whoever looks at them makes a [`Finding`].
+//! no bytes; the code that looks at them makes a [`Finding`].
 
 use std::fmt;
 use std::path::PathBuf;

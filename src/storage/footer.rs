@@ -30,7 +30,7 @@ const SIZE_MASK: u64 = (1 << (HASH_SHIFT - SIZE_SHIFT)) - 1;
 const TIME_SHIFT: u32 = 4;
 const EXPIRES: u64 = 1;
 
-/// What a footer tells of one record.
+/// What a footer says of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Where it lies.
@@ -200,7 +200,7 @@ impl Footer {
         self.runs.get(*run).map(|(first, _)| first + *in_run - 1)
     }
 
-    /// How many records, runs of numbers, origins and times it tells of.
+    /// How many records, runs of numbers, origins and times it names.
     pub fn counts(&self) -> [usize; 4] {
         let time_count = self.times.as_ref().map_or(0, Vec::len);
         [self.entries.len(), self.runs.len(), self.origins.len(), time_count]
@@ -324,7 +324,7 @@ fn next_expiry(times: &[(u64, u64)], bookmark: &mut Bookmark) -> u64 {
     expires_ms
 }
 
-/// The bytes of what a footer tells.
+/// The bytes of a footer's lists.
 struct Lists<'a> {
     entries: &'a [u8],
     runs: &'a [u8],

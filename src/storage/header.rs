@@ -1,5 +1,5 @@
 //! The header of a segment: which queue and which place in its log the file belongs to. And as much
-//! of a queue's settings as tells whether this program may pass over them.
+//! of a queue's settings as says whether this program may pass over them.
 //!
 //! This file knows the bytes of one sector, and no files.
 
@@ -93,7 +93,7 @@ fn decode_start<'a>(
 pub enum HeaderFault {
     /// It is intact, and asks for a reader that this program is not.
     Version(u16),
-    /// There are only so many bytes.
+    /// The file has only this many bytes.
     Short(usize),
     /// It does not begin as a header does.
     Magic,

@@ -22,8 +22,8 @@ pub struct FilePlace {
 }
 
 impl FilePlace {
-    /// An error unless the path leads to the file, as whoever starts here would go: the data
-    /// directory, the queue's folder and the file are then all where they were.
+    /// Returns an error unless the path leads to the file: the data directory, the queue's folder
+    /// and the file are then all where they were.
     pub fn check(&self) -> io::Result<()> {
         let Some(id) = self.id else { return Ok(()) };
         let path = self.path.display();

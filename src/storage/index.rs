@@ -4,7 +4,7 @@
 //! as well as grow: 24 bytes a message at most. A table holds one entry for each hash; further
 //! ones, which are equal messages and of ten million different ones about two in a hundred, are in
 //! a sorted set beside it, so that many of them cost no more than different ones. What the index
-//! answers are candidates: whoever asks compares the bytes. An ordinal says where a message is;
+//! answers are candidates: the caller compares the bytes. An ordinal says where a message is;
 //! what it counts is the caller's affair.
 
 use crate::memory::{self, NoMemory};
@@ -198,7 +198,7 @@ impl Index {
         }
     }
 
-    /// Removes the message at `ordinal`; false: it is not here.
+    /// Removes the message at `ordinal`. Returns false if it is not here.
     pub fn remove(&mut self, hash: BodyHash, ordinal: u64) -> bool {
         self.shards[hash.shard()].remove(hash.entry(ordinal))
     }

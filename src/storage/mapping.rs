@@ -4,7 +4,7 @@
 //! of CPU time from one client alone, and a sixth of the rate from many that send in pipelines.
 //!
 //! A sync write-protects each page that has changed, to see when it changes again, and has the
-//! other processors that run the daemon forget that they may write to it: page by page, and for
+//! other CPUs that run the daemon forget that they may write to it: page by page, and for
 //! each it waits for their answers. Pages that are released before are taken out of the address
 //! space with one such message. They stay in the page cache, changed as they are, and the next look
 //! at one maps it again.
@@ -52,8 +52,8 @@ fn process_max() -> usize {
 #[derive(Clone, Debug)]
 pub struct Mapping {
     mapped: Arc<Mapped>,
-    /// A sync of it has failed. Held over each: of a failure the system tells one of those that are
-    /// under way, and all of them must know.
+    /// Whether a sync of it has failed. Locked for the whole of each sync: the kernel reports an
+    /// error to only one of several concurrent callers, and all of them must see it.
     has_failed: Arc<Mutex<bool>>,
 }
 
@@ -132,7 +132,7 @@ impl Mapping {
             return;
         }
         // SAFETY: in a shared mapping of a file the advice changes no byte: what has been written
-        // is the page cache's, before and after, and whoever reads a page meets it there. Nobody
+        // is the page cache's, before and after, and a reader of the page meets it there. Nobody
         // writes to these pages meanwhile: before Linux 6.2 such a write could be taken for one
         // that the device has.
         let released = unsafe {
@@ -170,7 +170,7 @@ fn failed_before() -> io::Error {
 mod tests {
     use super::*;
 
-    /// Where the system told another sync of the failure.
+    /// The kernel reported the failure to another sync.
     #[test]
     fn after_a_sync_that_failed_none_succeeds() {
         let file = tempfile::tempfile().unwrap();

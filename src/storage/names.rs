@@ -71,7 +71,7 @@ pub fn file_name(base: u64) -> String {
     format!("{base:020}.seg")
 }
 
-/// The base in a segment's file name; None: this is no segment.
+/// Returns the base in a segment's file name, or `None` if it names no segment.
 pub fn base_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(".seg")?;
     let is_plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -41,7 +41,7 @@ impl Reaper {
     }
 }
 
-/// Unlinks what was dropped. What cannot be unlinked now, most often because there are no more open
+/// Unlinks what was dropped. What cannot be unlinked now, usually because there are no more open
 /// files, is tried again: its space belongs to others.
 fn reap(root: &Folder, dropped: &mpsc::Receiver<OsString>) {
     let mut left: HashSet<OsString> = HashSet::new();
@@ -95,7 +95,8 @@ fn remove_files(folder: &Folder) -> io::Result<usize> {
     Ok(others)
 }
 
-/// Unlinks `name` in the `folder` of a queue if it is a file; false: it stays, and a line says so.
+/// Unlinks `name` in the `folder` of a queue if it is a file. Returns false, and logs that, if it
+/// stays.
 pub fn remove_file(folder: &Folder, name: &str) -> bool {
     let removed = try_remove_file(folder, name);
     if let Err(error) = &removed {

@@ -49,7 +49,7 @@ fn fill(file: &File, base: u64, size: u64, header: &SegmentHeader) -> io::Result
 }
 
 /// The largest sync, in bytes of records, before which no pages are released: they are few, and
-/// whoever pops would have them again at once.
+/// the next pop would fault them in again at once.
 const UNRELEASED_SYNC_MAX: u64 = AHEAD_SYNC_MAX;
 
 /// What is known of a segment's footer.
@@ -93,9 +93,9 @@ pub struct Segment {
     /// Which file it is; `None` until that is known.
     id: Option<FileId>,
     is_read_only: bool,
-    /// The offset up to which its blocks are known to be its own; 0: not known.
+    /// The offset up to which its blocks are known to be its own, or 0 if unknown.
     own_end: u64,
-    /// The offset up to which its blocks have been written, or that has been tried; 0: not known.
+    /// The offset up to which its blocks have been written, or that has been tried; 0 if unknown.
     written_end: u64,
     /// The mapping has been advised to be used at random.
     is_random: bool,
@@ -167,7 +167,7 @@ impl Segment {
         }
     }
 
-    /// The same bytes for whoever only reads them, without the log. While that is there nothing is
+    /// The same bytes for a reader that has no lock on the log. While that is there nothing is
     /// written to this segment: it has a successor, or the log is being put together.
     pub fn apart(&self) -> Result<Segment, StorageError> {
         let map = OnceCell::from(self.mapping()?.clone());

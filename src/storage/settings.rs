@@ -40,7 +40,7 @@ pub enum Access {
     },
     /// Perhaps somebody else's: nothing is written, made or removed, and findings are kept.
     Look {
-        /// Read every record, also where a footer tells of them.
+        /// Read every record, also where a footer names them.
         is_thorough: bool,
         /// What was found, in the order of finding.
         findings: Arc<Mutex<Vec<Finding>>>,

@@ -6,8 +6,8 @@
 //! and it costs no more than a look at the bytes, since a head has a checksum of its own.
 //!
 //! In version 1 a body may hold bytes that pass for a record, and the search may be long. So what
-//! the bad record's length says is taken where the numbers there show that one message was lost at
-//! the most. And the search looks at `SEARCH_BUDGET` times the bytes there are, at the most.
+//! the bad record's length says is taken where the numbers there show that at most one message was
+//! lost. And the search looks at no more than `SEARCH_BUDGET` times the bytes there are.
 
 use super::codec::Codec;
 use super::error::StorageError;
@@ -327,7 +327,7 @@ mod tests {
         let walk = Walk::new(&codec, &bytes, 2560);
         assert_eq!(walk.filter_map(resumes).last(), Some(positions[4]));
         bytes[(positions[1] - 2560) as usize + 20] ^= 1;
-        // From the first message on, and like whoever begins behind the first damage.
+        // From the first message on, and like a reader that begins behind the first damage.
         for start in [positions[0], positions[2]] {
             let walk = Walk::new(&codec, &bytes[(start - 2560) as usize..], start);
             assert_eq!(walk.filter_map(resumes).last(), Some(inside));

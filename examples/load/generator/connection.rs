@@ -4,7 +4,7 @@
 //! knows nothing of rates and of other connections.
 
 use super::Outcome;
-use super::step::{Reply, Step, Told};
+use super::step::{Reply, Said, Step};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -114,11 +114,11 @@ impl Connection {
             let step = self.steps[flight.step];
             match step.reply(flight.number, rest) {
                 Reply::Partial => break,
-                Reply::Right(length, told) if told != Told::Miss || self.may_miss => {
+                Reply::Right(length, said) if said != Said::Miss || self.may_miss => {
                     taken += length;
                     self.flights.pop_front();
-                    outcome.tally(step, flight.number, told);
-                    self.go_on(flight, told, now, outcome);
+                    outcome.tally(step, flight.number, said);
+                    self.go_on(flight, said, now, outcome);
                 }
                 _ => return Err(format!("a wrong reply to {step:?}: {}", shown(rest))),
             }
@@ -129,13 +129,13 @@ impl Connection {
     }
 
     /// The next step of a request, or its end.
-    fn go_on(&mut self, flight: Flight, told: Told, now: Instant, outcome: &mut Outcome) {
+    fn go_on(&mut self, flight: Flight, said: Said, now: Instant, outcome: &mut Outcome) {
         let Some(step) = self.steps.get(flight.step + 1) else {
             return outcome.finished(now, now - flight.intended);
         };
-        // Only beanstalkd's last step is about something that a reply has told.
-        let number = match told {
-            Told::Message { job, .. } => job,
+        // Only beanstalkd's last step is about something that a reply has said.
+        let number = match said {
+            Said::Message { job, .. } => job,
             _ => flight.number,
         };
         step.encode(number, &mut self.output);

@@ -1,7 +1,7 @@
 //! The load generator: sends requests at a server, checks every reply, measures latencies.
 //!
 //! A few threads with many sockets each, so that two hundred connections cost little of the
-//! processors that the server needs too. The example `load` is its command line; the benchmark
+//! CPU time that the server needs too. The example `load` is its command line; the benchmark
 //! `peers` calls it. It knows protocols and clocks, and nothing of the servers behind them.
 
 mod connection;
@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use step::{Step, Told};
+use step::{Said, Step};
 use worker::Worker;
 
 pub use step::Workload;
@@ -38,7 +38,7 @@ pub struct Plan {
     pub requests: u64,
     /// No request is sent after this time.
     pub duration: Duration,
-    /// Requests a second in all, sent whatever the server does; None: a closed loop.
+    /// Requests a second in all, sent whatever the server does, or `None` for a closed loop.
     pub rate: Option<f64>,
     /// Numbers of messages and keys: random below this, else from `first` on, each once.
     pub random_below: Option<u64>,
@@ -80,7 +80,7 @@ impl Report {
     }
 }
 
-/// Which messages there were, told by sums: equal tallies are equal sets of distinct messages, but
+/// Which messages there were, as sums: equal tallies are equal sets of distinct messages, but
 /// for an unlikely accident.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -161,11 +161,11 @@ impl Outcome {
         self.latency.saturating_record(latency.as_nanos() as u64);
     }
 
-    fn tally(&mut self, step: Step, number: u64, told: Told) {
-        match (step, told) {
-            (_, Told::Miss) => self.misses += 1,
+    fn tally(&mut self, step: Step, number: u64, said: Said) {
+        match (step, said) {
+            (_, Said::Miss) => self.misses += 1,
             (Step::Sadd | Step::Put, _) => self.pushed.add(number),
-            (Step::Spop | Step::Reserve, Told::Message { number, .. }) => self.popped.add(number),
+            (Step::Spop | Step::Reserve, Said::Message { number, .. }) => self.popped.add(number),
             _ => {}
         }
     }

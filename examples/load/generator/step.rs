@@ -1,6 +1,6 @@
 //! What is sent and what must come back: the few requests of three protocols that are measured.
 //!
-//! Both directions are written for speed, because the generator shares its processors with the
+//! Both directions are written for speed, because the generator shares its CPUs with the
 //! server. A reply is compared with what it must be to the last byte. This file knows bytes; it
 //! knows no socket and no clock.
 
@@ -85,7 +85,7 @@ pub enum Step {
 
 /// What a reply says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Said {
     /// It is done.
     Done,
     /// The message was queued already, or there was none to pop.
@@ -104,8 +104,8 @@ pub enum Told {
 pub enum Reply {
     /// The beginning of a right reply.
     Partial,
-    /// A right reply of so many bytes.
-    Right(usize, Told),
+    /// A right reply: its length in bytes, and what it says.
+    Right(usize, Said),
     /// No right reply.
     Wrong,
 }
@@ -145,31 +145,31 @@ impl Step {
     /// Reads the reply to the command with `number` at the start of `input`.
     pub fn reply(self, number: u64, input: &[u8]) -> Reply {
         match self {
-            Step::Sadd => one_of(input, &[(b":1\r\n", Told::Done), (b":0\r\n", Told::Miss)]),
-            Step::Spop => match one_of(input, &[(b"$-1\r\n", Told::Miss)]) {
+            Step::Sadd => one_of(input, &[(b":1\r\n", Said::Done), (b":0\r\n", Said::Miss)]),
+            Step::Spop => match one_of(input, &[(b"$-1\r\n", Said::Miss)]) {
                 Reply::Wrong => message(input, b"$100\r\n", b"\r\n", 0),
                 other => other,
             },
-            Step::Set => one_of(input, &[(b"STORED\r\n", Told::Done)]),
+            Step::Set => one_of(input, &[(b"STORED\r\n", Said::Done)]),
             Step::Get => {
                 let mut head = *b"VALUE k000000000000 0 100\r\n";
                 head[7..7 + DIGITS].copy_from_slice(&digits(number));
                 match message(input, &head, b"\r\nEND\r\n", 0) {
-                    Reply::Right(_, Told::Message { number: other, .. }) if other != number => {
+                    Reply::Right(_, Said::Message { number: other, .. }) if other != number => {
                         Reply::Wrong
                     }
                     reply => reply,
                 }
             }
             Step::Put => match line_with_job(input, b"INSERTED ", b"\r\n") {
-                Ok((length, _)) => Reply::Right(length, Told::Done),
+                Ok((length, _)) => Reply::Right(length, Said::Done),
                 Err(reply) => reply,
             },
             Step::Reserve => match line_with_job(input, b"RESERVED ", b" 100\r\n") {
                 Ok((length, job)) => message(input, &input[..length], b"\r\n", job),
                 Err(reply) => reply,
             },
-            Step::Delete => one_of(input, &[(b"DELETED\r\n", Told::Done)]),
+            Step::Delete => one_of(input, &[(b"DELETED\r\n", Said::Done)]),
         }
     }
 }
@@ -199,9 +199,9 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// One of these texts, and what it says.
-fn one_of(input: &[u8], texts: &[(&[u8], Told)]) -> Reply {
-    if let Some((text, told)) = texts.iter().find(|(text, _)| input.starts_with(text)) {
-        return Reply::Right(text.len(), *told);
+fn one_of(input: &[u8], texts: &[(&[u8], Said)]) -> Reply {
+    if let Some((text, said)) = texts.iter().find(|(text, _)| input.starts_with(text)) {
+        return Reply::Right(text.len(), *said);
     }
     let begins = texts.iter().any(|(text, _)| text.starts_with(input));
     if begins { Reply::Partial } else { Reply::Wrong }
@@ -219,7 +219,7 @@ fn message(input: &[u8], head: &[u8], tail: &[u8], job: u64) -> Reply {
     };
     match number_of_member(&input[head.len()..end]) {
         Some(number) if found == tail => {
-            Reply::Right(end + tail.len(), Told::Message { number, job })
+            Reply::Right(end + tail.len(), Said::Message { number, job })
         }
         _ => Reply::Wrong,
     }

@@ -34,7 +34,7 @@ pub enum Command {
         queues: Vec<String>,
         is_protocol: bool,
     },
-    /// None: from standard input.
+    /// `None` reads standard input.
     Import {
         file: Option<PathBuf>,
     },
@@ -157,7 +157,7 @@ usage: mq-dump [--dir DIR] COMMAND
   list                one line for each queue: counts, bytes, segments, ages
   show QUEUE          its segments and cursor slots, and how far it is durable
   messages QUEUE      one line for each message, oldest first
-    --from N --count N       from this number on ({FROM}); so many at most (all)
+    --from N --count N       from this number on ({FROM}); at most N messages (all)
     --hex | --raw | --json   hexdumps; bytes, a line feed between two; lines of JSON
   segment FILE        each record of a file, its header, cursor slots and footer
     --json                   its messages, those that are gone too, as lines of JSON

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The longest message that a daemon may be told to take, and the longest line that may hold it.
+/// The longest message that a daemon can be set to take, and the longest line that may hold it.
 const MESSAGE_MAX: usize = 512 << 20;
 const LINE_MAX: u64 = 4 << 30;
 
@@ -78,7 +78,7 @@ impl Dump {
     }
 }
 
-/// What is to be read, and its bytes; 0: nobody knows.
+/// What is to be read, and its length in bytes; 0 if that is unknown.
 fn open(file: Option<&Path>) -> Result<(Box<dyn Read>, u64), String> {
     let Some(path) = file else { return Ok((Box::new(io::stdin()), 0)) };
     let failed = |error: io::Error| format!("open {}: {error}", path.display());

@@ -41,9 +41,9 @@ pub struct Line<'a> {
 pub struct Parsed {
     /// The queue's name.
     pub queue: Vec<u8>,
-    /// Unix time in milliseconds; None: it is pushed now.
+    /// Unix time in milliseconds, or `None` if it is pushed now.
     pub pushed_ms: Option<u64>,
-    /// Unix time in milliseconds; 0: never.
+    /// Unix time in milliseconds; 0 is never.
     pub expires_ms: u64,
     /// The client flags of memcached.
     pub flags: u32,

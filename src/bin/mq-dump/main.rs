@@ -1,4 +1,4 @@
-//! mq-dump: looks into a data directory, and writes there only when told to.
+//! mq-dump: looks into a data directory, and writes there only when asked to.
 //!
 //! It may look beside a running daemon, and into a damaged directory: what is damaged is named on
 //! standard error, and everything else is shown. Exit codes: 0 for all well, also when nobody reads
@@ -138,7 +138,7 @@ impl Dump {
     fn has_directory(&mut self) -> bool {
         let is_there = match fs::metadata(&self.directory) {
             Ok(metadata) => metadata.is_dir(),
-            // What is wrong is said by whoever opens it.
+            // The opening says what is wrong.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
         if !is_there {
@@ -154,7 +154,8 @@ impl Dump {
         self.shown(folders).unwrap_or_default()
     }
 
-    /// Opens the queue in `folder`, and names what is found in its files. None: there is none.
+    /// Opens the queue in `folder`, and logs what is found in its files. Returns `None` if there is
+    /// no queue.
     fn open(&mut self, folder: &str) -> Result<Option<InspectedQueue>, StorageError> {
         self.watch_reading(folder);
         let queue = self.inspection.open(folder);
@@ -181,7 +182,7 @@ impl Dump {
         }
     }
 
-    /// The queue that an argument names; None: there is none, which is logged.
+    /// Returns the queue that an argument names. Returns `None`, and logs that, if there is none.
     fn open_named(&mut self, argument: &str) -> Option<InspectedQueue> {
         let had_failed = std::mem::take(&mut self.has_failed);
         for name in text::names(argument) {

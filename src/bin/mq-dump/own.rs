@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 const SEGMENT_SIZE: u64 = 64 << 20;
 
 impl Dump {
-    /// Takes the directory's lock; with `is_strict`, damaged queues will not be opened. None: why
-    /// not is logged, with `instead` where a daemon has the lock.
+    /// Takes the directory's lock; with `is_strict`, damaged queues will not be opened.
+    /// Returns `None` if that fails, and logs why, with `instead` if a daemon has the lock.
     pub fn own(&mut self, is_strict: bool, instead: &str) -> Option<Arc<DataDirectory>> {
         match DataDirectory::open(&self.directory, SEGMENT_SIZE, is_strict) {
             Ok(directory) => Some(Arc::new(directory)),
@@ -26,7 +26,7 @@ impl Dump {
         }
     }
 
-    /// Recovers all queues. None: why not is logged.
+    /// Recovers all queues. Returns `None` if that fails, and logs why.
     pub fn recover(&mut self, directory: &Arc<DataDirectory>) -> Option<Vec<Log>> {
         let folders = self.folders(None);
         let total = folders.iter().map(|folder| disk_bytes(&self.directory.join(folder))).sum();

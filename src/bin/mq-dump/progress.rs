@@ -56,7 +56,7 @@ impl Progress {
         Progress(spawned.is_ok().then_some(state))
     }
 
-    /// Work on `total` bytes begins; 0: on nobody knows how many.
+    /// Work on `total` bytes begins; 0 if the number is unknown.
     pub fn begin(&self, doing: impl fmt::Display, total: u64, done: Done) {
         if let Some(state) = &self.0 {
             lock(state).work = Some(Work { doing: doing.to_string(), done, total });

@@ -35,7 +35,7 @@ impl Dump {
         }
         let Some(directory) = self.own(false, "") else { return Ok(()) };
         let Some(damaged) = self.plan()? else { return Ok(()) };
-        // Whoever does not read what will be done does not get it done.
+        // If the plan cannot be written, nothing is done.
         self.output.flush()?;
         match self.copy_directory() {
             Ok(copy) => {

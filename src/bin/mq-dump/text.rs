@@ -66,7 +66,7 @@ pub fn names(argument: &str) -> Vec<Vec<u8>> {
     names
 }
 
-/// The bytes that [`Escaped`] prints so; None: it never does.
+/// Returns the bytes that [`Escaped`] prints as this text, or `None` if there are none.
 fn unescape(mut text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some((&first, rest)) = text.split_first() {

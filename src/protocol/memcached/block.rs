@@ -46,7 +46,7 @@ pub(super) enum Announced {
     Nothing,
     /// A data block of this many bytes.
     Block(u64),
-    /// A data block of a length that cannot be told.
+    /// A data block of unknown length.
     Unmeasured,
 }
 
@@ -91,7 +91,7 @@ pub(super) fn announced(verb: &[u8], rest: Words<'_>) -> Announced {
         return Announced::Nothing;
     }
     // No word has a control character, so to its client a tab or a NUL ends one: which is the
-    // length cannot be told.
+    // length is unknown.
     if rest.chain([verb]).any(|word| word.iter().any(u8::is_ascii_control)) {
         return Announced::Unmeasured;
     }

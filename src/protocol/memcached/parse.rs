@@ -21,7 +21,7 @@ const MAX_GET_LINE: usize = 1 << 20;
 pub struct Progress {
     /// There is no line feed in front of here.
     scanned: usize,
-    /// These bytes are skipped, and then what is left of the line. None: a command is next.
+    /// Bytes to skip, and then what is left of the line; `None` if a command is next.
     skip: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ pub enum Fatal {
     LineTooLong,
     /// It speaks another protocol; it gets no answer.
     Foreign(Foreign),
-    /// A line is refused, and how long the data behind it is cannot be told.
+    /// A line is refused, and the length of the data behind it is unknown.
     Unmeasured {
         /// What to answer.
         refusal: Refusal,
@@ -138,7 +138,7 @@ impl Progress {
         }
     }
 
-    /// The first line with its line feed; None: it has not ended yet.
+    /// Returns the first line with its line feed, or `None` if it has not ended yet.
     fn line<'a>(&mut self, input: &'a [u8]) -> Result<Option<&'a [u8]>, Fatal> {
         let unseen = input.get(self.scanned..).unwrap_or_default();
         let length = find_line_end(unseen).map(|length| self.scanned + length);

@@ -212,7 +212,7 @@ impl<'a> Iterator for Keys<'a> {
 /// Why a request is not executed; the connection stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No such command, or not with so many arguments.
+    /// No such command, or not with this number of arguments.
     Unknown,
     /// A key that is too long or has control characters, or a bad number.
     BadFormat,

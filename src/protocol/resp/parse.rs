@@ -157,7 +157,7 @@ impl Arguments {
     }
 
     /// The length of an ordinary request that is there as a whole, in one pass: nearly all of them.
-    /// None: it is to be read element by element, and nothing has been noted of it.
+    /// Returns `None`, and has noted nothing, if the request must be read element by element.
     fn find_whole(&mut self, input: &[u8], limits: &Limits) -> Option<usize> {
         let found = self.find_words(input, limits).filter(|end| *end <= limits.max_request);
         if found.is_none() {
@@ -271,7 +271,7 @@ impl Arguments {
         Ok(None)
     }
 
-    /// The line at `position` without its line feed; None: it has not ended yet.
+    /// Returns the line at `position` without its line feed, or `None` if it has not ended yet.
     fn line<'a>(
         &mut self,
         input: &'a [u8],
@@ -313,7 +313,7 @@ fn push_span(spans: &mut Vec<Span>, start: usize, length: usize) -> Result<(), F
 }
 
 /// The number of at most six digits in the line that begins with `first` at `position`, and where
-/// the next line begins; None: there is something else, or the line has not ended.
+/// the next line begins. Returns `None` if something else is there, or the line has not ended.
 fn short_count(input: &[u8], position: usize, first: u8) -> Option<(usize, usize)> {
     let (kind, mut line) = input.get(position..)?.split_first()?;
     if *kind != first {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A queue and what is in it by number; true: it is hidden.
+/// A queue, and for each number in it whether the message is hidden.
 struct Run {
     queue: Queue,
     model: BTreeMap<u64, (Vec<u8>, bool)>,

@@ -91,7 +91,7 @@ fn a_client_that_leaves_and_takes_no_reply_for_a_minute_is_ended() {
         served.serve();
         assert_eq!(phase(&served), expected);
         assert_eq!(served.connection.deadline(), Some(served.start + Duration::from_secs(60)));
-        // Whoever takes something has as long again.
+        // A client that takes something has as long again.
         served.bench.now += Duration::from_secs(59);
         served.wire.room = Some(1);
         served.turn();

@@ -1,4 +1,4 @@
-//! Stand-ins for the server's tests: a wire, a disk and a session that do as they are told.
+//! Stand-ins for the server's tests: a wire, a disk and a session that tests control.
 
 mod conversation;
 mod sockets;
@@ -139,7 +139,7 @@ impl Lines {
         Box::new(Lines { disk: Arc::clone(disk), start, calls: 0, is_waiting: false })
     }
 
-    /// Executes one line; false: it is not done.
+    /// Executes one line. Returns false if it is not done.
     fn line(&mut self, line: &str, output: &mut Vec<u8>, advance: &mut Advance) -> bool {
         let (verb, text) = line.split_once(' ').unwrap_or((line, ""));
         match verb {
@@ -215,7 +215,7 @@ fn limits() -> ClientLimits {
     ClientLimits { max_output: MAX_OUTPUT.into(), ..ClientLimits::default() }
 }
 
-/// All clients may take so many bytes together.
+/// Bytes that all clients together may take.
 const MAX_MEMORY: usize = 64 * MAX_OUTPUT;
 
 /// A connection over byte vectors, served as a worker serves it.

@@ -275,12 +275,12 @@ fn the_client_that_takes_most_is_disconnected_when_all_take_too_much() {
     while !large.iter_mut().any(is_told) {
         assert_eq!(room.ask(&mut small, "say a\n"), "a\n");
     }
-    let told = large.iter_mut().filter_map(|client| is_told(client).then_some(())).count();
-    assert_eq!(told, 0, "the others stay");
+    let dismissed = large.iter_mut().filter_map(|client| is_told(client).then_some(())).count();
+    assert_eq!(dismissed, 0, "the others stay");
     assert_eq!(room.ask(&mut small, "say b\n"), "b\n");
 }
 
-/// It was told to go, and what it took counted no more.
+/// A fault of before: a client that was to go counted no more, although it still took memory.
 #[test]
 fn another_one_is_disconnected_too_while_a_change_of_the_largest_is_finished() {
     let mut room = Room::with_memory(limits(), 4 * MAX_OUTPUT);

@@ -3,8 +3,8 @@
 /// The longest time that counts from now: 30 days. A larger number is Unix time (`protocol.txt`).
 const MAX_RELATIVE_S: u64 = 60 * 60 * 24 * 30;
 
-/// The time of expiry that `exptime` means, Unix time in milliseconds, 0 for never. None: it has
-/// passed already.
+/// The time of expiry that `exptime` means, Unix time in milliseconds, 0 for never. Returns
+/// `None` if it has passed already.
 pub(super) fn expires_ms(exptime: i64, now_ms: u64) -> Option<u64> {
     let seconds = u64::try_from(exptime).ok()?;
     match seconds {

@@ -22,7 +22,7 @@ pub(super) enum Replies {
     On,
     /// None.
     Off,
-    /// None of the next commands, so many of them, and then all.
+    /// None of this many commands, and then all.
     Skip(u8),
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Client {
     pub replies: Replies,
     pub tally: Tally,
     pub last_command: Option<&'static Command>,
-    /// The queue of the last row of commands, if it was of use then.
+    /// The queue of the last row of commands, if it was in use then.
     pub last_queue: Option<Handle>,
     /// The requests queued since MULTI.
     pub transaction: Option<Transaction>,

@@ -1,6 +1,6 @@
 //! Decimal numbers with 17 digits behind the point, for INCRBYFLOAT.
 //!
-//! Redis adds in the processor's longest floating point and shows 17 digits behind the point; here
+//! Redis adds in the CPU's longest floating point and shows 17 digits behind the point; here
 //! sums are exact to the last of these. So they differ where Redis's have run out of digits: 0.1
 //! added to 3000 is 3000.1 here and 3000.10000000000000009 there. Numbers end where Redis's do, at
 //! some 10^4932. A number in hexadecimal, which Redis reads, is refused.

@@ -115,7 +115,7 @@ impl Dispatcher<'_> {
 
 /// Commands on one queue, one after the other.
 struct Row<'a> {
-    /// None: there was no queue of that name at the first command, which has the row for itself.
+    /// `None` if no queue had that name at the first command, which is then the whole row.
     handle: Option<&'a Handle>,
     locked: Option<Locked<'a>>,
     /// Commands that have run.
@@ -172,7 +172,7 @@ impl Row<'_> {
     }
 }
 
-/// Writes the error of a refused command; false: it is not done.
+/// Writes the error of a refused command. Returns false if the command is not done.
 fn end(call: &mut Call<'_>, start: usize, outcome: Outcome) -> bool {
     let Err(refusal) = outcome else { return true };
     call.reply.take_back(start);

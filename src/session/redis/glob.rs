@@ -16,7 +16,7 @@ const BYTE_STEPS: u64 = 4;
 /// Steps here that are one of a budget's.
 const BUDGET_STEP: u64 = 32;
 
-/// What a client is told whose pattern takes more steps than it may.
+/// The reply to a pattern that takes more steps than it may.
 pub(super) const TOO_LONG: &str = "ERR the pattern takes too long to match";
 
 /// A pattern.

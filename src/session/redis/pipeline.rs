@@ -23,7 +23,7 @@ pub(super) struct Pipeline<'a> {
     arguments: &'a mut Arguments,
     limits: &'a Limits,
     consumed: usize,
-    /// What is at `consumed`; None: not looked at yet.
+    /// What is at `consumed`, or `None` before the first look.
     found: Option<Result<Parsed, FramingError>>,
 }
 
@@ -54,8 +54,8 @@ impl<'a> Pipeline<'a> {
         self.input.get(self.consumed).copied()
     }
 
-    /// The next request, again and again until it is `done`; None: there is no whole one, and
-    /// `rest` says why.
+    /// Returns the next request, again and again until it is `done`, or `None` if there is no whole
+    /// one: `rest` says why.
     pub fn next(&mut self) -> Option<Args<'_>> {
         let rest = self.input.get(self.consumed..).unwrap_or_default();
         let arguments = &mut *self.arguments;

@@ -180,7 +180,7 @@ fn pop_many(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Looks ahead, as far as the turn goes, whether the `count` oldest messages fit into `room` bytes
-/// of reply; true: it is known.
+/// of reply. Returns whether that is known.
 fn measure(
     queue: &mut Queue,
     count: u64,
@@ -314,12 +314,13 @@ fn show_oldest(call: &mut Call<'_>, count: u64, advice: &str) -> Outcome {
     Ok(())
 }
 
-/// Where a look has not begun, because so many dead messages leave first, it claims nothing.
+/// A look that has not begun, because dead messages leave first, claims nothing.
 fn wait_for_dead(next: Option<u64>) -> Result<(), QueueError> {
     if next == Some(0) { Err(QueueError::Busy) } else { Ok(()) }
 }
 
-/// Shows the oldest messages as far as the turn goes; false: they do not fit into `room` bytes.
+/// Shows the oldest messages as far as the turn goes. Returns false if they do not fit into `room`
+/// bytes.
 fn show_up_to(
     queue: &mut Queue,
     count: u64,

@@ -98,7 +98,7 @@ pub(super) fn prepare(call: &mut Call<'_>, command: &Command) -> Outcome {
 }
 
 /// The command that the request names, if it takes this many words; the time goes to it from now
-/// on. The last one is tried first: it is most often the next one.
+/// on. The last one is tried first: it is usually the next one.
 pub(super) fn resolve(
     shared: &Shared,
     table: &'static [Entry],

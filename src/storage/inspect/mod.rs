@@ -85,7 +85,7 @@ impl Inspection {
         Ok(folders)
     }
 
-    /// Opens the queue in `folder`. None: there is none, or it has gone.
+    /// Opens the queue in `folder`. Returns `None` if there is none, or it has gone.
     pub fn open(&self, folder: &str) -> Result<Option<InspectedQueue>, StorageError> {
         let log = self.open_log(folder, false, &self.findings)?;
         Ok(log.map(InspectedQueue::new))

@@ -69,7 +69,7 @@ impl Inspection {
         let root = self.root()?;
         let mut found = others(&root, |name, kind| match (name, kind) {
             (LOCK | MARKER, EntryKind::File) | (QUARANTINE, EntryKind::Folder) => None,
-            // That one is followed nowhere is said by whoever opens the queue.
+            // The opening of the queue says that a link is not followed.
             (_, EntryKind::Folder | EntryKind::Link) if decode_folder(name).is_some() => None,
             (_, EntryKind::Folder) if dropped_number(name).is_some() => Some(Label::DroppedQueue),
             _ => Some(Label::UnknownFile),

@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 
 impl Log {
     /// The work that reads the oldest segment without a footer and writes one; runs without the
-    /// log's lock. Whoever looks for the footer before it is there reads the records. None: there
-    /// is nothing to do.
+    /// log's lock. A reader that finds no footer yet reads the records. Returns `None` if there is
+    /// nothing to do.
     pub fn write_footer(&mut self) -> Option<SyncWork> {
         self.check_writable().ok()?;
         let hash_key = self.hash_key;

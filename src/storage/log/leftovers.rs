@@ -182,7 +182,7 @@ mod tests {
             places.push(place);
         }
         places.iter().skip(1).step_by(2).for_each(|place| log.remove(*place).unwrap());
-        // Now there are copies only, and nothing tells of the numbers between them.
+        // Now there are copies only, and nothing says the numbers between them.
         log.renew().unwrap();
         let next = log.segments[log.segments.len() - 1].end();
         drop(log);
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(log.settings.counters.lost_messages.load(Ordering::Relaxed), 0);
     }
 
-    /// The cursor that told of it was bad, so a lost file was taken for one that had been in the
+    /// The cursor that named it was bad, so a lost file was taken for one that had been in the
     /// way of the spare one.
     #[test]
     fn a_gap_behind_a_bad_cursor_is_a_missing_segment() {

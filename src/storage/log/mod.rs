@@ -204,7 +204,7 @@ impl Log {
     }
 
     /// Takes the list of the messages that were there at the opening and expire, with their times.
-    /// A footer may have told a wrong one: what counts is the time in the message.
+    /// A footer may have said a wrong one: what counts is the time in the message.
     pub fn take_expiring(&mut self) -> Vec<(Place, u64)> {
         std::mem::take(&mut self.expiring)
     }

@@ -71,7 +71,8 @@ impl Log {
                     {
                         return Ok(Some(Place { sequence, position }));
                     }
-                    // A footer has said something else: whoever asks on would come back for ever.
+                    // A footer has said something else: a caller that asks on would come back for
+                    // ever.
                     Verdict::Whole(other) => {
                         self.report_damage(position, Fault::Sequence(other.sequence))?;
                     }

@@ -5,7 +5,7 @@
 //!    them is made before the first, so a step that has begun does not fail for want of it.
 //! 2. Nothing says *durable* of a position inside a step.
 //! 3. A step that only pops appends nothing: it writes the cursor once, at its end.
-//! 4. Until a step that removes messages by records is durable, the cursor tells of no part of it:
+//! 4. Until a step that removes messages by records is durable, the cursor shows no part of it:
 //!    no head passes such a message, and no segment is dead for want of it. A power cut could leave
 //!    that cursor, and not the step.
 
@@ -14,7 +14,7 @@ use super::super::layout::{ALIGNMENT, MESSAGE_DELIVER_MS, REMOVAL_HEAD};
 use super::super::version::Version;
 use super::Log;
 
-/// What a step does at the most.
+/// The most that a step does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepSize {
     /// Messages that it pushes.

@@ -68,7 +68,7 @@ impl Log {
     }
 
     /// True when a sync should begin before one is asked for: as much waits for it as the newest
-    /// segment has room for, and whoever fills that up has to wait until all of it is durable (rule
+    /// segment has room for, and the push that fills it must wait until all of it is durable (rule
     /// 8). So each is of half of what was free at the one before, and the last one is short.
     pub fn wants_sync(&self) -> bool {
         let tail = &self.segments[self.tail];
@@ -183,8 +183,8 @@ impl Log {
         }
     }
 
-    /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first);
-    /// None: there are none.
+    /// Takes the dead segments at the old end out of the log (rule 10: they die oldest first).
+    /// Returns `None` if there are none.
     pub(super) fn doom(&mut self) -> Result<Option<Doomed>, StorageError> {
         // A sync may leave the cursor that says that they are dead, and not what made them so.
         let bound_end = self.copies_end.max(self.step_end);
@@ -242,10 +242,10 @@ impl Log {
         self.home.open().map_err(|error| StorageError::io("open", self.directory(), error))
     }
 
-    /// Removes all messages and all files, durably; false: some files stay, and an empty queue in
-    /// them. A cursor says that the messages are gone before the first file goes, and its own file
-    /// only when the older ones are durably gone: a crash leaves all of them or none. The log is
-    /// not to be used afterwards.
+    /// Removes all messages and all files, durably. Returns false if some files stay, and an empty
+    /// queue in them. A cursor says that the messages are gone before the first file goes, and its
+    /// own file only when the older ones are durably gone: a crash leaves all of them or none. The
+    /// log is not to be used afterwards.
     ///
     /// # Errors
     /// Among others, that a sync under way is about to unlink files of the folder by their names.
@@ -282,7 +282,7 @@ impl Log {
             if let Some(segment) = self.segments.pop_front() {
                 self.tail -= 1;
                 self.record_bytes -= segment.record_bytes();
-                // Some where a footer told of more bytes than its messages have.
+                // Not 0 if a footer said more bytes than its messages have.
                 self.live_bytes -= segment.live_bytes;
                 doomed.push(segment.base);
             }

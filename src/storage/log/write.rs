@@ -258,7 +258,7 @@ impl Log {
     /// A message's record of `size` bytes in segment `index` does not live any more.
     pub(in super::super) fn count_dead_in(&mut self, index: usize, size: u64) {
         let segment = &mut self.segments[index];
-        // Where a footer has told of less than there is, less was counted.
+        // If a footer has said less than there is, less was counted.
         let (count, size) = (segment.live_count.min(1), size.min(segment.live_bytes));
         segment.live_count -= count;
         segment.live_bytes -= size;

@@ -1,4 +1,4 @@
-//! Footers against records, for whoever reads every record anyway.
+//! Footers against records, for a reader that reads every record anyway.
 
 use super::super::error::StorageError;
 use super::super::finding::Label;

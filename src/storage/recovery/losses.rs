@@ -2,7 +2,7 @@
 //!
 //! Numbers tell: of those between the last message before damage and the first one behind it, all
 //! are lost that were not removed and have no copy. Where the messages before it are not there any
-//! more, because their segments are dead or missing, nothing tells the number of the last one. Then
+//! more, because their segments are dead or missing, nothing says the number of the last one. Then
 //! the damage counts: each record whose head can be believed, and of other bytes as many messages
 //! as find room in them, each as large as the first one behind.
 

@@ -23,8 +23,8 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-/// Bytes of records after which it is told how far the reading has come.
-const TOLD: u64 = 1 << 20;
+/// Bytes of records after which the reading reports its progress.
+const REPORTED: u64 = 1 << 20;
 
 /// What counts of a record while the log is put together.
 #[derive(Clone, Copy)]
@@ -70,7 +70,7 @@ pub(super) struct Recovery {
     /// For each segment, from where on the search for records was given up.
     given_up: Vec<u64>,
     /// For each segment whose records have been read to its end, from where on there are only
-    /// zeros; None: it was cut, its footer was read, or nothing of it.
+    /// zeros; `None` if it was cut, or its footer was read, or nothing of it.
     pub(super) zeros_from: Vec<Option<u64>>,
     /// The newest segment with a whole record.
     pub(super) with_records: Option<usize>,
@@ -220,7 +220,7 @@ impl Recovery {
         Ok(())
     }
 
-    /// Reads the records of a segment; false: the log was cut in it.
+    /// Reads the records of a segment. Returns false if the log was cut in it.
     fn read_segment(&mut self, index: usize) -> Result<bool, StorageError> {
         self.log.segments[index].first_sequence = self.losses.numbered_to;
         if self.read_footer(index)? {
@@ -235,7 +235,8 @@ impl Recovery {
         Ok(true)
     }
 
-    /// Reads the records of a segment from `start` on; false: the log was cut in it.
+    /// Reads the records of a segment from `start` on. Returns false if the log was cut in
+    /// it.
     fn read_records(&mut self, index: usize, start: u64) -> Result<bool, StorageError> {
         // The log changes while they are read.
         let segment = self.log.segments[index].apart()?;
@@ -244,11 +245,11 @@ impl Recovery {
             let bytes = segment.bytes_from(position)?;
             Ok(Walk::new(&segment.codec, bytes, position).with_zeros_from(data_end))
         };
-        let (mut walk, mut told) = (walk_from(start)?, start);
+        let (mut walk, mut reported) = (walk_from(start)?, start);
         let is_to_end = loop {
-            if walk.position() - told >= TOLD {
-                add(&self.log.settings.counters.read_bytes, walk.position() - told);
-                told = walk.position();
+            if walk.position() - reported >= REPORTED {
+                add(&self.log.settings.counters.read_bytes, walk.position() - reported);
+                reported = walk.position();
             }
             match walk.next() {
                 None => break self.finish_step(index)?,
@@ -279,7 +280,7 @@ impl Recovery {
                 }
             }
         };
-        add(&self.log.settings.counters.read_bytes, walk.position() - told);
+        add(&self.log.settings.counters.read_bytes, walk.position() - reported);
         if !self.log.settings.is_read_only() {
             // The log may have let go of this mapping meanwhile.
             segment.check_read()?;
@@ -288,7 +289,7 @@ impl Recovery {
         Ok(is_to_end)
     }
 
-    /// Reads a segment's footer in place of its records; false: there is none.
+    /// Reads a segment's footer in place of its records. Returns false if there is none.
     fn read_footer(&mut self, index: usize) -> Result<bool, StorageError> {
         let segment = &mut self.log.segments[index];
         let footer = match sealed(segment)? {
@@ -300,7 +301,7 @@ impl Recovery {
                 return Ok(false);
             }
         };
-        // Whoever wants to know of all damage reads everything.
+        // A reader that wants to know all damage reads everything.
         if self.log.settings.reads_every_record() || !self.has_key {
             return Ok(false);
         }
@@ -457,7 +458,7 @@ impl Recovery {
 
     /// The record of message `sequence` that should be in segment `index` is damaged, or not there.
     fn doubt(&mut self, index: usize, sequence: u64) {
-        // A footer may have told of it.
+        // A footer may have named it.
         self.doubtful.insert(index);
         // If it was a copy, what it was copied from has been counted, in the segment that the
         // message was pushed into.

@@ -24,8 +24,8 @@ impl Recovery {
         std::mem::take(&mut self.unfinished).iter().try_for_each(|seen| self.account(index, seen))
     }
 
-    /// The records of a segment have come to an end; false: they end with an unfinished step, which
-    /// is cut.
+    /// The records of a segment have come to an end. Returns false if they end with an unfinished
+    /// step, which is cut.
     pub(super) fn finish_step(&mut self, index: usize) -> Result<bool, StorageError> {
         let Some(first) = self.unfinished.first() else { return Ok(true) };
         let position = first.position;

@@ -99,7 +99,7 @@ impl Recovery {
         Ok((!has_cursor).then_some(Label::NoCursor))
     }
 
-    /// Slots of a segment with anything in them. A crash leaves one that is not valid at the most.
+    /// Slots of a segment with anything in them. A crash leaves at most one that is not valid.
     fn written_slots(&self, index: usize) -> Result<usize, StorageError> {
         let bytes = self.log.segments[index].bytes()?;
         let slot = |slot| bytes.get(slot_offset(slot)..)?.get(..SECTOR);
@@ -274,16 +274,16 @@ impl Recovery {
     }
 
     /// Counts again what lives in segments where that is in doubt. What was read of records and is
-    /// not there has been removed or copied. What a footer told of may be neither, and have rotted.
+    /// not there has been removed or copied. What a footer named may be neither, and have rotted.
     fn recount(&mut self) -> Result<(), StorageError> {
         for index in std::mem::take(&mut self.doubtful) {
             self.bound_mappings()?;
             if self.log.segments[index].footer != FooterState::Written {
                 let _not_lost = self.log.recount(index)?;
             } else if let Sealed::With(footer) = sealed(&self.log.segments[index])? {
-                let told = footer.summaries(self.log.segments[index].records_start());
+                let named = footer.summaries(self.log.segments[index].records_start());
                 let is_live = |it: &Summary| self.log.is_live(it.position, it.kind, it.sequence);
-                let (count, bytes) = told
+                let (count, bytes) = named
                     .filter(is_live)
                     .fold((0, 0), |(count, bytes), it| (count + 1, bytes + it.size));
                 let _not_lost = self.log.lower_live(index, count, bytes);

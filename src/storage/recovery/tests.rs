@@ -41,7 +41,7 @@ fn spoil_headers(root: &Path) {
     }
 }
 
-/// Reads the queue as a daemon does, and as whoever only looks; both meet this many messages.
+/// Reads the queue as a daemon does, and as a reader that only looks. Both meet this many messages.
 fn read(root: &Path, is_strict: bool) -> [u64; 2] {
     let inspection = Inspection::new(root);
     inspection.verify("q-q").unwrap();

@@ -59,15 +59,15 @@ fn zeros_are_written_ahead_of_small_syncs_and_of_no_others() {
     let end = AHEAD as usize - 100;
     let mut segment = segment_up_to(end, directory.path());
     let written = |segment: &Segment| first_unwritten(segment).unwrap_or(0);
-    let tells = first_unwritten(&segment).is_some();
-    assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
+    let is_known = first_unwritten(&segment).is_some();
+    assert_eq!(written(&segment), if is_known { AHEAD } else { 0 });
     for unsynced in [0, AHEAD_SYNC_MAX + 1] {
         assert_eq!(segment.prepare_syncs(unsynced), end as u64);
-        assert_eq!(written(&segment), if tells { AHEAD } else { 0 });
+        assert_eq!(written(&segment), if is_known { AHEAD } else { 0 });
     }
 
     assert_eq!(segment.prepare_syncs(AHEAD_SYNC_MAX), 2 * AHEAD);
-    assert_eq!(written(&segment), if tells { 2 * AHEAD } else { 0 });
+    assert_eq!(written(&segment), if is_known { 2 * AHEAD } else { 0 });
     let bytes = segment.bytes().unwrap();
     assert!(bytes[RECORDS..end].iter().all(|byte| *byte == 7));
     assert!(bytes[end..].iter().all(|byte| *byte == 0));
@@ -195,8 +195,8 @@ fn what_was_never_written_is_known() {
     let directory = tempfile::tempdir().unwrap();
     let end = RECORDS + 5;
     let mut segment = segment_up_to(end, directory.path());
-    let tells = first_unwritten(&segment).is_some();
-    let expected = |data_end: u64| if tells { data_end } else { segment.size };
+    let is_known = first_unwritten(&segment).is_some();
+    let expected = |data_end: u64| if is_known { data_end } else { segment.size };
     let (written, size) = (expected(AHEAD), segment.size);
     assert_eq!(segment.data_end(), written);
     for offset in [3 * AHEAD, 5 * AHEAD] {

@@ -89,7 +89,7 @@ fn a_message_that_expires_meanwhile_is_there_for_all_of_a_row() {
     assert!(alone.starts_with(":1|") && alone.ends_with(":0|"), "{alone}");
 }
 
-/// The clock is read once for each time that the queue is had.
+/// The clock is read once for each time that the queue is locked.
 #[test]
 fn a_row_gives_the_queue_back_after_so_many_words_and_where_a_command_may_take_long() {
     let (daemon, time_ms) = with_a_clock_that_counts();

@@ -23,7 +23,7 @@ impl Turns {
         Turns { client: daemon.client(), request, replies: Vec::new(), count: 0, half_done: 0 }
     }
 
-    /// One turn; false: everything has been answered.
+    /// One turn. Returns false once everything has been answered.
     pub fn turn(&mut self) -> bool {
         let mut output = Vec::new();
         let advance = self.client.session.advance(&self.request, &mut output);

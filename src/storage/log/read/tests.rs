@@ -127,7 +127,7 @@ fn the_look_after_a_pop_begins_behind_its_record() {
     assert_eq!(log.head_look.position, before.position);
 }
 
-/// Where the next record of version 1 is damaged, the number of the one before tells where it ends.
+/// Where the next record of version 1 is damaged, the number of the one before says where it ends.
 #[test]
 fn in_version_1_the_look_after_a_pop_comes_by_its_record() {
     for version in [Version::One, Version::Two] {
