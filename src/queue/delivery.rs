@@ -71,11 +71,15 @@ impl Queue {
     /// this is no change of the queue. After an error the message is hidden still.
     pub fn remove_hidden(&mut self, number: u64) -> Result<bool, QueueError> {
         let Some(place) = self.hidden.place(number) else { return Ok(false) };
-        let place = self.store.current(place);
+        self.remove_hidden_at(self.store.current(place)).map(|()| true)
+    }
+
+    /// The same for the one that lies at `place` now.
+    fn remove_hidden_at(&mut self, place: Place) -> Result<(), QueueError> {
         self.store.remove(place)?;
-        self.hidden.remove(number);
+        self.hidden.remove(place.sequence);
         self.totals.went += 1;
-        Ok(true)
+        Ok(())
     }
 
     /// Shows the oldest message to `take`, then leases it. When this answers an error after `take`
@@ -120,12 +124,12 @@ impl Queue {
     /// way to another queue.
     pub fn acknowledge(&mut self, number: u64) -> Result<bool, QueueError> {
         if self.leases.contains(number) {
-            if !self.is_in_store(number)? {
+            let Some(place) = self.place_of_hidden(number)? else {
                 // Damage has taken it meanwhile, and counted it.
                 self.give_back(number, None);
                 return Ok(false);
-            }
-            self.remove_hidden(number)?;
+            };
+            self.remove_hidden_at(place)?;
             self.leases.remove(number);
             // It is another queue for clients only if it has gone.
             (self.changed, self.differs) = (true, self.differs || self.is_empty());
@@ -144,10 +148,10 @@ impl Queue {
         }
     }
 
-    /// Whether the store still has a hidden message.
-    fn is_in_store(&mut self, number: u64) -> Result<bool, QueueError> {
-        let Some(place) = self.hidden.place(number) else { return Ok(false) };
-        Ok(self.store.at(place)?.is_some())
+    /// Where a hidden message lies now, or `None` if the store has it no more.
+    fn place_of_hidden(&mut self, number: u64) -> Result<Option<Place>, QueueError> {
+        let Some(place) = self.hidden.place(number) else { return Ok(None) };
+        Ok(self.store.at(place)?.map(|(place, _)| place))
     }
 
     /// Ends a lease: its message is back at its place; false: the delivery does not hold it. `None`

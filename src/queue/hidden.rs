@@ -52,6 +52,11 @@ impl Hidden {
         !self.is_empty() && self.messages.contains_key(&number)
     }
 
+    /// Whether there is a hidden message with the number `number` or a higher one.
+    pub(super) fn reaches(&self, number: u64) -> bool {
+        self.messages.last_key_value().is_some_and(|(last, _)| *last >= number)
+    }
+
     /// The number behind the run that `number` is in, or `number` if it is in none.
     pub(super) fn skip(&self, number: u64) -> u64 {
         self.runs.skip(number)
@@ -62,9 +67,14 @@ impl Hidden {
         self.runs.insert(run);
     }
 
+    /// Whether there is a hidden message in `run`.
+    fn has_any(&self, run: &Range<u64>) -> bool {
+        !run.is_empty() && self.messages.range(run.clone()).next().is_some()
+    }
+
     /// Keeps a run if there is a hidden message in it.
     fn keep_run(&mut self, run: Range<u64>) {
-        if !run.is_empty() && self.messages.range(run.clone()).next().is_some() {
+        if self.has_any(&run) {
             self.runs.insert(run);
         }
     }
@@ -82,9 +92,10 @@ impl Hidden {
     /// Forgets a message that has gone.
     pub(super) fn remove(&mut self, number: u64) {
         if self.forget(number).is_some()
-            && let Some(run) = self.runs.remove_run(number)
+            && let Some(run) = self.runs.run(number)
+            && !self.has_any(&run)
         {
-            self.keep_run(run);
+            self.runs.remove_run(number);
         }
     }
 

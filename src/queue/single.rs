@@ -260,13 +260,16 @@ impl Queue {
         if self.hidden.is_empty() {
             return self.store.next(from);
         }
-        let mut visible = self.hidden.skip(from);
-        while let Some((place, _)) = self.store.next(visible)?
+        let known = self.hidden.skip(from);
+        let mut visible = known;
+        // Behind the last hidden message the store is asked only once.
+        while self.hidden.reaches(visible)
+            && let Some((place, _)) = self.store.next(visible)?
             && self.hidden.contains(place.sequence)
         {
             visible = self.hidden.skip(place.sequence);
         }
-        if visible > from {
+        if visible > known {
             self.hidden.join(from..visible);
         }
         self.store.next(visible)
