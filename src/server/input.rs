@@ -10,10 +10,14 @@ use crate::memory::{self, NoMemory};
 /// the number of its copies grows with the logarithm of its size.
 pub(super) const UNEARNED: usize = 64 * 1024;
 
+/// Room that is filled with zeros at a time: to touch new memory takes up to 0.3 ms for a MiB, and
+/// the room of a large request has many.
+const FILLED: usize = 1 << 20;
+
 /// A growing buffer; `start..end` of `bytes` has arrived and is not consumed.
 #[derive(Default)]
 pub(super) struct Input {
-    /// Behind `end` there is room. It is filled with zeros once, when it is made, and not for each
+    /// Behind `end` there is room. Each part of it is filled with zeros once, and not for each
     /// read.
     bytes: Vec<u8>,
     start: usize,
@@ -90,14 +94,15 @@ impl Input {
     }
 
     fn grow(&mut self, need: usize) -> Result<(), NoMemory> {
-        let room = self.room(need);
         self.bytes.truncate(self.end);
-        if self.bytes.capacity() - self.end < room {
+        if self.bytes.capacity() - self.end < UNEARNED / 2 {
+            let room = self.room(need);
             self.bytes.drain(..self.start);
             (self.start, self.end) = (0, self.bytes.len());
             memory::reserve_exact(&mut self.bytes, room)?;
         }
-        self.bytes.resize(self.end + room, 0);
+        let filled = self.bytes.capacity().min(self.end + FILLED);
+        self.bytes.resize(filled, 0);
         Ok(())
     }
 
@@ -140,11 +145,12 @@ mod tests {
         while input.len() < need {
             let pending = input.len();
             let room = fill(&mut input, need);
-            assert!(room > 0 && room <= UNEARNED.max(pending), "{room} after {pending}");
+            let most = UNEARNED.max(pending).min(FILLED);
+            assert!(room > 0 && room <= most, "{room} after {pending}");
             assert!(input.memory() <= UNEARNED + 2 * input.len());
             reads += 1;
         }
-        assert!(reads < 20, "{reads} reads");
+        assert!(reads < 30, "{reads} reads");
     }
 
     /// Each byte was read into as much room as had arrived, filled with zeros before.
@@ -155,8 +161,8 @@ mod tests {
         while input.len() < need {
             let some = |room: &mut [u8]| Ok::<usize, NoMemory>(room.len().min(1400));
             input.receive(need, some).unwrap();
-            rooms += usize::from(input.bytes.len() != before);
-            before = input.bytes.len();
+            rooms += usize::from(input.memory() != before);
+            before = input.memory();
         }
         assert!(rooms < 20, "room was made {rooms} times");
     }
@@ -170,7 +176,7 @@ mod tests {
             fill(&mut input, need);
             reads += 1;
         }
-        assert!(reads < 30, "{reads} reads");
+        assert!(reads < 40, "{reads} reads");
     }
 
     #[test]
