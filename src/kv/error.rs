@@ -1,9 +1,11 @@
 //! What the store answers when it does not set a value.
 
-use super::KEY_MAX;
 use crate::logging;
 use crate::memory::NoMemory;
 use std::fmt;
+
+/// The longest key in bytes.
+pub const KEY_MAX: usize = 64 * 1024;
 
 /// Why a value is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Each table grows by itself, so that the insertion that makes one grow moves a small part of the
 //! entries. One table for all of them stopped every client for about a second at 1.8 million. An
-//! MSET of many keys may still make all tables grow at once. This file knows keys, and nothing of
+//! MSET of 10,000 keys may still make all tables grow at once. This file knows keys, and nothing of
 //! what their entries hold.
 
 use crate::memory::NoMemory;

@@ -35,8 +35,7 @@ fn a_key_that_is_too_long_is_refused_and_found_nowhere() {
     let (kv, long) = (Kv::new(PLENTY), vec![7; KEY_MAX + 1]);
     put(&kv, &long[1..], b"v").unwrap();
     assert_eq!(put(&kv, &long, b"v"), Err(KvError::KeyTooLong));
-    let pairs = [(&b"k"[..], &b"v"[..]), (&long, b"v")];
-    assert_eq!(kv.set_all(pairs.into_iter(), false), Err(KvError::KeyTooLong));
+    assert_eq!(Batch::default().add(&long, b"v"), Err(KvError::KeyTooLong));
     assert_eq!((value(&kv, &long), value(&kv, b"k"), kv.len()), (None, None, 1));
 }
 

@@ -5,6 +5,7 @@ use super::counts::Tally;
 use super::progress::{Outgoing, Progress};
 use super::request::Outcome;
 use super::transaction::{Transaction, Watched};
+use crate::kv::Batch;
 use crate::protocol::resp::Version;
 use crate::queue::{Claim, Handle, Waiting};
 use crate::session::blocked::Blocked;
@@ -55,6 +56,8 @@ pub(super) struct Client {
     pub watched: Watched,
     /// Where the next request stands that has taken a turn or more.
     pub progress: Option<Box<Progress>>,
+    /// What MSET or MSETNX, the next request, is to set.
+    pub batch: Option<Batch>,
     /// The queue that it works on.
     pub claim: Option<Claim>,
     /// What it waits for before it begins.
@@ -77,6 +80,7 @@ impl Client {
             transaction: None,
             watched: Watched::default(),
             progress: None,
+            batch: None,
             claim: None,
             waiting: Waiting::default(),
             blocked: None,
@@ -130,7 +134,7 @@ impl Client {
     /// The next request is done, and nothing of it goes on. One that was refused may have waited.
     pub fn forget_request(&mut self) {
         (self.progress, self.waiting) = (None, Waiting::default());
-        self.blocked = None;
+        (self.batch, self.blocked) = (None, None);
         self.end_claim();
     }
 
@@ -145,8 +149,9 @@ impl Client {
     pub fn memory(&self) -> usize {
         let transaction = self.transaction.as_ref().map_or(0, Transaction::memory);
         let progress = self.progress.as_ref().map_or(0, |progress| progress.memory());
+        let batch = self.batch.as_ref().map_or(0, Batch::memory);
         let blocked = self.blocked.as_ref().map_or(0, Blocked::memory);
-        transaction + progress + blocked + self.watched.memory() + self.outgoing.memory()
+        transaction + progress + batch + blocked + self.watched.memory() + self.outgoing.memory()
     }
 
     /// Notes for others what the client does at `uptime`.

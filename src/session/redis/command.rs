@@ -48,8 +48,8 @@ const DESCRIPTION: u64 = 1000;
 /// whose reply is made in it.
 const OPTION_WORDS: usize = 1024;
 
-/// The most words of a request that sets values: 50,000 of them, all in one moment.
-const PAIRS_WORDS: usize = 100_001;
+/// The most words of a request that sets values: 10,000 of them, all in one moment.
+const PAIRS_WORDS: usize = 20_001;
 
 /// It changes data.
 pub(super) const WRITE: u8 = 1;
@@ -92,10 +92,15 @@ impl Command {
         self.flags == 0
     }
 
+    /// Whether it sets the values of many keys in one moment.
+    pub fn sets_pairs(&self) -> bool {
+        self.keys == (1, -1, 2)
+    }
+
     /// The most words of a request; of a list of keys or messages the bytes are the limit.
     pub fn most_words(&self) -> usize {
         match self.keys {
-            (_, -1, 2) => PAIRS_WORDS,
+            _ if self.sets_pairs() => PAIRS_WORDS,
             (_, -1, _) => usize::MAX,
             _ if self.has(MEMBERSHIP) => usize::MAX,
             _ => OPTION_WORDS,

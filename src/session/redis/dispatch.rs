@@ -21,6 +21,7 @@ use super::exec;
 use super::pipeline::Pipeline;
 use super::request::{Again, Args, Outcome, Refusal};
 use super::run::{count, is_to_go_on, note, prepare, resolve, run, write_error};
+use super::strings;
 use crate::protocol::resp::Reply;
 use crate::queue::{Handle, Lent, Locked, Queues};
 use crate::session::budget;
@@ -201,14 +202,23 @@ fn execute(call: &mut Call<'_>, resolved: Result<&'static Entry, Refusal>) -> Ou
     }
     let is_alone = command.has(EXCLUSIVE) || (command.has(ONE_STEP) && call.args.len() > 2);
     let outcome = if is_alone && !call.client.is_under_way() {
-        exec::prepare(call)?;
-        let _gate = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
-        run(entry, call)
+        prepare_alone(call, entry).and_then(|()| {
+            let _gate = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
+            run(entry, call)
+        })
     } else {
         let _gate = enter(shared);
         run(entry, call)
     };
     settle(call, command, outcome)
+}
+
+/// Prepares, as far as the turn goes, what a command needs that keeps all others out.
+fn prepare_alone(call: &mut Call<'_>, entry: &Entry) -> Outcome {
+    if entry.command.sets_pairs() && entry.is_of(&call.shared.store) {
+        return strings::copy_pairs(call);
+    }
+    exec::prepare(call)
 }
 
 /// Counts a request that is refused before it is called, if it names a command.

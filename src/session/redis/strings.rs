@@ -6,8 +6,8 @@
 use super::call::Call;
 use super::decimal::{Decimal, Fault};
 use super::expiry::{SetOptions, show_old};
-use super::request::{Args, NOT_AN_INTEGER, Outcome, Refusal};
-use crate::kv::{Change, Entry};
+use super::request::{Again, NOT_AN_INTEGER, Outcome, Refusal};
+use crate::kv::{Batch, Change, Entry};
 use crate::memory::{self, NoMemory};
 use crate::protocol::number::{append_i64, parse_i64_canonical};
 use std::borrow::Cow;
@@ -73,27 +73,44 @@ pub(super) fn setnx(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
-/// MSET key value [key value ...]: the dispatcher keeps other clients out while it runs. It is one
-/// moment, and so it is not done in slices: others wait about a microsecond for each of the
-/// keys, of which there are not too many, and longer where these make the store grow.
+/// MSET key value [key value ...]: one moment for all others, whom the dispatcher keeps out.
 pub(super) fn mset(call: &mut Call<'_>) -> Outcome {
-    call.kv()?.set_all(pairs(call.args)?, false)?;
+    set_all(call, false)?;
     call.reply.simple("OK");
     Ok(())
 }
 
 /// MSETNX key value [key value ...]: all of them, or none where one of the keys has a value.
 pub(super) fn msetnx(call: &mut Call<'_>) -> Outcome {
-    let is_set = call.kv()?.set_all(pairs(call.args)?, true)?;
+    let is_set = set_all(call, true)?;
     call.reply.integer(i64::from(is_set));
     Ok(())
 }
 
-fn pairs<'a>(args: Args<'a>) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])>, Refusal> {
+fn set_all(call: &mut Call<'_>, only_new: bool) -> Result<bool, Refusal> {
+    copy_pairs(call)?;
+    let mut batch = call.client.batch.take().unwrap_or_default();
+    Ok(call.kv()?.set_all(&mut batch, only_new)?)
+}
+
+/// Copies the keys and values of MSET and MSETNX as far as the turn goes. The dispatcher calls this
+/// until all are copied, and keeps others out only then: 120 MB take 60 ms to copy.
+pub(super) fn copy_pairs(call: &mut Call<'_>) -> Outcome {
+    let Call { client, turn, args, .. } = call;
     if args.len().is_multiple_of(2) {
         return Err(Refusal::arity(&args.name()));
     }
-    Ok((1..args.len()).step_by(2).map(move |index| (args.get(index), args.get(index + 1))))
+    let count = args.len() / 2;
+    let mut batch = client.batch.take().map_or_else(|| Batch::with_room(count), Ok)?;
+    while batch.added() < count && !turn.budget.is_turn_over() {
+        let word = 1 + 2 * batch.added();
+        let (key, value) = (args.get(word), args.get(word + 1));
+        batch.add(key, value)?;
+        turn.budget.look(key.len() + value.len());
+    }
+    let is_whole = batch.added() == count;
+    client.batch = Some(batch);
+    if is_whole { Ok(()) } else { Err(Refusal::again(Again::NextTurn)) }
 }
 
 /// GETSET key value: answers the old value.

@@ -3,6 +3,7 @@
 
 use super::slices::{Turns, filled, words};
 use super::{Conversation, Daemon};
+use crate::session::Session;
 
 const MANY: usize = 20_000;
 
@@ -51,6 +52,46 @@ fn requests_of_many_keys_take_several_turns_with_others_in_between() {
         assert!(count > keys_count / 2100, "{name}: {count} turns");
     }
     daemon.client().check(&[("DBSIZE", ":1|")]);
+}
+
+/// They were copied and set in one go, and a PING waited for 60 ms beside 120 values of a MiB.
+#[test]
+fn values_that_are_set_at_once_are_copied_in_several_turns_and_set_in_one_moment() {
+    let long = |number: usize| [format!("k{number}"), "x".repeat(1 << 20)];
+    let short = |number: usize| [format!("k{number}"), format!("new {number}")];
+    let many = (0..10_000).flat_map(short).collect::<Vec<_>>();
+    let large = (0..12).flat_map(long).collect::<Vec<_>>();
+    for (name, pairs, least) in
+        [("MSET", many, 8), ("MSET", large.clone(), 6), ("MSETNX", large, 6)]
+    {
+        let daemon = Daemon::with_kv(1 << 30);
+        let kept = if name == "MSET" { "k0" } else { "other" };
+        let mut other = daemon.client();
+        other.check(&[(&format!("SET {kept} old"), "+OK|")]);
+        let request = words(&[name], pairs.iter().cloned());
+        let mut turns = Turns::new(&daemon, request.clone());
+        let (mut count, mut memory) = (1, 0);
+        while turns.turn() && turns.replies().is_empty() {
+            other.check(&[("DBSIZE", ":1|"), (&format!("GET {kept}"), "$3|old|")]);
+            memory = memory.max(turns.client.session.memory());
+            count += 1;
+        }
+        assert!(count >= least, "{name} of {} words: {count} turns", pairs.len());
+        let bytes: usize = pairs.iter().map(String::len).sum();
+        assert!(memory > bytes / 2, "the copies count for the client: {memory} of {bytes}");
+        let answer = if name == "MSET" { "+OK\r\n" } else { ":1\r\n" };
+        assert_eq!(turns.finish().0, answer.as_bytes());
+        let keys = pairs.len() / 2 + usize::from(name == "MSETNX");
+        other.check(&[("DBSIZE", &format!(":{keys}|"))]);
+        let last = &pairs[pairs.len() - 1];
+        let (key, value) = (&pairs[pairs.len() - 2], format!("${}|{last}|", last.len()));
+        other.check(&[(&format!("GET {key}"), &value)]);
+        // A client that goes meanwhile leaves nothing.
+        let mut turns = Turns::new(&daemon, request);
+        assert!(turns.turn());
+        drop(turns);
+        other.check(&[("DBSIZE", &format!(":{keys}|"))]);
+    }
 }
 
 #[test]

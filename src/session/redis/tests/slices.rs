@@ -35,6 +35,11 @@ impl Turns {
         advance.again || advance.need == 0
     }
 
+    /// What has been answered.
+    pub fn replies(&self) -> &[u8] {
+        &self.replies
+    }
+
     pub fn finish(mut self) -> (Vec<u8>, usize) {
         while self.turn() {
             assert!(self.count < 100_000, "it never ends: {} bytes left", self.request.len());
