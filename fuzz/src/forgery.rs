@@ -76,8 +76,11 @@ fn crafted_body(choices: &mut Choices<'_>, position: u64, last: u64) -> Vec<u8> 
             255 => SEQUENCE_END - 1,
             byte => last + u64::from(byte),
         };
-        let kind = [Kind::Message, Kind::Removal, Kind::Copy][choices.below(3)];
-        let inner = vec![choices.byte(); if kind == Kind::Removal { 0 } else { choices.below(64) }];
+        let kind = match [Kind::Message, Kind::Removal, Kind::Copy][choices.below(3)] {
+            Kind::Copy if number % 4 == 3 && version == Version::Two => Kind::State,
+            kind => kind,
+        };
+        let inner = vec![choices.byte(); if kind.is_bare() { 0 } else { choices.below(64) }];
         let durable = if choices.below(2) == 0 { 0 } else { position + body.len() as u64 };
         let record =
             Record { version, kind, sequence: number, durable, body: &inner, ..Record::default() };

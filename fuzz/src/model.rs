@@ -1,14 +1,15 @@
 //! The model: a log at work, and what must be in it by the replies to its clients.
 //!
 //! An input is a list of operations: pushes, pops, removals, steps of several of these, questions,
-//! syncs, copying forward, footers, restarts, drops, and power cuts after which any part of what
-//! was not synced is there. After each power cut what `--fsync always` promises is checked (rules
-//! 4, 5, 8, 10, 11, 12 and 20):
+//! syncs, failures, copying forward, footers, restarts, drops, and power cuts after which any part
+//! of what was not synced is there. After each power cut what `--fsync always` promises is checked
+//! (rules 4, 5, 8, 10, 11, 12 and 20):
 //!
 //! 1. what was answered is there, in order, once, and as it was written,
 //! 2. what was answered as gone is not,
 //! 3. no image looks damaged: torn is not rotten,
-//! 4. of a step that was not answered all is there or nothing.
+//! 4. of a step that was not answered all is there or nothing,
+//! 5. a message has failed as often as was answered, or as often as was noted since.
 //!
 //! The work goes on with what was recovered.
 
@@ -17,7 +18,9 @@ use super::device::Device;
 use super::recipe::{Files, write_files};
 use super::recovery::shared_memory;
 use mq::storage::format::FIRST_SEQUENCE;
-use mq::storage::{DataDirectory, Log, NewMessage, Place, StepSize, SyncPoint, SyncWork};
+use mq::storage::{
+    Cause, DataDirectory, Failures, Log, NewMessage, Place, StepSize, SyncPoint, SyncWork,
+};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 
@@ -26,6 +29,9 @@ const QUEUE: &[u8] = b"q";
 
 /// Messages by number.
 type Messages = BTreeMap<u64, Vec<u8>>;
+
+/// How often messages have failed, by number.
+type Counts = BTreeMap<u64, u32>;
 
 /// How often something happened, by its name.
 pub type Seen = BTreeMap<&'static str, u64>;
@@ -53,6 +59,7 @@ struct Syncing {
     point: SyncPoint,
     contents: Files,
     present: Messages,
+    failed: Counts,
     last_number: u64,
     step_count: usize,
 }
@@ -77,6 +84,10 @@ struct Bench {
     answered: Messages,
     /// What was pushed since then.
     pushed: Messages,
+    /// How often messages have failed, those that have gone since then among them.
+    failed: Counts,
+    /// The same as of the last answer.
+    answered_failed: Counts,
     /// Steps since then.
     steps: Vec<Step>,
     /// The highest number that was given, and as of the last answer.
@@ -99,6 +110,7 @@ impl Bench {
         let disk = Some(open(&root));
         let device = Device::new(&folder);
         let (syncing, present, answered, pushed, steps) = Default::default();
+        let (failed, answered_failed) = Default::default();
         let (last_number, is_counting) = (0, false);
         let mut bench = Bench {
             disk,
@@ -107,6 +119,8 @@ impl Bench {
             present,
             answered,
             pushed,
+            failed,
+            answered_failed,
             steps,
             last_number,
             last_answered,
@@ -114,6 +128,7 @@ impl Bench {
             root,
         };
         bench.present = bench.contents();
+        bench.failed = bench.counts();
         let last_found = bench.present.keys().last().copied();
         bench.last_number = last_answered.max(last_found.unwrap_or(0));
         bench.answer();
@@ -137,6 +152,7 @@ impl Bench {
         *seen.entry("torn tails").or_default() += self.counter("torn_tails");
         *seen.entry("rotations").or_default() += u64::from(self.device.file_count() > 1);
         *seen.entry("drops").or_default() += u64::from(!self.device.dropped.is_empty());
+        *seen.entry("failures").or_default() += self.failed.len() as u64;
     }
 
     fn contents(&mut self) -> Messages {
@@ -152,7 +168,8 @@ impl Bench {
 
     fn step(&mut self, choices: &mut Choices<'_>, seen: &mut Seen) {
         match choices.byte() {
-            0..=77 => self.push(body(choices)),
+            0..=75 => self.push(body(choices)),
+            76..=77 => self.fail(choices),
             78..=89 => self.push_step(choices),
             90..=108 => self.pop(),
             109..=110 => self.pop_step(choices),
@@ -168,7 +185,7 @@ impl Bench {
             232..=238 => self.ask(choices),
             239..=243 => self.restart(),
             244 if choices.below(4) == 0 => self.drop_queue(),
-            244 => {}
+            244 => self.fail(choices),
             _ => return self.cut_power(choices, seen),
         }
         self.device.note_rotations();
@@ -185,6 +202,49 @@ impl Bench {
         }
         self.present.insert(self.last_number, body.clone());
         self.pushed.insert(self.last_number, body);
+    }
+
+    /// Notes a failure of a message, with a reason that says how many there are.
+    fn fail(&mut self, choices: &mut Choices<'_>) {
+        let count = self.present.len();
+        let Some(chosen) = count.checked_sub(1).map(|last| choices.below(last.min(255) + 1)) else {
+            return;
+        };
+        let number = *self.present.keys().nth(chosen).expect("one of them");
+        let (place, _) = self.log().next(number).expect("readable").expect("it is there");
+        let mut failures = self.failures(place);
+        let reason = vec![failures.attempts as u8; choices.below(300)];
+        failures.add(Cause::Nack, 1, &reason).expect("memory");
+        self.log().note_failures(place, &failures).expect("room");
+        assert_eq!(self.failures(place), failures, "what was noted");
+        self.failed.insert(number, failures.attempts);
+    }
+
+    fn failures(&mut self, place: Place) -> Failures {
+        let failures = self.log().failures(place).expect("readable");
+        let count = failures.attempts.wrapping_sub(1) as u8;
+        assert!(failures.last.reason.iter().all(|byte| *byte == count), "another reason");
+        failures
+    }
+
+    /// How often what is in the queue has failed.
+    fn counts(&mut self) -> Counts {
+        let (mut counts, mut from) = (Counts::new(), 0);
+        while let Some((place, _)) = self.log().next(from).expect("readable") {
+            from = place.sequence + 1;
+            let attempts = self.failures(place).attempts;
+            if attempts > 0 {
+                counts.insert(place.sequence, attempts);
+            }
+        }
+        counts
+    }
+
+    /// Whether what is in the queue has failed as often as it should.
+    fn check_counts(&mut self) {
+        let mut expected = self.failed.clone();
+        expected.retain(|number, _| self.present.contains_key(number));
+        assert_eq!(self.counts(), expected, "what has failed");
     }
 
     /// Runs `work` as a step.
@@ -266,6 +326,7 @@ impl Bench {
         let is_there = self.present.values().any(|known| *known == body);
         assert_eq!(self.find(&body).is_some(), is_there, "whether it is in the queue");
         assert_eq!(self.contents(), self.present, "what is in the queue");
+        self.check_counts();
     }
 
     fn write_footer(&mut self) {
@@ -286,7 +347,9 @@ impl Bench {
         let Some((work, point)) = self.log().begin_sync() else { return };
         let (contents, present) = (self.device.contents(), self.present.clone());
         let (last_number, step_count) = (self.last_number, self.steps.len());
-        self.syncing = Some(Syncing { work, point, contents, present, last_number, step_count });
+        let failed = self.failed.clone();
+        self.syncing =
+            Some(Syncing { work, point, contents, present, failed, last_number, step_count });
     }
 
     /// What was there when the sync began is durable; the replies up to then leave.
@@ -297,6 +360,7 @@ impl Bench {
         outcome.expect("a sync");
         self.device.end_sync(syncing.contents);
         self.answered = syncing.present;
+        self.answered_failed = syncing.failed;
         self.last_answered = syncing.last_number;
         self.steps.drain(..syncing.step_count);
         self.pushed.retain(|sequence, _| *sequence > syncing.last_number);
@@ -305,6 +369,7 @@ impl Bench {
     /// The replies to everything so far leave.
     fn answer(&mut self) {
         self.answered = self.present.clone();
+        self.answered_failed = self.failed.clone();
         self.last_answered = self.last_number;
         self.pushed.clear();
         self.steps.clear();
@@ -318,6 +383,7 @@ impl Bench {
         directory.drop_log(log).expect("a drop");
         *log = directory.create_log(QUEUE).expect("room");
         self.present.clear();
+        self.failed.clear();
         (self.last_number, self.is_counting) = (FIRST_SEQUENCE - 1, true);
         self.sync();
     }
@@ -327,6 +393,7 @@ impl Bench {
         (self.syncing, self.disk) = (None, None);
         self.disk = Some(open(&self.root));
         assert_eq!(self.contents(), self.present, "after a restart");
+        self.check_counts();
         assert_eq!(self.counter("damaged_records"), 0, "it looks damaged");
         self.is_counting = false;
         self.device.sync();
@@ -339,10 +406,20 @@ impl Bench {
         let image = self.device.image(choices);
         let next = Bench::over(&image, &self.device.dropped, self.last_answered);
         self.check_survivors(&next.present);
+        self.check_failed(&next);
         *seen.entry("power cuts").or_default() += 1;
         if goes_on {
             self.count(seen);
             *self = next;
+        }
+    }
+
+    fn check_failed(&self, next: &Bench) {
+        let count = |counts: &Counts, number| counts.get(number).copied().unwrap_or_default();
+        for number in next.present.keys() {
+            let possible = count(&self.answered_failed, number)..=count(&self.failed, number);
+            let found = count(&next.failed, number);
+            assert!(possible.contains(&found), "number {number} has failed {found} times");
         }
     }
 

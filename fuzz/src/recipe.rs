@@ -7,6 +7,7 @@
 
 use super::choices::Choices;
 use mq::storage::format::*;
+use mq::storage::{Cause, Failures};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -179,6 +180,7 @@ impl Recipe<'_, '_> {
             54 => return self.durable = draft.base + draft.offset as u64,
             55..=58 => return self.overwritten_record(draft),
             59 => return self.flip_sector(draft),
+            63 if draft.codec.version() == Version::Two => Kind::State,
             _ => return self.damaged_record(draft),
         };
         self.record(draft, kind);
@@ -210,13 +212,17 @@ impl Recipe<'_, '_> {
     fn record(&mut self, draft: &mut Draft, kind: Kind) {
         let position = draft.base + draft.offset as u64;
         let Some((sequence, origin, body)) = self.subject(kind, position) else { return };
-        let kept = if kind == Kind::Removal { &[][..] } else { &body };
+        let kept = if kind.is_bare() { &[][..] } else { &body };
         let durable = self.wild(8).unwrap_or(self.durable);
         let version = draft.codec.version();
         let record = Record { version, durable, origin, ..plain_record(kind, sequence, kept) };
-        let has_time = kind != Kind::Removal && sequence % 8 == 7;
+        let has_time = kind.holds_message() && sequence % 8 == 7;
         let expires_ms = if has_time { sequence } else { 0 };
-        let record = Record { expires_ms, ..record };
+        let mut failures = Failures::default();
+        failures.add(Cause::Nack, 1, &body).expect("memory");
+        let more = failures.encode().expect("memory");
+        let more = if kind == Kind::State { &more[..] } else { &[] };
+        let record = Record { expires_ms, more, ..record };
         if draft.offset + record.size() > draft.bytes.len() {
             return;
         }
@@ -227,8 +233,10 @@ impl Recipe<'_, '_> {
             return;
         }
         draft.footer.add(&record, BodyHash::new(&HASH_KEY, kept)).expect("memory");
-        self.live.retain(|(live, ..)| *live != sequence);
-        if kind != Kind::Removal {
+        if kind != Kind::State {
+            self.live.retain(|(live, ..)| *live != sequence);
+        }
+        if kind.holds_message() {
             self.live.push((sequence, position, body));
         }
     }
@@ -321,6 +329,6 @@ pub fn base_in(name: &Path) -> u64 {
 
 /// A record whose other fields are 0, or follow from its number.
 fn plain_record(kind: Kind, sequence: u64, body: &[u8]) -> Record<'_> {
-    let flags = if kind == Kind::Removal { 0 } else { sequence as u32 };
+    let flags = if kind.is_bare() { 0 } else { sequence as u32 };
     Record { kind, flags, sequence, body, ..Record::default() }
 }

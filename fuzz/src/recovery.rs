@@ -13,8 +13,8 @@
 
 use super::choices::Choices;
 use super::recipe::{CODECS, Files, base_in, queue_files, read_files, write_files};
-use mq::storage::format::{ALIGNMENT, Kind, Verdict};
-use mq::storage::{DataDirectory, Inspection, Log, NewMessage, StorageError};
+use mq::storage::format::{ALIGNMENT, Verdict};
+use mq::storage::{Cause, DataDirectory, Inspection, Log, NewMessage, StorageError};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -155,7 +155,7 @@ fn is_written(files: &Files, (sequence, flags, body): &(u64, u32, Vec<u8>)) -> b
                 let verdict = codec.decode(&bytes[offset..], base + offset as u64);
                 let Verdict::Whole(record) = verdict else { return false };
                 let is_same = record.sequence == *sequence && record.flags == *flags;
-                record.kind != Kind::Removal && is_same && record.body == *body
+                record.kind.holds_message() && is_same && record.body == *body
             })
         })
     })
@@ -172,6 +172,10 @@ fn work(
         let (sequence, _, body) = left.remove(choices.below(left.len().min(256)));
         let (place, message) = log.next(sequence)?.expect("it was there");
         assert!(message.sequence == sequence && message.body == body);
+        let mut failures = log.failures(place)?;
+        failures.add(Cause::Expiry, 1, b"late").expect("memory");
+        log.note_failures(place, &failures)?;
+        assert!(log.failures(place)? == failures, "what has just been noted");
         log.remove(place)?;
     }
     for message in &left {

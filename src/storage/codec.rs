@@ -180,7 +180,7 @@ fn outline(bytes: &[u8]) -> Result<Outline, Verdict<'_>> {
     let length = get_u32(common, RECORD_LENGTH);
     // Widened first: neither sum can overflow.
     let size = (head as u64 + u64::from(length)).next_multiple_of(ALIGNMENT as u64);
-    if size > bytes.len() as u64 || (kind == Some(Kind::Removal) && length != 0) {
+    if size > bytes.len() as u64 || (kind.is_some_and(Kind::is_bare) && length != 0) {
         return Err(Verdict::Bad(Fault::Length(length)));
     }
     Ok(Outline { kind, head, length: length as usize, size: size as usize })
@@ -201,12 +201,15 @@ fn put_fields(record: &Record<'_>, head: usize, out: &mut [u8]) {
     put_u32(out, RECORD_ROOM, record.room);
     put_u64(out, RECORD_SEQUENCE, record.sequence);
     put_u64(out, RECORD_DURABLE, record.durable);
-    if matches!(record.kind, Kind::Removal | Kind::Copy) {
+    if record.kind == Kind::Copy || record.kind.is_bare() {
         put_u64(out, RECORD_ORIGIN, record.origin);
+    }
+    if record.kind == Kind::State {
+        put_u64(out, STATE_DELIVER_MS, record.deliver_ms);
     }
     let more = head - record.more.len();
     out[more..head].copy_from_slice(record.more);
-    if matches!(record.kind, Kind::Message | Kind::Copy) {
+    if record.kind.holds_message() {
         let times = [record.pushed_ms, record.expires_ms, record.deliver_ms];
         let offsets = (times_of(record.kind)..more).step_by(8);
         offsets.zip(times).for_each(|(offset, time)| put_u64(out, offset, time));
@@ -219,10 +222,9 @@ fn fields(kind: Kind, head: usize, record: &[u8]) -> Verdict<'_> {
     let (head_bytes, body) = record.split_at(head);
     let common_end = match kind {
         Kind::Message | Kind::Copy => times_of(kind),
-        Kind::Removal => REMOVAL_HEAD,
-        Kind::Other(_) => RECORD_COMMON,
+        Kind::Removal | Kind::State | Kind::Other(_) => kind.shortest_head(),
     };
-    let is_message = matches!(kind, Kind::Message | Kind::Copy);
+    let is_message = kind.holds_message();
     // What a head is too short for counts as zero.
     let time =
         |index: usize| if is_message { get_u64(head_bytes, common_end + 8 * index) } else { 0 };
@@ -236,12 +238,15 @@ fn fields(kind: Kind, head: usize, record: &[u8]) -> Verdict<'_> {
         sequence: get_u64(record, RECORD_SEQUENCE),
         durable: get_u64(record, RECORD_DURABLE),
         origin: match kind {
-            Kind::Removal | Kind::Copy => get_u64(record, RECORD_ORIGIN),
+            Kind::Removal | Kind::Copy | Kind::State => get_u64(record, RECORD_ORIGIN),
             Kind::Message | Kind::Other(_) => 0,
         },
         pushed_ms: time(0),
         expires_ms: time(1),
-        deliver_ms: time(2),
+        deliver_ms: match kind {
+            Kind::State => get_u64(head_bytes, STATE_DELIVER_MS),
+            _ => time(2),
+        },
         more: head_bytes.get(known_end..).unwrap_or_default(),
         body,
     };

@@ -39,21 +39,21 @@ pub struct Summary {
     pub kind: Kind,
     /// The message's number.
     pub sequence: u64,
-    /// The position of the record that it copies or removes; 0 in a message.
+    /// The position of the record that it copies, removes or tells of; 0 in a message.
     pub origin: u64,
     /// Bytes of the record.
     pub size: u64,
-    /// The hash of the body; nothing in a removal.
+    /// The hash of the body; nothing in a removal and a state.
     pub hash: BodyHash,
     /// Unix time of expiry in milliseconds, 0 = never; `None` if the footer says nothing of times.
     pub expires_ms: Option<u64>,
 }
 
 impl Summary {
-    /// Whether both say the same. Nothing counts in the hash of a removal, and a footer without
-    /// times is not wrong about them.
+    /// Whether both say the same. Nothing counts in the hash of what has no body, and a footer
+    /// without times is not wrong about them.
     pub fn agrees(&self, other: &Summary) -> bool {
-        let hash = if self.kind == Kind::Removal { self.hash } else { other.hash };
+        let hash = if self.kind.is_bare() { self.hash } else { other.hash };
         let expires_ms = self.expires_ms.and(other.expires_ms);
         *self == Summary { hash, expires_ms, ..*other }
     }
@@ -84,7 +84,7 @@ pub struct Footer {
     entries: Vec<u64>,
     /// Numbers of messages that follow each other: the first and how many.
     runs: Vec<(u64, u64)>,
-    /// Number and origin of each copy and removal.
+    /// Number and origin of each copy, removal and state.
     origins: Vec<(u64, u64)>,
     /// Entry and which time, and the time; `None` in a footer of before times were written.
     times: Option<Vec<(u64, u64)>>,
@@ -178,7 +178,7 @@ impl Footer {
         let kind = Kind::from_byte((entry & KIND_MASK) as u8)?;
         let (sequence, origin) = match kind {
             Kind::Message => (self.next_number(bookmark)?, 0),
-            Kind::Copy | Kind::Removal => *self.origins.get(bookmark.origin)?,
+            Kind::Copy | Kind::Removal | Kind::State => *self.origins.get(bookmark.origin)?,
             Kind::Other(_) => return None,
         };
         let (position, size) = (bookmark.position, entry >> SIZE_SHIFT & SIZE_MASK);

@@ -112,13 +112,13 @@ pub const MESSAGE_PUSHED_MS: usize = RECORD_COMMON;
 pub const MESSAGE_EXPIRES_MS: usize = MESSAGE_PUSHED_MS + 8;
 /// u64, Unix time before which it is not delivered, 0 = at once.
 pub const MESSAGE_DELIVER_MS: usize = MESSAGE_EXPIRES_MS + 8;
-/// What comes here is for later versions.
+/// Fields of different kinds.
 pub const MESSAGE_MORE: usize = MESSAGE_DELIVER_MS + 8;
 /// The shortest head of a message.
 pub const MESSAGE_HEAD: usize = MESSAGE_EXPIRES_MS;
 
-// A copied message and a removal have one field more, before those of a message.
-/// u64, the position of the record that this one copies or removes.
+// All others have one field more, before those of a message.
+/// u64, the position of the record that this one copies, removes or tells of.
 pub const RECORD_ORIGIN: usize = RECORD_COMMON;
 /// The shortest head of a removal, which has no body.
 pub const REMOVAL_HEAD: usize = RECORD_ORIGIN + 8;
@@ -133,17 +133,39 @@ pub const COPY_MORE: usize = COPY_DELIVER_MS + 8;
 /// The shortest head of a copy.
 pub const COPY_HEAD: usize = COPY_EXPIRES_MS;
 
-// A state is of a later version: what a failure or a delay changes of a message, without its body.
-/// u8, the kind of record that it is.
-pub const STATE_KIND: u8 = 4;
+// A state says what a failure or a delay has changed of a message, and has no body.
 /// u64, the position of the record that holds the message.
 pub const STATE_ORIGIN: usize = RECORD_ORIGIN;
 /// u64, Unix time before which the message is not delivered, 0 = at once.
 pub const STATE_DELIVER_MS: usize = STATE_ORIGIN + 8;
-/// u64, how often its delivery has failed.
-pub const STATE_ATTEMPTS: usize = STATE_DELIVER_MS + 8;
-/// What comes here is for later versions; the shortest head of a state.
-pub const STATE_MORE: usize = STATE_ATTEMPTS + 8;
+/// Fields of different kinds; the shortest head of a state.
+pub const STATE_MORE: usize = STATE_DELIVER_MS + 8;
+
+// A field at the end of a head, as many bytes as it says, a multiple of `ALIGNMENT`.
+/// u16, what it tells of.
+pub const FIELD_KIND: usize = 0;
+/// u16, bytes of the field.
+pub const FIELD_SIZE: usize = FIELD_KIND + 2;
+
+// The field that tells of the failures of a message.
+/// Its kind.
+pub const FAILURES_FIELD: u16 = 1;
+/// u32, failures that count for the limit.
+pub const FAILURES_ATTEMPTS: usize = FIELD_SIZE + 2;
+/// u32, deliveries that were given back, or whose connection broke.
+pub const FAILURES_NACKS: usize = FAILURES_ATTEMPTS + 4;
+/// u32, deliveries whose lease ran out.
+pub const FAILURES_EXPIRIES: usize = FAILURES_NACKS + 4;
+/// u64, Unix time of the first failure in milliseconds.
+pub const FAILURES_FIRST_MS: usize = FAILURES_EXPIRIES + 4;
+/// u64, Unix time of the last failure in milliseconds.
+pub const FAILURES_LAST_MS: usize = FAILURES_FIRST_MS + 8;
+/// u8, bytes of the reason of the first failure.
+pub const FAILURES_FIRST_LENGTH: usize = FAILURES_LAST_MS + 8;
+/// u8, bytes of the reason of the last failure.
+pub const FAILURES_LAST_LENGTH: usize = FAILURES_FIRST_LENGTH + 1;
+/// The reason of the first failure, then that of the last one.
+pub const FAILURES_REASONS: usize = FAILURES_LAST_LENGTH + 1;
 
 /// The longest head.
 pub const HEAD_MAX: usize = u8::MAX as usize * ALIGNMENT;
@@ -165,7 +187,7 @@ pub const FOOTER_LAST_DURABLE: usize = FOOTER_FIRST_DURABLE + 8;
 pub const FOOTER_ENTRY_COUNT: usize = FOOTER_LAST_DURABLE + 8;
 /// How many runs of numbers, of 16 bytes.
 pub const FOOTER_RUN_COUNT: usize = FOOTER_ENTRY_COUNT + 8;
-/// How many origins, of 16 bytes, one a copy or removal.
+/// How many origins, of 16 bytes, one a copy, removal or state.
 pub const FOOTER_ORIGIN_COUNT: usize = FOOTER_RUN_COUNT + 8;
 /// The entries; after them the runs, the origins and the crc32 of all before it, as a u64.
 pub const FOOTER_ENTRIES: usize = FOOTER_ORIGIN_COUNT + 8;
@@ -198,7 +220,7 @@ pub const SETTINGS_NAME_LENGTH: usize = SEGMENT_NAME_LENGTH;
 pub const SETTINGS_NAME: usize = SEGMENT_NAME;
 
 const _: () = assert!(FOOTER_ENTRIES == 64);
-const _: () = assert!(STATE_MORE == 64 && STATE_KIND < OPTIONAL_KINDS);
+const _: () = assert!(STATE_MORE == 56 && FAILURES_REASONS == 34);
 const _: () = assert!(SETTINGS_MORE == 32 && SETTINGS_MORE + 24 == SETTINGS_NAME_LENGTH);
 const _: () = assert!(NAME_MAX == 452);
 const _: () = assert!(SLOT_SIZE == 72 && SLOT_SIZE <= SECTOR);

@@ -7,6 +7,7 @@
 //!   `version_one` where that was different once,
 //! - `blocks`, `segment`, `walk`, `footer`: the blocks of one file, the file, the way through its
 //!   records, and their summary,
+//! - `failures`: what heads say of deliveries that failed,
 //! - `log`: one queue; `index`, `relocated` and `waypoints` say where its messages are, and
 //!   `runs` which of them are gone,
 //! - `recovery`: from files to a log; `finding` is what it comes across, `settings` what becomes of
@@ -24,6 +25,7 @@ mod counters;
 mod cursor;
 mod directory;
 mod error;
+mod failures;
 mod finding;
 mod folder;
 mod footer;
@@ -55,6 +57,7 @@ pub use blocks::set_disk_full;
 pub use counters::Counters;
 pub use directory::{DataDirectory, OpenedQueue};
 pub use error::StorageError;
+pub use failures::{Cause, Failure, Failures, REASON_MAX};
 pub use finding::{Finding, Label, Weight};
 pub use index::{BodyHash, HashKey, Index, identity, random, random_hash_key};
 pub use inspect::{

@@ -15,6 +15,8 @@ pub enum Kind {
     Removal,
     /// A message moved forward from a dying segment, with its number.
     Copy,
+    /// What has failed about a message, which lies elsewhere.
+    State,
     /// Something that a later version writes, and that an older one may pass over.
     Other(u8),
 }
@@ -26,6 +28,7 @@ impl Kind {
             1 => Some(Kind::Message),
             2 => Some(Kind::Removal),
             3 => Some(Kind::Copy),
+            4 => Some(Kind::State),
             OPTIONAL_KINDS.. => Some(Kind::Other(byte)),
             _ => None,
         }
@@ -37,6 +40,7 @@ impl Kind {
             Kind::Message => 1,
             Kind::Removal => 2,
             Kind::Copy => 3,
+            Kind::State => 4,
             Kind::Other(byte) => byte,
         }
     }
@@ -47,6 +51,7 @@ impl Kind {
             Kind::Message => MESSAGE_HEAD,
             Kind::Removal => REMOVAL_HEAD,
             Kind::Copy => COPY_HEAD,
+            Kind::State => STATE_MORE,
             Kind::Other(_) => RECORD_COMMON,
         }
     }
@@ -56,8 +61,18 @@ impl Kind {
         match self {
             Kind::Message => 56,
             Kind::Copy => 64,
-            Kind::Removal | Kind::Other(_) => 40,
+            Kind::Removal | Kind::State | Kind::Other(_) => 40,
         }
+    }
+
+    /// Whether a record of this kind holds a message.
+    pub const fn holds_message(self) -> bool {
+        matches!(self, Kind::Message | Kind::Copy)
+    }
+
+    /// Whether it speaks of a message that lies elsewhere, and has no body.
+    pub const fn is_bare(self) -> bool {
+        matches!(self, Kind::Removal | Kind::State)
     }
 
     /// Bytes of a record with the shortest head and a body of `length` bytes, padding included.
@@ -75,7 +90,7 @@ pub struct Record<'a> {
     pub kind: Kind,
     /// Bits: [`MARK_MORE`], and others that later versions may write.
     pub marks: u16,
-    /// The message's client flags; 0 in a removal.
+    /// The message's client flags; 0 in a removal and a state.
     pub flags: u32,
     /// For later versions.
     pub room: u32,
@@ -83,17 +98,18 @@ pub struct Record<'a> {
     pub sequence: u64,
     /// The log was durable up to this position when the record was written.
     pub durable: u64,
-    /// The position of the record that this one copies or removes; 0 in a message.
+    /// The position of the record that this one copies, removes or tells of; 0 in a message.
     pub origin: u64,
-    /// Unix time of the push in milliseconds; 0 in a removal.
+    /// Unix time of the push in milliseconds; 0 in a removal and a state.
     pub pushed_ms: u64,
     /// Unix time of expiry in milliseconds, 0 = never.
     pub expires_ms: u64,
     /// Unix time before which it is not delivered, 0 = at once. Nothing writes another value yet.
     pub deliver_ms: u64,
-    /// The rest of the head, which later versions may write.
+    /// The rest of the head: fields of different kinds, some of which a later version may have
+    /// written.
     pub more: &'a [u8],
-    /// The message; empty in a removal.
+    /// The message; empty in a removal and a state.
     pub body: &'a [u8],
 }
 
@@ -105,7 +121,7 @@ impl<'a> Record<'a> {
         }
         let shortest = self.kind.shortest_head();
         let known = match self.kind {
-            Kind::Removal | Kind::Other(_) => shortest,
+            Kind::Removal | Kind::State | Kind::Other(_) => shortest,
             // The head ends behind the last time that is not zero.
             _ if self.deliver_ms != 0 || !self.more.is_empty() => shortest + 16,
             _ if self.expires_ms != 0 => shortest + 8,
@@ -186,7 +202,7 @@ impl Fault {
         match self {
             Fault::Checksum { .. } => "a record with its checksum".into(),
             Fault::Kind(_) | Fault::Newer(_) => {
-                format!("a kind of record from 1 to 3, or from {OPTIONAL_KINDS} on")
+                format!("a kind of record from 1 to 4, or from {OPTIONAL_KINDS} on")
             }
             Fault::Head(_) => "the head of a record".into(),
             Fault::Length(_) => "a record inside the segment".into(),

@@ -81,8 +81,12 @@ pub fn reread(bytes: &[u8]) -> Verdict<'_> {
         return if is_blank { Verdict::Blank } else { Verdict::Bad(Fault::Length(0)) };
     };
     let kind = match Kind::from_byte(common[KIND]) {
-        Some(Kind::Other(_)) | None if *common == [0; COMMON] => return Verdict::Blank,
-        Some(Kind::Other(_)) | None => return Verdict::Bad(Fault::Kind(common[KIND])),
+        Some(Kind::State | Kind::Other(_)) | None if *common == [0; COMMON] => {
+            return Verdict::Blank;
+        }
+        Some(Kind::State | Kind::Other(_)) | None => {
+            return Verdict::Bad(Fault::Kind(common[KIND]));
+        }
         Some(kind) => kind,
     };
     let length = get_u32(common, LENGTH);
@@ -113,7 +117,7 @@ fn fields(kind: Kind, record: &[u8], length: usize) -> Record<'_> {
         origin: match kind {
             Kind::Removal => get_u64(record, REMOVAL_ORIGIN),
             Kind::Copy => get_u64(record, COPY_ORIGIN),
-            Kind::Message | Kind::Other(_) => 0,
+            Kind::Message | Kind::State | Kind::Other(_) => 0,
         },
         pushed_ms: time(PUSHED_MS),
         expires_ms: time(EXPIRES_MS),

@@ -6,8 +6,9 @@ the daemon. F22 and the like are the rules there. It wants a directory that no d
 nothing to it, and needs nothing but Python.
 
 It prints a line for each message, with tabs between the queue's name, the number, the client
-flags, the time of expiry (0: never) and the body; name and body are percent-encoded. For a queue
-that is not read, standard error gets the folder and the reason, and the exit code is 1.
+flags, the time of expiry (0: never), how often it has failed and the body; name and body are
+percent-encoded. For a queue that is not read, standard error gets the folder and the reason, and
+the exit code is 1.
 
 usage: read_log.py DIRECTORY
 """
@@ -25,7 +26,8 @@ from zlib import crc32
 SECTOR, SLOTS, RECORDS = 512, 512, 2560
 LIMIT = 1 << 62  # POSITION_MAX and SEQUENCE_END
 NAME_MAX = 452
-MESSAGE, REMOVAL, COPY, OPTIONAL_KINDS = 1, 2, 3, 128
+MESSAGE, REMOVAL, COPY, STATE, OPTIONAL_KINDS = 1, 2, 3, 4, 128
+FAILURES_FIELD, FAILURES_REASONS = 1, 34
 VERSIONS = 1, 2
 
 
@@ -180,7 +182,7 @@ class Segment:
         record = self.head(offset)
         if record is None or not record.whole:
             return None
-        if self.version == 2 and COPY < record.kind < OPTIONAL_KINDS:
+        if self.version == 2 and STATE < record.kind < OPTIONAL_KINDS:
             raise Refused("newer-format", record.position)
         return record
 
@@ -207,18 +209,19 @@ class Segment:
         head_crc, crc, length, kind, units, marks, flags, number, durable = unpack_from(
             "<IIIBBHI4xQQ", self.data, offset
         )
-        shortest, size = {MESSAGE: 48, REMOVAL: 48, COPY: 56}.get(kind, 40), units * 8
+        shortest, size = {MESSAGE: 48, REMOVAL: 48, COPY: 56, STATE: 56}.get(kind, 40), units * 8
         body, end = offset + size, offset + padded(size + length)
         if kind == 0 or size < shortest or end > len(self.data):
             return None
-        if kind <= COPY and number >= LIMIT or kind == REMOVAL and length:
+        if kind <= STATE and number >= LIMIT or kind in (REMOVAL, STATE) and length:
             return None
         seed = self.key + (self.base + offset).to_bytes(8, "little")
         head_right = crc32(self.data[offset + 8 : body], crc32(seed))
         if head_crc != head_right:
             return None
-        times = (0, 0, 0)
+        times, fields = (0, 0, 0), offset + shortest
         if kind in (MESSAGE, COPY):
+            fields += 16
             # Zeros at the end of the three times are left out (F17).
             first = offset + shortest - 8
             times = unpack_from(f"<{min(3, (body - first) // 8)}Q", self.data, first)
@@ -228,7 +231,7 @@ class Segment:
             whole=crc == crc32(self.data[body:end], head_right),
             position=self.base + offset, end=end, version=2, kind=kind, number=number, flags=flags,
             durable=possible(durable), more=marks & 1 == 1, expires=(times + (0, 0))[1],
-            body=self.data[body : body + length],
+            attempts=attempts(self.data[fields:body]), body=self.data[body : body + length],
         )
 
     def head_1(self, offset):
@@ -243,7 +246,7 @@ class Segment:
             position=self.base + offset, end=end, version=1, kind=kind, number=number, flags=flags,
             durable=possible(durable), more=False,
             expires=0 if kind == REMOVAL else unpack_from("<Q", self.data, offset + 40)[0],
-            body=self.data[body : body + length],
+            attempts=0, body=self.data[body : body + length],
         )
 
     def believe_footer(self):
@@ -251,13 +254,26 @@ class Segment:
         whole = {record.position for record in self.records if record.whole}
         for record in self.records:
             record.more = False
-        for position, number in self.footer.statements:
+        for position, kind, number in self.footer.statements:
             if position not in whole:
+                # A state says nothing of failures then: the message's own head counts.
                 self.records.append(SimpleNamespace(
-                    whole=True, position=position, kind=REMOVAL, number=number, durable=0,
-                    more=False,
+                    whole=True, position=position, kind=STATE if kind == STATE else REMOVAL,
+                    number=number, durable=0, more=False, attempts=None,
                 ))
         self.records.sort(key=lambda record: record.position)
+
+
+def attempts(fields):
+    """How many failures the fields at a head's end tell of; `None` where they do not."""
+    while len(fields) >= 4:
+        kind, size = unpack_from("<HH", fields)
+        if size == 0 or size % 8 or size > len(fields):
+            return None
+        if kind == FAILURES_FIELD:
+            return unpack_from("<I", fields, 4)[0] if size >= FAILURES_REASONS else 0
+        fields = fields[size:]
+    return None
 
 
 def read_footer(data, base, size):
@@ -280,9 +296,9 @@ def read_footer(data, base, size):
     kinds = [entry & 15 for entry in entries]
     sizes = [(entry >> 4 & (1 << 28) - 1) * 8 for entry in entries]
     positions = list(accumulate(sizes, initial=base + RECORDS))
-    others = [position for position, kind in zip(positions, kinds) if kind != MESSAGE]
+    others = [(position, kind) for position, kind in zip(positions, kinds) if kind != MESSAGE]
     is_valid = (
-        set(kinds) <= {MESSAGE, REMOVAL, COPY}
+        set(kinds) <= {MESSAGE, REMOVAL, COPY, STATE}
         and all(first + count <= LIMIT for first, count in runs)
         and all(number < LIMIT for number, _origin in origins)
         and kinds.count(MESSAGE) <= sum(count for _first, count in runs)
@@ -293,7 +309,7 @@ def read_footer(data, base, size):
     )
     if not is_valid:
         return None
-    statements = [(position, number) for position, (number, _) in zip(others, origins)]
+    statements = [(*other, number) for other, (number, _origin) in zip(others, origins)]
     return SimpleNamespace(end=end, durable=possible(durable), statements=statements)
 
 
@@ -423,7 +439,7 @@ def is_rotten(segments, index, position, durable):
 
 def live(records, head):
     """What is live of the records that count (F25, F26)."""
-    table, last = {}, -1
+    table, states, last = {}, {}, -1
     for record in records:
         if record.kind == MESSAGE and record.version == 2:
             if record.number <= last:
@@ -433,6 +449,12 @@ def live(records, head):
             table.pop(record.number, None)
         elif record.kind in (MESSAGE, COPY) and record.number >= head:
             table[record.number] = record
+            states.pop(record.number, None)
+        elif record.kind == STATE:
+            states[record.number] = record.attempts
+    for number, message in table.items():
+        stated = states.get(number)
+        message.attempts = (message.attempts if stated is None else stated) or 0
     return [table[number] for number in sorted(table)]
 
 
@@ -466,8 +488,8 @@ def main():
             print(os.fsdecode(folder), *messages.args, sep="\t", file=sys.stderr)
             continue
         for message in messages:
-            fields = message.number, message.flags, message.expires, quote(message.body)
-            print(quote(name), *fields, sep="\t")
+            fields = message.number, message.flags, message.expires, message.attempts
+            print(quote(name), *fields, quote(message.body), sep="\t")
     sys.exit(code)
 
 

@@ -256,7 +256,7 @@ def listed(directory):
     assert text.returncode == (1 if errors else 0) and "Traceback" not in errors, errors
     queues = {}
     for line in text.stdout.decode().splitlines():
-        name, _number, flags, expires, body = line.split("\t")
+        name, _number, flags, expires, _attempts, body = line.split("\t")
         if int(expires) == 0 or int(expires) > time.time() * 1000:
             queue = queues.setdefault(unquote_to_bytes(name), [])
             queue.append((int(flags), unquote_to_bytes(body)))

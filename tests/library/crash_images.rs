@@ -47,7 +47,7 @@ fn no_power_cut_loses_what_was_answered() {
         }
     });
     println!("{seen:?}");
-    for what in ["power cuts", "copies", "torn tails", "rotations", "drops"] {
+    for what in ["power cuts", "copies", "torn tails", "rotations", "drops", "failures"] {
         let is_met = seen.get(what).is_some_and(|count| *count > power_cuts / 100);
         assert!(is_met, "the run has left out {what}");
     }

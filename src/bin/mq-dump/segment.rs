@@ -4,7 +4,7 @@ use crate::Dump;
 use crate::json::Line;
 use crate::text::{Count, Escaped, Excerpt, Time};
 use mq::storage::format::{Cursor, Fault, Kind, Record, Sealed};
-use mq::storage::{BaseSource, Piece, SegmentFile, Slot, StorageError};
+use mq::storage::{BaseSource, Failures, Piece, SegmentFile, Slot, StorageError};
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -182,6 +182,7 @@ fn write_record(
         Kind::Message => ("message", NOTHING.into()),
         Kind::Removal => ("removal", record.origin.to_string()),
         Kind::Copy => ("copy", record.origin.to_string()),
+        Kind::State => ("state", record.origin.to_string()),
         Kind::Other(_) => ("other", NOTHING.into()),
     };
     let hex = |crc: u32| format!("{crc:08x}");
@@ -199,7 +200,21 @@ fn write_record(
         origin,
         record.body.len().to_string(),
     ];
-    write_row(output, columns, &Excerpt(record.body))
+    match record.kind {
+        Kind::State => write_row(output, columns, &Failed(&Failures::decode(record.more))),
+        _ => write_row(output, columns, &Excerpt(record.body)),
+    }
+}
+
+/// What has failed about a message.
+struct Failed<'a>(&'a Failures);
+
+impl Display for Failed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failures { attempts, nacks, expiries, last, .. } = self.0;
+        write!(f, "attempts {attempts}, nacks {nacks}, expiries {expiries}, ")?;
+        write!(f, "last {}: {}", Time(last.at_ms), Excerpt(&last.reason))
+    }
 }
 
 /// Bytes that are no record, with what they would be, and what is wrong.

@@ -9,7 +9,7 @@ fn codecs() -> [Codec; 2] {
 }
 
 fn sample(version: Version, kind: Kind, body: &[u8]) -> Record<'_> {
-    let is_message = matches!(kind, Kind::Message | Kind::Copy);
+    let is_message = kind.holds_message();
     Record {
         version,
         kind,
@@ -17,7 +17,7 @@ fn sample(version: Version, kind: Kind, body: &[u8]) -> Record<'_> {
         sequence: 42,
         durable: 4096,
         pushed_ms: if is_message { 1_700_000_000_000 } else { 0 },
-        origin: if matches!(kind, Kind::Removal | Kind::Copy) { 2560 } else { 0 },
+        origin: if kind == Kind::Copy || kind.is_bare() { 2560 } else { 0 },
         body,
         ..Record::default()
     }
@@ -40,6 +40,9 @@ fn samples(version: Version) -> Vec<Record<'static>> {
         samples.push(Record { marks: 0x8001, room: 9, more: &[1; 16], ..message });
         samples.push(Record { more: &[1; 8], ..copy });
         samples.push(Record { more: &[1; 8], ..sample(version, Kind::Removal, b"") });
+        let state = sample(version, Kind::State, b"");
+        samples.push(state);
+        samples.push(Record { deliver_ms: 5, more: &[1; 40], ..state });
     }
     samples
 }
@@ -137,7 +140,7 @@ fn a_length_of_four_gibibytes_is_a_fault_and_no_overflow() {
 fn a_whole_record_of_an_unknown_kind_is_of_a_newer_format() {
     let [_, codec] = codecs();
     let record = sample(Version::Two, Kind::Other(200), b"body");
-    for kind in [4, 127] {
+    for kind in [5, 127] {
         let mut bytes = vec![0; record.size()];
         let head = record.head_size();
         put_fields(&record, head, &mut bytes);
@@ -153,7 +156,8 @@ fn a_whole_record_of_an_unknown_kind_is_of_a_newer_format() {
 fn only_records_of_known_kinds_have_numbers() {
     let [_, codec] = codecs();
     let number = SEQUENCE_END;
-    for kind in [Kind::Message, Kind::Removal, Kind::Copy, Kind::Other(128), Kind::Other(255)] {
+    let known = [Kind::Message, Kind::Removal, Kind::Copy, Kind::State];
+    for kind in known.into_iter().chain([Kind::Other(128), Kind::Other(255)]) {
         let record = Record { sequence: number, ..sample(Version::Two, kind, b"") };
         let mut bytes = vec![0; record.size()];
         codec.encode(&record, 0, &mut bytes);

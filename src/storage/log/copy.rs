@@ -114,9 +114,10 @@ impl Log {
     fn copy_message(&mut self, position: u64) -> Result<(), StorageError> {
         // What is copied leaves the mapping before the log may go on to another segment.
         let original = self.reread(position)?;
-        let (body, more) = (memory::join(&[original.body])?, memory::join(&[original.more])?);
+        let (body, fields) = (memory::join(&[original.body])?, memory::join(&[original.more])?);
         let bare = original.bare();
         let (old_size, sequence) = (original.size() as u64, original.sequence);
+        let more = self.fields_of_copy(sequence, &fields)?;
         let copy = Record {
             version: Version::Two,
             kind: Kind::Copy,
@@ -134,6 +135,7 @@ impl Log {
         let new = self.append(&Record { durable: self.durable, ..copy })?;
         self.copies_end = self.end();
         self.relocated.set(sequence, new);
+        self.states.forget(sequence);
         self.count_dead(position, old_size);
         self.count_live(new, size);
         match self.promised.get_mut(&sequence) {

@@ -9,6 +9,7 @@
 //! - `step` binds what one command does together,
 //! - `read` finds messages by number, and `membership` by content,
 //! - `sync` makes durable and lets dead segments go,
+//! - `states` says what has failed about messages,
 //! - `copy` moves live messages out of segments that are mostly dead,
 //! - `footers` writes summaries behind sealed segments.
 
@@ -19,6 +20,7 @@ mod mappings;
 mod membership;
 mod read;
 mod reclaim;
+mod states;
 mod step;
 mod sync;
 mod write;
@@ -37,6 +39,7 @@ use super::settings::LogSettings;
 use super::waypoints::Waypoint;
 use leftovers::Leftovers;
 use membership::Membership;
+use states::States;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -77,6 +80,7 @@ pub struct Log {
     /// Numbers that are gone, from `head` and from the oldest segment's first number on.
     pub(super) removed: Runs,
     pub(super) relocated: Relocated,
+    pub(super) states: States,
     pub(super) live_count: u64,
     /// Bytes of the records of live messages.
     pub(super) live_bytes: u64,
@@ -166,6 +170,7 @@ impl Log {
             next_sequence: FIRST_SEQUENCE,
             removed: Runs::default(),
             relocated: Relocated::default(),
+            states: States::default(),
             live_count: 0,
             live_bytes: 0,
             expiring: Vec::new(),

@@ -67,7 +67,7 @@ impl Log {
             if position >= self.segments[0].base {
                 match self.decode(position)? {
                     Verdict::Whole(record)
-                        if record.sequence == sequence && record.kind != Kind::Removal =>
+                        if record.sequence == sequence && record.kind.holds_message() =>
                     {
                         return Ok(Some(Place { sequence, position }));
                     }
@@ -175,7 +175,7 @@ impl Log {
     /// Whether the record at `position` is a live message and the one to deliver.
     pub(in super::super) fn is_live(&self, position: u64, kind: Kind, sequence: u64) -> bool {
         match kind {
-            Kind::Removal | Kind::Other(_) => false,
+            Kind::Removal | Kind::State | Kind::Other(_) => false,
             Kind::Copy => self.relocated.get(sequence) == Some(position),
             Kind::Message => {
                 sequence >= self.head

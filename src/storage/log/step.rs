@@ -163,6 +163,7 @@ impl Log {
         if self.live_count == 0 && self.step.is_none() && !self.has_unsettled_step() {
             self.removed.clear();
             self.relocated.clear();
+            self.states.clear();
             self.head = self.next_sequence;
         }
     }

@@ -207,6 +207,7 @@ impl Log {
             self.lowest = self.lowest.filter(|lowest| *lowest != sequence);
         }
         self.relocated.remove(sequence);
+        self.states.forget(sequence);
         self.withheld.remove(&sequence);
         self.count_dead(position, size);
         if let Some(hash) = hash {

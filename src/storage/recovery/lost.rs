@@ -24,7 +24,7 @@ impl Recovery {
                 Kind::Copy => {
                     self.losses.copies.insert(record.sequence, record.origin);
                 }
-                Kind::Removal | Kind::Other(_) => {}
+                Kind::Removal | Kind::State | Kind::Other(_) => {}
             }
             position += record.size() as u64;
         }

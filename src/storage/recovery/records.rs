@@ -394,13 +394,17 @@ impl Recovery {
                     return Ok(());
                 }
                 self.log.relocated.set(sequence, position);
+                self.log.states.forget(sequence);
             }
             Kind::Removal => {
                 self.take_from(sequence, origin)?;
                 self.log.relocated.remove(sequence);
+                self.log.states.forget(sequence);
                 self.log.note_removed(sequence);
                 return Ok(());
             }
+            // What it says of a message that is gone is forgotten at the end.
+            Kind::State => return Ok(self.log.states.insert(sequence, position)?),
             Kind::Other(_) => return Ok(()),
         }
         self.log.count_live_in(index, size);

@@ -138,6 +138,8 @@ impl Recovery {
         let mut expiring = std::mem::take(&mut self.log.expiring);
         expiring.retain(|(place, _)| self.log.lives_at(*place));
         self.log.expiring = expiring;
+        let (head, removed) = (self.log.head, &self.log.removed);
+        self.log.states.retain(|number| number >= head && !removed.contains(number));
         self.note_missing(self.log.next_sequence, MESSAGE_HEAD as u64);
         let lost_count = self.lost_count()?;
         add(&self.log.settings.counters.lost_messages, lost_count);

@@ -18,6 +18,7 @@ mod ownership;
 mod resources;
 mod silent;
 mod space;
+mod states;
 mod steps;
 mod syncing;
 mod table;

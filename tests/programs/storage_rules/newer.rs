@@ -5,7 +5,7 @@ use super::bench::*;
 use mq::queue::{DiskBacking, Limits, Policy, Queue, Queues, Ticket};
 use mq::storage::format::{
     Codec, FIRST_SEQUENCE, Kind, Record, SETTINGS, SETTINGS_CRC, SETTINGS_MAGIC_BYTES,
-    SETTINGS_PAUSED, SETTINGS_READER, STATE_KIND, SegmentHeader, Version,
+    SETTINGS_PAUSED, SETTINGS_READER, SegmentHeader, Version,
 };
 use std::fs;
 
@@ -37,8 +37,8 @@ fn message(number: u64) -> Record<'static> {
 }
 
 /// A record of a kind that this version does not know and must.
-fn state() -> Record<'static> {
-    let kind = Kind::Other(STATE_KIND);
+fn newer() -> Record<'static> {
+    let kind = Kind::Other(5);
     Record { kind, sequence: FIRST_SEQUENCE, more: &[0; 24], ..Record::default() }
 }
 
@@ -56,27 +56,27 @@ fn refuse(files: &Files, said: &str) {
 }
 
 #[test]
-fn rule_16_a_state_closes_its_queue() {
+fn rule_16_a_record_of_a_newer_kind_closes_its_queue() {
     for is_synced in [false, true] {
         let (mut files, end) = queue(is_synced);
-        put(&mut files, end, &state());
-        refuse(&files, "found a whole one of kind 4 [newer-format]");
+        put(&mut files, end, &newer());
+        refuse(&files, "found a whole one of kind 5 [newer-format]");
     }
 }
 
 /// The search behind a bad record passed over it: the queue was opened, and a torn tail cut with
 /// what the newer version had written.
 #[test]
-fn rule_16_a_state_behind_a_bad_record_closes_its_queue() {
+fn rule_16_a_newer_kind_behind_a_bad_record_closes_its_queue() {
     for is_synced in [false, true] {
         for has_more in [false, true] {
             let (mut files, end) = queue(is_synced);
-            put(&mut files, end, &state());
+            put(&mut files, end, &newer());
             if has_more {
                 put(&mut files, end + 64, &message(9));
             }
             files.get_mut(FIRST).unwrap()[end - 1] ^= 1;
-            refuse(&files, "found a whole one of kind 4 [newer-format]");
+            refuse(&files, "found a whole one of kind 5 [newer-format]");
         }
     }
 }
