@@ -1,7 +1,7 @@
 //! The figures of one queue, for monitors.
 
 /// The figures of a queue. Totals count from when the queue was made, or from the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Messages that wait.
     pub length: u64,
@@ -16,6 +16,10 @@ pub struct Figures {
     pub oldest_age_ms: Option<u64>,
     /// Messages that came, went, and died of age.
     pub totals: Totals,
+    /// Milliseconds since the queue was made, or since the start.
+    pub age_ms: u64,
+    /// Milliseconds since the last command on it, those of monitors left out.
+    pub idle_ms: u64,
     /// The queue is closed for writing until the next start.
     pub is_closed: bool,
 }

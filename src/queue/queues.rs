@@ -331,7 +331,10 @@ impl Queues {
             let store = self.backing.create(&slot.name);
             let store = store.map_err(|error| error.logged(&slot.name))?;
             let id = self.last_queue.fetch_add(1, Ordering::Relaxed) + 1;
-            slot.fill(state, Queue::new(id, store, Arc::clone(&self.max_queue_len)));
+            let mut queue = Queue::new(id, store, Arc::clone(&self.max_queue_len));
+            queue.made_ms = self.clock.now_ms();
+            queue.used_ms = queue.made_ms;
+            slot.fill(state, queue);
         }
         Ok(())
     }
@@ -362,6 +365,7 @@ impl Queues {
             return Err(QueueError::Storage("no such queue".into()));
         };
         *used = true;
+        queue.used_ms = queue.now_ms();
         let came = queue.totals().came;
         if self.waiters.are_there() {
             // What has come back is theirs.

@@ -47,8 +47,12 @@ pub struct Queue {
     /// The time of what is being done, Unix time in milliseconds: one for all of a command, or of
     /// those in a row.
     now_ms: u64,
+    /// When it was made, or 0 if that was before the start.
+    pub(super) made_ms: u64,
+    /// The time of the last command on it, or when it was made.
+    pub(super) used_ms: u64,
     /// Dead messages that looks have passed, or that have been removed.
-    passed: u64,
+    pub(super) passed: u64,
     /// Whether messages came to the store or went from it since the last look.
     pub(super) changed: bool,
     /// Whether clients see another queue than at the last look: the dead had gone for them already.
@@ -85,6 +89,8 @@ impl Queue {
             step: None,
             transaction: None,
             now_ms: 0,
+            made_ms: 0,
+            used_ms: 0,
             passed: 0,
             changed: false,
             differs: false,

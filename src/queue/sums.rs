@@ -6,6 +6,7 @@ use super::queues::Queues;
 use super::single::{DEAD_AT_ONCE, Queue};
 use super::slot::State;
 use super::{Message, QueueError};
+use crate::clock::milliseconds;
 use std::sync::atomic::Ordering;
 
 /// The most queues that one slice adds.
@@ -28,7 +29,7 @@ pub struct Sums {
 }
 
 impl Queue {
-    fn figures(&mut self, now_ms: u64) -> Result<Figures, QueueError> {
+    fn figures(&mut self, now_ms: u64, start_ms: u64) -> Result<Figures, QueueError> {
         let mut pushed_ms = None;
         let behind = self.look(0, DEAD_AT_ONCE as u64, |message: Message<'_>| {
             pushed_ms = Some(message.pushed_ms);
@@ -42,6 +43,8 @@ impl Queue {
             disk_bytes: self.store().disk_bytes(),
             oldest_age_ms: behind.is_none().then_some(age_ms),
             totals: self.totals(),
+            age_ms: now_ms.saturating_sub(self.made_ms.max(start_ms)),
+            idle_ms: now_ms.saturating_sub(self.used_ms.max(start_ms)),
             is_closed: self.store().check_writable().is_err(),
         })
     }
@@ -59,7 +62,8 @@ impl Queues {
         let now_ms = self.clock.now_ms();
         let State { queue: Some(queue), claimed, .. } = &mut *state else { return Ok(None) };
         self.set_time(queue, *claimed, now_ms);
-        queue.figures(now_ms).map(Some)
+        let start_ms = now_ms.saturating_sub(milliseconds(self.clock.uptime()));
+        queue.figures(now_ms, start_ms).map(Some)
     }
 
     /// Adds a slice of the queues, and returns true once `sums` is whole.

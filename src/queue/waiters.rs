@@ -118,6 +118,11 @@ impl Waiters {
         self.table().lines.contains_key(name)
     }
 
+    /// How many clients wait for queue `name`.
+    pub(super) fn line_len(&self, name: &[u8]) -> usize {
+        self.table().lines.get(name).map_or(0, BTreeSet::len)
+    }
+
     /// What a client has been handed.
     pub(super) fn handed(&self, place: u64) -> Option<Handed> {
         self.table().clients.get(&place)?.handed

@@ -6,8 +6,8 @@
 use crate::random::Random;
 use mq::clock::Clock;
 use mq::queue::{
-    Backing, DiskBacking, Lease, Limits, MemoryBacking, Message, NewMessage, Policy, Queue,
-    QueueError, Queues, Ticket,
+    Backing, DiskBacking, Lease, Limits, MemoryBacking, Message, MessageState, NewMessage, Policy,
+    Queue, QueueError, Queues, Ticket,
 };
 use mq::storage::DataDirectory;
 use std::collections::BTreeMap;
@@ -172,9 +172,25 @@ impl Run {
         let is_there = waiting.iter().any(|it| it.1 == body);
         let expected = (waiting.len() as u64, leased, is_there, waiting);
         assert_eq!(seen, (!self.model.messages.is_empty()).then_some(expected));
+        self.look();
         let (exists, sums) = (seen.is_some(), self.queues.sums());
         assert_eq!(sums.queues, u64::from(exists));
         assert_eq!(sums.messages, self.model.messages.len() as u64);
+    }
+
+    /// Looks at what is there without taking it: the newest first, and by number.
+    fn look(&mut self) {
+        let end = self.find(|queue| Ok(queue.end())).unwrap_or_default();
+        let below = end.saturating_sub(self.random.below(60));
+        let newest = self.find(|queue| queue.newest_below(below)).flatten();
+        let waiting = self.model.waiting().filter(|(number, _)| *number < below);
+        assert_eq!(newest, waiting.last().map(|(number, _)| number));
+        let expected = self.model.messages.get(&below).map(|(body, lease)| {
+            let state = if lease.is_some() { MessageState::Leased } else { MessageState::Ready };
+            ((below, *body), state)
+        });
+        let look = |queue: &mut Queue| queue.show(below, |it, state| (shown(it), state));
+        assert_eq!(self.find(look).flatten(), expected);
     }
 }
 

@@ -105,7 +105,9 @@ fn command_lines(call: &Call<'_>) -> Vec<String> {
 fn queue_lines<'a>(shared: &Shared, names: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let Store::Queues(queues) = &shared.store else { return Vec::new() };
     let line = |(name, figures)| match figures {
-        Ok(Figures { length, leased, bytes, disk_bytes, oldest_age_ms, totals, is_closed }) => {
+        Ok(Figures {
+            length, leased, bytes, disk_bytes, oldest_age_ms, totals, is_closed, ..
+        }) => {
             let Totals { came, went, expired } = totals;
             let age = oldest_age_ms.map_or(String::new(), |age| format!(",oldest_age_ms={age}"));
             let closed = if is_closed { ",closed=1" } else { "" };

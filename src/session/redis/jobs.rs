@@ -255,7 +255,7 @@ pub(super) fn working(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
-fn parse_id(text: &[u8]) -> Result<JobId, Refusal> {
+pub(super) fn parse_id(text: &[u8]) -> Result<JobId, Refusal> {
     JobId::parse(text).ok_or_else(|| "BADID Invalid Job ID format.".into())
 }
 

@@ -103,7 +103,12 @@ fn end(shared: &Shared) -> u64 {
 /// Looks at the key with the lowest number from `from` on and copies it into `key`, which becomes
 /// `None` if it is gone by now; answers the number to go on with, or `None` at `end`. It is copied
 /// because no pattern is matched while others wait for a lock.
-fn next_key(shared: &Shared, from: u64, end: u64, key: &mut Option<Vec<u8>>) -> Option<u64> {
+pub(super) fn next_key(
+    shared: &Shared,
+    from: u64,
+    end: u64,
+    key: &mut Option<Vec<u8>>,
+) -> Option<u64> {
     let mut buffer = key.take().unwrap_or_default();
     let show = |name: &[u8]| {
         buffer.clear();

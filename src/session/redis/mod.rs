@@ -41,6 +41,7 @@ mod request;
 mod run;
 mod scan;
 mod session;
+mod sight;
 mod strings;
 mod subcommand;
 mod table;

@@ -11,13 +11,24 @@ use super::scan::{self, ScanOptions};
 use crate::memory;
 use crate::protocol::number::parse_i64_canonical;
 use crate::protocol::resp::Reply;
-use crate::queue::{NewMessage, Queue, QueueError, Slice};
+use crate::queue::{Message, NewMessage, Queue, QueueError, Slice};
 use crate::session::budget::{self, Budget};
 
 /// What a bulk string takes beside its bytes, at most: `$`, its length and two line ends.
 const BULK_OVERHEAD: u64 = 16;
 
-const SMALLER_COUNT: &str = "use a smaller count";
+pub(super) const SMALLER_COUNT: &str = "use a smaller count";
+
+/// How a message is shown in a list.
+pub(super) struct Form<'f> {
+    /// What it takes beside the body, at most, in bytes.
+    pub overhead: u64,
+    /// Writes it, with the identity of its queue at hand.
+    pub show: &'f dyn Fn(&mut Reply, u64, &Message<'_>),
+}
+
+const BODY: Form<'_> =
+    Form { overhead: BULK_OVERHEAD, show: &|reply, _, message| reply.bulk(message.body) };
 
 fn new_message(body: &[u8]) -> NewMessage<'_> {
     NewMessage { body, flags: 0, expires_ms: 0 }
@@ -251,7 +262,7 @@ fn pop_up_to(
 /// SMEMBERS q: an array in RESP3 too, where Redis answers a set. A queue has an order and may have
 /// equal messages, and a client makes neither of a set.
 pub(super) fn smembers(call: &mut Call<'_>) -> Outcome {
-    show_oldest(call, u64::MAX, "use SSCAN")
+    show_oldest(call, u64::MAX, "use SSCAN", &BODY)
 }
 
 /// SRANDMEMBER q [count]: a peek. Redis repeats members where the count is negative; a queue shows
@@ -265,7 +276,7 @@ pub(super) fn srandmember(call: &mut Call<'_>) -> Outcome {
                  9223372036854775807"
                 .into())
         }
-        3 => show_oldest(call, args.integer(2)?.unsigned_abs(), SMALLER_COUNT),
+        3 => show_oldest(call, args.integer(2)?.unsigned_abs(), SMALLER_COUNT, &BODY),
         _ => Err(SYNTAX_ERROR.into()),
     }
 }
@@ -294,7 +305,12 @@ fn peek(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Shows the `count` oldest messages.
-fn show_oldest(call: &mut Call<'_>, count: u64, advice: &str) -> Outcome {
+pub(super) fn show_oldest(
+    call: &mut Call<'_>,
+    count: u64,
+    advice: &str,
+    form: &Form<'_>,
+) -> Outcome {
     let (mut progress, start) = (call.resume(), call.reply.out.len());
     let (target, room) = (call.target()?, call.room());
     let (claim, Turn { ticket, budget, .. }) = (&mut call.client.claim, &mut *call.turn);
@@ -302,7 +318,7 @@ fn show_oldest(call: &mut Call<'_>, count: u64, advice: &str) -> Outcome {
         if !budget.affords(count.min(queue.len()).saturating_mul(budget::LOOK)) {
             return Ok(Slice::More);
         }
-        show_up_to(queue, count, room, (&mut progress, budget), call.reply)
+        show_up_to(queue, (count, room), (&mut progress, budget), call.reply, form)
     })?;
     match shown {
         Some(Slice::More) => return call.pause_list(progress, start),
@@ -323,11 +339,12 @@ fn wait_for_dead(next: Option<u64>) -> Result<(), QueueError> {
 /// bytes.
 fn show_up_to(
     queue: &mut Queue,
-    count: u64,
-    room: u64,
+    (count, room): (u64, u64),
     (progress, budget): (&mut Progress, &mut Budget),
     reply: &mut Reply,
+    form: &Form<'_>,
 ) -> Result<Slice<bool>, QueueError> {
+    let identity = queue.identity();
     let mut shown = Slice::Done(true);
     let next = queue.visit(progress.next, budget.left(), |message| {
         if progress.count == count {
@@ -338,13 +355,13 @@ fn show_up_to(
             shown = Slice::More;
             return false;
         }
-        progress.measured.bytes += message.body.len() as u64 + BULK_OVERHEAD;
+        progress.measured.bytes += message.body.len() as u64 + form.overhead;
         if progress.measured.bytes > room {
             shown = Slice::Done(false);
             return false;
         }
         budget.look(message.body.len());
-        reply.bulk(message.body);
+        (form.show)(reply, identity, &message);
         progress.count += 1;
         true
     })?;

@@ -20,7 +20,7 @@ use crate::protocol::resp::Reply;
 use crate::session::budget::Budget;
 
 /// Elements of a page where COUNT is not given, as in Redis.
-const DEFAULT_COUNT: u64 = 10;
+pub(super) const DEFAULT_COUNT: u64 = 10;
 
 /// Steps of one page: it ends early rather than take longer.
 const PAGE_STEPS: u64 = 4000;

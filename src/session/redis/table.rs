@@ -8,7 +8,7 @@ use super::command::{
 };
 use super::counts::CommandCounts;
 use super::{
-    config, connection, docs, exec, expiry, info, jobs, keyspace, measures, queues, strings,
+    config, connection, docs, exec, expiry, info, jobs, keyspace, measures, queues, sight, strings,
 };
 use Run::{Any, Kv as InKv, Queue as InQueue, Queues as InQueues, Subcommands as Has};
 
@@ -155,6 +155,12 @@ pub(super) static TABLE: &[Entry] = &numbered([
         ("generic", "Answer the milliseconds until a value expires")),
     command("qlen", 2, ONE, INSPECT, READ | FAST, InQueue(queues::scard),
         ("jobs", "Count the messages of a queue")),
+    command("qpeek", 3, ONE, INSPECT, READ, InQueue(sight::qpeek),
+        ("jobs", "Show the oldest or the newest messages of a queue, and their ids")),
+    command("qscan", -1, NONE, INSPECT, READ, InQueues(sight::qscan),
+        ("jobs", "List the queues page by page, or all that are as long as is asked for")),
+    command("qstat", 2, ONE, INSPECT, READ | FAST, InQueues(sight::qstat),
+        ("jobs", "Show a queue in numbers")),
     command("quit", -1, NONE, OWN, FAST | IMMEDIATE, Any(connection::quit),
         ("connection", "Close the connection")),
     command("reset", 1, NONE, OWN, FAST | IMMEDIATE, Any(connection::reset),
@@ -175,6 +181,8 @@ pub(super) static TABLE: &[Entry] = &numbered([
         ("string", "Set a value if there is none")),
     command("setrange", 4, ONE, PRODUCE, WRITE | TYPED, InKv(strings::setrange),
         ("string", "Write over a part of a value")),
+    command("show", 2, NONE, INSPECT, READ | FAST, InQueues(sight::show),
+        ("jobs", "Show a message by the id of a delivery")),
     command("sismember", 3, ONE, INSPECT, READ | FAST | MEMBERSHIP, InQueue(queues::sismember),
         ("set", "Ask whether a message is in a queue")),
     command("slowlog", -2, NONE, INSPECT, 0, Has(measures::SLOWLOG),

@@ -14,6 +14,7 @@ mod monitors;
 mod pieces;
 mod queues;
 mod rows;
+mod sight;
 mod slices;
 mod strings;
 mod transaction;
