@@ -58,6 +58,9 @@ const OVERSIZE: u64 = 1 << 20;
 /// What a file system allocates in, in bytes.
 pub(super) const BLOCK: u64 = 4096;
 
+/// Readers whose places a log remembers.
+const READERS: usize = 4;
+
 /// The log of one queue.
 #[derive(Debug)]
 pub struct Log {
@@ -96,10 +99,11 @@ pub struct Log {
     withheld: HashSet<u64>,
     /// The number of the oldest live message, where it is known.
     lowest: Option<u64>,
-    /// Where the last look for the oldest message ended, and the last look for another one: the
-    /// next look starts there.
+    /// Where the last look for the oldest message ended: the next one starts there.
     head_look: Waypoint,
-    page_look: Waypoint,
+    /// Where the last looks of a few readers for other messages ended, the latest first: each goes
+    /// on where it was.
+    page_looks: [Waypoint; READERS],
     /// Records that looks have passed on their way.
     passed: u64,
     membership: Option<Membership>,
@@ -180,7 +184,7 @@ impl Log {
             withheld: HashSet::new(),
             lowest: None,
             head_look: Waypoint::default(),
-            page_look: Waypoint::default(),
+            page_looks: Default::default(),
             passed: 0,
             membership: None,
             copied_to: 0,

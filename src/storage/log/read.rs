@@ -11,8 +11,8 @@ use super::super::message::{Message, Place};
 use super::super::record::{Fault, Kind, Record, Verdict};
 use super::super::segment::FooterState;
 use super::super::walk::{Step, Walk};
-use super::super::waypoints::Waypoint;
-use super::Log;
+use super::super::waypoints::{SPACING, Waypoint};
+use super::{Log, READERS};
 use crate::memory::NoMemory;
 use std::io;
 
@@ -96,7 +96,7 @@ impl Log {
         let index = index.saturating_sub(1).min(self.tail);
         let segment = &self.segments[index];
         let start = segment.waypoints.before(number).unwrap_or(segment.records_start());
-        let looks = [self.head_look, self.page_look].into_iter();
+        let looks = [self.head_look].into_iter().chain(self.page_looks);
         let begun = looks.filter(|look| look.from <= number).map(|look| look.position).max();
         let mut position = start.max(begun.unwrap_or_default());
         let found = loop {
@@ -118,13 +118,29 @@ impl Log {
             }
         };
         let position = found.map_or(self.end(), |place| place.position);
-        let look = if is_head { &mut self.head_look } else { &mut self.page_look };
-        *look = Waypoint { from: number, position };
+        let look = Waypoint { from: number, position };
+        if is_head {
+            self.head_look = look;
+        } else {
+            self.note_page_look(look);
+        }
         if found.is_none_or(|place| place.sequence > number) {
             // What damage has taken is not looked for again.
             self.segments[index].note_place(number, position);
         }
         Ok(found)
+    }
+
+    /// Keeps where a look ended. It belongs to the reader whose last look ended nearest before it.
+    /// If none did that saves it a part of the log, it takes the place of the reader that has not
+    /// looked for longest.
+    fn note_page_look(&mut self, look: Waypoint) {
+        let saves = |it: &Waypoint| it.position.saturating_add(SPACING) > look.position;
+        let before = self.page_looks.iter().enumerate().filter(|(_, it)| it.from <= look.from);
+        let nearest = before.max_by_key(|(_, it)| it.position).filter(|(_, it)| saves(it));
+        let index = nearest.map_or(READERS - 1, |(index, _)| index);
+        self.page_looks[..=index].rotate_right(1);
+        self.page_looks[0] = look;
     }
 
     /// The message at `place`, whose record has `size` bytes, is gone from the head. If the last
@@ -329,7 +345,7 @@ impl Log {
     }
 
     pub(super) fn reset_scans(&mut self) {
-        (self.head_look, self.page_look) = Default::default();
+        (self.head_look, self.page_looks) = Default::default();
         self.lowest = None;
         self.copied_to = 0;
     }

@@ -62,6 +62,32 @@ fn a_look_passes_a_bounded_part_of_the_log() {
     expect_near(&mut logs[0]);
 }
 
+/// They took the one place from each other: each page began anew at the waypoint before it.
+#[test]
+fn two_scans_of_one_queue_cost_twice_what_one_costs() {
+    const PAGE: usize = 10;
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path()).create_log(b"q").unwrap();
+    let places = push(&mut log, 20_000);
+    let mut read = |readers: &[usize], page: usize| {
+        let mut all_passed = 0;
+        for reader in readers {
+            for place in &places[reader + page * PAGE..][..PAGE] {
+                let (found, passed) = look(&mut log, place.sequence);
+                assert_eq!(found, Some(place.sequence));
+                all_passed += passed;
+            }
+        }
+        all_passed
+    };
+    for readers in [&[5050][..], &[50, 10_050], &[15_050, 50, 5050, 10_050]] {
+        let begin = read(readers, 0);
+        assert!(begin > 0, "each begins somewhere between two waypoints");
+        let passed: u64 = (1..50).map(|page| read(readers, page)).sum();
+        assert_eq!(passed, 0, "{readers:?} read on, page by page in turns");
+    }
+}
+
 /// The pop that came to them went through the numbers of all that had been removed behind it.
 #[test]
 fn messages_that_are_removed_in_a_row_are_passed_in_one_step() {
