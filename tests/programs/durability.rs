@@ -7,6 +7,8 @@ use crate::common::{Daemon, command, request};
 use crate::random::Random;
 use crate::victim::{Message, Victim, body};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, DirEntry};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -385,6 +387,30 @@ fn sigterm_in_the_middle_of_a_large_command_ends_with_0_and_leaves_all_of_it_or_
         let left = client.read_line();
         assert!([COUNT, after].iter().any(|count| left == format!(":{count}")), "{left}");
     }
+}
+
+/// The daemon's threads of this name, by their ids.
+fn threads(daemon: &Daemon, name: &str) -> BTreeSet<OsString> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).expect("a running daemon");
+    let tasks = tasks.map(|task| task.expect("an entry"));
+    let is_meant = |task: &DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    tasks.filter(is_meant).map(|task| task.file_name()).collect()
+}
+
+/// They were made when two queues changed in one epoch for the first time. Where a limit of threads
+/// allowed none then, that commit panicked, and each later one of two queues as well.
+#[test]
+fn the_threads_for_syncs_side_by_side_are_made_at_the_start() {
+    let daemon = Daemon::start("--fsync always");
+    let at_start = threads(&daemon, "sync");
+    assert_eq!(at_start.len(), 2);
+    for turn in 0..20 {
+        let pushes: String = (0..6).map(|queue| format!("SADD q{queue} {turn}\r\n")).collect();
+        daemon.redis().ask(pushes, ":1\r\n".repeat(6));
+    }
+    assert_eq!(threads(&daemon, "sync"), at_start);
 }
 
 #[test]
