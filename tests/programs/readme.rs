@@ -1,7 +1,8 @@
 //! README.md against the program: its sessions are run, its tables and its map are compared.
 //!
 //! The sessions run in the order of the page, against one daemon with default options but for ports
-//! and directory. The Python session is run by `tests/clients/readme.py`, which has the client.
+//! and directory. The Python session is run by `tests/clients/readme.py`, which has the client, and
+//! the workers by `tests/clients/workers.py`.
 
 use crate::common::{Client, Daemon, request, run};
 use mq::options::{self, Command};
@@ -117,12 +118,12 @@ fn the_sessions_of_the_page_run_as_they_are_shown() {
         match language.as_str() {
             "console" => daemon = run_console(daemon, &block),
             "telnet" => run_telnet(&daemon, &block),
-            "python" | "sh" | "text" => {}
+            "js" | "php" | "python" | "sh" | "text" => {}
             _ => panic!("nobody runs a block of {language:?}"),
         }
         kinds.insert(language);
     }
-    let wanted = ["console", "python", "sh", "telnet", "text"].map(String::from);
+    let wanted = ["console", "js", "php", "python", "sh", "telnet", "text"].map(String::from);
     assert_eq!(kinds, BTreeSet::from(wanted));
 }
 
