@@ -71,6 +71,11 @@ impl Batch {
         self.bytes
     }
 
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// The keys, in the order in which each was named first.
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.pairs.iter().map(|(key, _)| &**key)
@@ -81,9 +86,8 @@ impl Batch {
         self.pairs.iter().map(|(key, value)| (&**key, value.len()))
     }
 
-    /// Each key with its value, which the caller exchanges for the one that it replaces: memory is
-    /// given back with the batch, after the step.
-    pub(super) fn exchange(&mut self) -> impl Iterator<Item = (&Arc<[u8]>, &mut Box<[u8]>)> {
-        self.pairs.iter_mut().map(|(key, value)| (&*key, value))
+    /// Each key with its value.
+    pub(super) fn into_pairs(self) -> impl Iterator<Item = (Arc<[u8]>, Box<[u8]>)> {
+        self.pairs.into_iter()
     }
 }

@@ -137,28 +137,29 @@ impl Kv {
         applied.inspect_err(KvError::log).map(|()| answer)
     }
 
-    /// Sets all values of a batch, without flags and times of expiry, in one step. With `only_new`
-    /// nothing is done, and the answer is false, where one of the keys has an entry. The batch
-    /// takes the values that have been replaced.
+    /// Sets all values of a batch, without flags and times of expiry, in one step. Returns the
+    /// values that have been replaced, for the caller to give their memory back. With `only_new`
+    /// nothing is done, and the answer is `None`, where one of the keys has an entry.
     ///
     /// # Errors
     /// Where not all of them fit into the memory, or a key is too long, nothing has changed.
-    pub fn set_all(&self, batch: &mut Batch, only_new: bool) -> Result<bool, KvError> {
+    pub fn set_all(&self, batch: Batch, only_new: bool) -> Result<Option<Vec<Box<[u8]>>>, KvError> {
+        let mut replaced = Vec::new();
+        memory::reserve_exact(&mut replaced, batch.len())?;
         let now_ms = self.clock.now_ms();
         let mut map = self.lock();
         if only_new && batch.keys().any(|key| map.slot(key, now_ms).is_some()) {
-            return Ok(false);
+            return Ok(None);
         }
         let made = map.make_room(batch.lengths(), now_ms, self.max_memory());
         made.inspect_err(KvError::log)?;
         map.slots.reserve_all(batch.keys())?;
         // In their order, which is that of SCAN.
-        for (key, value) in batch.exchange() {
-            map.remove_if_dead(key, now_ms);
-            let old = map.set(Arc::clone(key), std::mem::take(value), 0, 0);
-            *value = old.unwrap_or_default();
+        for (key, value) in batch.into_pairs() {
+            map.remove_if_dead(&key, now_ms);
+            replaced.extend(map.set(key, value, 0, 0));
         }
-        Ok(true)
+        Ok(Some(replaced))
     }
 
     /// Removes the entry of `key`; false where there was none.

@@ -113,6 +113,9 @@ impl Session for RedisSession {
 fn execute(dispatcher: &mut Dispatcher<'_>, pipeline: &mut Pipeline<'_>) {
     let was_unfinished = dispatcher.client.is_unfinished();
     dispatcher.client.outgoing.pump(&mut dispatcher.reply.out);
+    if !dispatcher.client.give_back(&mut dispatcher.turn.budget) {
+        return;
+    }
     while dispatcher.reply.out.len() < OUTPUT_PIECE && dispatcher.goes_on() {
         let is_finished = was_unfinished && !dispatcher.client.is_unfinished();
         if is_finished && pipeline.first_byte().is_some() {

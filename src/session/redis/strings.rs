@@ -89,8 +89,14 @@ pub(super) fn msetnx(call: &mut Call<'_>) -> Outcome {
 
 fn set_all(call: &mut Call<'_>, only_new: bool) -> Result<bool, Refusal> {
     copy_pairs(call)?;
-    let mut batch = call.client.batch.take().unwrap_or_default();
-    Ok(call.kv()?.set_all(&mut batch, only_new)?)
+    let batch = call.client.batch.take().unwrap_or_default();
+    let Some(replaced) = call.kv()?.set_all(batch, only_new)? else { return Ok(false) };
+    if call.turn.budget.pauses() {
+        call.client.replaced = replaced;
+        // It was the others who waited.
+        call.turn.budget.spend(u64::MAX);
+    }
+    Ok(true)
 }
 
 /// Copies the keys and values of MSET and MSETNX as far as the turn goes. The dispatcher calls this
