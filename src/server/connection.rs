@@ -95,6 +95,7 @@ impl Bench {
 
 /// One client's connection.
 pub(super) struct Connection {
+    /// None behind the last request: what it waits for or holds is others' from then on.
     session: Box<dyn Session>,
     /// The reply to a client for which there is no memory.
     overload: &'static [u8],
@@ -340,7 +341,7 @@ impl Connection {
             self.phase = Phase::Draining;
             self.ending = Some(ending);
             self.input = Input::default();
-            self.wait = None;
+            (self.session, self.wait) = (Box::new(()), None);
         }
     }
 

@@ -48,6 +48,13 @@ pub trait Session: Send {
     }
 }
 
+/// No session: for a client whose requests are over.
+impl Session for () {
+    fn advance(&mut self, _: &[u8], _: &mut Vec<u8>) -> Advance {
+        Advance::default()
+    }
+}
+
 /// What a session waits for beside input: until its [`ClientHandle`] is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {

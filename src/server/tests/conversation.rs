@@ -279,6 +279,23 @@ fn a_client_that_hangs_up_while_it_waits_is_ended() {
     assert_eq!(served.wire.text(), "");
 }
 
+/// Messages went to it for as long as it lingered or did not take its replies.
+#[test]
+fn a_session_goes_with_the_last_request_of_its_client() {
+    let is_there = |served: &Served| Arc::strong_count(&served.disk) == 2;
+    for leave in [Connection::kill, Connection::stop, Connection::shed] {
+        let mut served = served(&["wait\n"]);
+        assert!(is_there(&served));
+        leave(&mut served.connection);
+        served.serve();
+        assert_eq!((phase(&served), is_there(&served)), (Phase::Lingering, false));
+    }
+    let mut deaf = served(&[]);
+    deaf.wire.room = Some(0);
+    deaf.says("say a\nwait\n").says("");
+    assert_eq!((phase(&deaf), is_there(&deaf)), (Phase::Draining, false));
+}
+
 #[test]
 fn who_does_nothing_for_too_long_is_overdue() {
     let timeout = Duration::from_secs(10);
