@@ -241,17 +241,6 @@ impl Queues {
         self.attempts.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Lets the lease of a worker that has gone be over, also while a long command keeps the queue
-    /// to itself. Housekeeping ends it, or the next command on the queue.
-    pub fn lapse(&self, identity: u64, number: u64, attempt: u64) {
-        let Some(slot) = self.slot_of(identity) else { return };
-        if let Ok(mut state) = slot.lock()
-            && let Some(queue) = state.queue.as_mut().filter(|it| it.identity() == identity)
-        {
-            queue.leases.lapse(number, attempt);
-        }
-    }
-
     /// As [`find`](Queues::find), but the queue is the one of this [identity](Queue::identity).
     pub fn find_identity<R>(
         &self,

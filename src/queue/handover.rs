@@ -138,18 +138,20 @@ impl Queues {
         }
     }
 
-    /// Hands a message on to the next client in line: the client that was handed it has gone.
-    fn hand_on(&self, delivery: &Delivery) {
+    /// Gives a message back whose client has gone, and hands it on to the next one in line. While a
+    /// long command keeps the queue to itself the lease is only over: housekeeping ends it, or the
+    /// next command on the queue.
+    pub fn hand_on(&self, delivery: &Delivery) {
         let Delivery { queue, number, attempt } = *delivery;
         let Some(slot) = self.slot_of(queue) else { return };
         let Ok(mut state) = slot.lock() else { return };
-        if !state.is_free() {
-            drop(state);
-            return self.lapse(queue, number, attempt);
+        if state.is_free() {
+            let (now_ms, mut nobody_waits) = (self.clock.now_ms(), Ticket::default());
+            let back = |queue: &mut Queue| Ok(queue.give_back(number, Some(attempt)));
+            let _handed = self.run(&slot, &mut state, now_ms, &mut nobody_waits, back);
+        } else if let Some(queue) = &mut state.queue {
+            queue.leases.lapse(number, attempt);
         }
-        let (now_ms, mut nobody_waits) = (self.clock.now_ms(), Ticket::default());
-        let back = |queue: &mut Queue| Ok(queue.give_back(number, Some(attempt)));
-        let _handed = self.run(&slot, &mut state, now_ms, &mut nobody_waits, back);
     }
 
     /// Hands nothing over until the returned guard is dropped: a transaction runs.

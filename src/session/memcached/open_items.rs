@@ -204,8 +204,8 @@ impl OpenItems {
 
     /// The connection has ended: everything that is open comes back.
     pub fn give_back(&mut self, queues: &Queues) {
-        for (_, Delivery { queue, number, attempt }) in self.items.drain() {
-            queues.lapse(queue, number, attempt);
+        for (_, item) in self.items.drain() {
+            queues.hand_on(&item);
         }
     }
 }

@@ -82,6 +82,17 @@ fn what_was_handed_to_a_client_that_has_gone_is_the_next_ones() {
     assert_eq!(second.wake(), (A.to_vec(), false));
 }
 
+/// Housekeeping served it, up to a second later.
+#[test]
+fn what_was_open_when_its_connection_ended_is_the_next_ones_at_once() {
+    let shared = queues();
+    let (mut one, mut other) = (Client::new(&shared), Client::new(&shared));
+    one.ask(b"set q 3 0 1\r\na\r\nget q/open\r\n");
+    wait(&mut other, b"get q/t=500\r\n");
+    drop(one);
+    assert_eq!(other.wake(), (A.to_vec(), false));
+}
+
 #[test]
 fn what_is_no_time_is_part_of_the_name() {
     play(
