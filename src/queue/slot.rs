@@ -24,6 +24,8 @@ pub(super) struct Slot {
     census: Arc<Census>,
     /// Their bytes, likewise.
     pub(super) bytes: AtomicU64,
+    /// How many of its messages are leased, likewise.
+    pub(super) leased: AtomicU64,
     /// Counts changes that clients can see, from a start of the slot's own.
     pub(super) stamp: AtomicU64,
     /// Commands that wait until nobody claims the queue.
@@ -140,6 +142,7 @@ impl Slot {
             recount_at: AtomicU64::new(recount_at),
             census: Arc::default(),
             bytes: AtomicU64::new(bytes),
+            leased: AtomicU64::new(0),
             stamp: AtomicU64::new(id << 32),
             awaited_by: AtomicUsize::new(0),
             closed: None,
@@ -204,6 +207,7 @@ impl Slot {
         self.set_len(queue.held(), queue.dies_at());
         self.recount_at.store(queue.next_death().unwrap_or(NEVER), Ordering::Relaxed);
         self.bytes.store(queue.bytes(), Ordering::Relaxed);
+        self.leased.store(queue.leased(), Ordering::Relaxed);
     }
 
     /// Counts again if messages have died since the last work on the queue. Does not block: a
@@ -251,6 +255,7 @@ impl Slot {
         self.stamp.fetch_add(1, Ordering::Relaxed);
         self.set_len(0, None);
         self.bytes.store(0, Ordering::Relaxed);
+        self.leased.store(0, Ordering::Relaxed);
     }
 
     /// Keeps syncs away while it is held. Taken before the queue is locked.

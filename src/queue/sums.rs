@@ -22,6 +22,8 @@ pub struct Sums {
     pub messages: u64,
     /// The bytes of these.
     pub bytes: u64,
+    /// Those of the messages that workers have.
+    pub leased: u64,
     /// The next one to add.
     next: u64,
     /// Where to stop: queues that are made meanwhile have higher numbers.
@@ -78,6 +80,7 @@ impl Queues {
             }
             sums.queues += 1;
             sums.messages += slot.len.load(Ordering::Relaxed);
+            sums.leased += slot.leased.load(Ordering::Relaxed);
             sums.bytes += slot.bytes.load(Ordering::Relaxed);
         }
         sums.next = rest.next().map_or(end, |slot| slot.id);
@@ -93,7 +96,11 @@ impl Queues {
 
     /// Name and value of each counter.
     pub fn statistics(&self, sums: &Sums) -> Vec<(&'static str, u64)> {
-        let mut counters = vec![("queues", sums.queues), ("messages", sums.messages)];
+        let Sums { queues, messages, leased, .. } = *sums;
+        // The two are read one after the other, while others work.
+        let waiting = messages.saturating_sub(leased);
+        let mut counters = vec![("queues", queues), ("messages", messages)];
+        counters.extend([("messages_leased", leased), ("messages_waiting", waiting)]);
         counters.extend(self.backing.statistics());
         counters
     }

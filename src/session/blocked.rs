@@ -1,7 +1,7 @@
 //! A request that waits until a queue has a message: how it is woken, when it gives up, and what
 //! others see of it.
 
-use super::{ClientEntry, Membership, Wait};
+use super::{ClientEntry, Membership, Wait, queue_list};
 use crate::queue::{Handed, Queues, Registration};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ impl Blocked {
         client: &Membership,
     ) -> Blocked {
         let (entry, waker) = (client.share(), client.share());
-        entry.note_waiting(true);
+        entry.note_waiting(Some(queue_list::written(names.clone())));
         let uptime = queues.clock().uptime();
         let memory = names.clone().map(|name| PLACE_BYTES + 2 * name.len()).sum();
         Blocked {
@@ -87,6 +87,6 @@ impl Blocked {
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        self.entry.note_waiting(false);
+        self.entry.note_waiting(None);
     }
 }

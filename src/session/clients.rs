@@ -79,8 +79,8 @@ enum Waits {
     /// Nothing.
     #[default]
     Not,
-    /// A message.
-    ForMessage,
+    /// A message of these queues, as a list shows them.
+    ForMessage { queues: String },
     /// Another client has ended its wait: as its timeout does, or with an error.
     Ended { with_error: bool },
 }
@@ -117,20 +117,24 @@ impl ClientEntry {
         lock(&self.names)
     }
 
-    /// The client waits for a message from now on, or does not.
-    pub fn note_waiting(&self, is_waiting: bool) {
-        *lock(&self.waits) = if is_waiting { Waits::ForMessage } else { Waits::Not };
+    /// The client waits for a message of these queues from now on, or does not.
+    pub fn note_waiting(&self, queues: Option<String>) {
+        let waits = queues.map_or(Waits::Not, |queues| Waits::ForMessage { queues });
+        *lock(&self.waits) = waits;
     }
 
-    /// Whether the client waits for a message.
-    pub fn is_waiting(&self) -> bool {
-        *lock(&self.waits) == Waits::ForMessage
+    /// The queues that the client waits for, or `None` if it does not wait.
+    pub fn waits_for(&self) -> Option<String> {
+        match &*lock(&self.waits) {
+            Waits::ForMessage { queues } => Some(queues.clone()),
+            Waits::Not | Waits::Ended { .. } => None,
+        }
     }
 
     /// Ends the client's wait. Returns false if it does not wait.
     pub fn unblock(&self, with_error: bool) -> bool {
         let mut waits = lock(&self.waits);
-        if *waits != Waits::ForMessage {
+        if !matches!(*waits, Waits::ForMessage { .. }) {
             return false;
         }
         *waits = Waits::Ended { with_error };
@@ -143,7 +147,7 @@ impl ClientEntry {
     pub fn unblocked_with_error(&self) -> Option<bool> {
         match *lock(&self.waits) {
             Waits::Ended { with_error } => Some(with_error),
-            Waits::Not | Waits::ForMessage => None,
+            Waits::Not | Waits::ForMessage { .. } => None,
         }
     }
 

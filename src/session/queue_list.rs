@@ -42,6 +42,24 @@ fn figures(queues: &Queues, name: &[u8]) -> Option<Listed> {
     Some((percent_encode(name, UNCHANGED).to_string(), figures))
 }
 
+/// The most bytes that are shown of the names of several queues, but for the last one, and of one
+/// name before it is encoded: a client may wait for many, and for some that cannot exist.
+const SHOWN_BYTES: usize = 128;
+
+/// Names in one word, with commas between them; what would make it long is left out.
+pub(super) fn written<'a>(names: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut word = String::new();
+    for name in names {
+        if word.len() >= SHOWN_BYTES {
+            return word + ",...";
+        }
+        let separator = if word.is_empty() { "" } else { "," };
+        word.push_str(separator);
+        word.extend(percent_encode(name.get(..SHOWN_BYTES).unwrap_or(name), UNCHANGED));
+    }
+    word
+}
+
 /// Whether to list a queue that the request does not name. The messages of a queue that is closed
 /// as a whole cannot be counted, so it is listed.
 fn is_listed(figures: &Result<Figures, QueueError>) -> bool {

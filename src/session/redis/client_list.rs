@@ -15,11 +15,13 @@ pub(super) fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
     let ClientEntry { id, peer, local, .. } = entry;
     let since = |then: Duration| uptime.saturating_sub(then).as_secs();
     let (age, idle) = (since(entry.connected), since(at));
-    let flags = match queued {
-        Some(_) => "x",
-        None if entry.is_waiting() => "b",
-        None => "N",
+    let waits_for = entry.waits_for();
+    let flags = match (queued, &waits_for) {
+        (Some(_), _) => "x",
+        (None, Some(_)) => "b",
+        (None, None) => "N",
     };
+    let waits = waits_for.map_or(String::new(), |queues| format!(" waits={queues}"));
     let multi = queued.map_or("-1".to_owned(), |queued| queued.to_string());
     let names = entry.names();
     [
@@ -30,6 +32,7 @@ pub(super) fn describe(entry: &ClientEntry, uptime: Duration) -> Vec<u8> {
         &names.library,
         b" lib-ver=",
         &names.library_version,
+        waits.as_bytes(),
         b"\n",
     ]
     .concat()

@@ -2,6 +2,7 @@
 
 use super::{Conversation, Daemon, queue_client};
 use crate::clock::set_by_hand;
+use crate::session::NewClient;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The ids and the messages in the reply to QPEEK or GETJOB.
@@ -93,6 +94,23 @@ fn a_queue_in_numbers() {
     time_ms.fetch_sub(6_000, Relaxed);
     let reply = numbers(&mut other);
     assert!(reply.contains(" age :1 idle :0 "), "{reply}");
+}
+
+#[test]
+fn lists_show_who_waits_for_what_and_how_much_is_leased() {
+    let daemon = Daemon::with_queues_at(set_by_hand().0);
+    let (mut one, mut other) = (daemon.client(), daemon.client_of(NewClient::detached(8)));
+    one.check(&[("SADD q a b c", ":3|")]);
+    peeked(&mut one, "GETJOB NOHANG COUNT 2 FROM q");
+    let info = other.ask("INFO stats");
+    assert!(info.contains("|messages:3|messages_leased:2|messages_waiting:1|"), "{info}");
+    let many: Vec<String> = (0..99).map(|number| format!("queue{number}")).collect();
+    one.ask(&format!("BSPOP a%b {} 0", many.join(" ")));
+    let list = other.ask("CLIENT LIST");
+    let waits = list.lines().find_map(|line| Some(line.split_once(" waits=")?.1));
+    let waits = waits.unwrap_or_else(|| panic!("{list}"));
+    assert!(waits.starts_with("a%25b,queue0,queue1,") && waits.ends_with(",..."), "{waits}");
+    assert!(waits.len() < 150 && list.matches(" waits=").count() == 1, "{list}");
 }
 
 #[test]
