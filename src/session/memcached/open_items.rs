@@ -202,8 +202,9 @@ impl OpenItems {
         Ok(Fetched::Nothing)
     }
 
-    /// The connection has ended: everything that is open comes back.
+    /// The connection has ended: everything that is open comes back, and it waits no longer.
     pub fn give_back(&mut self, queues: &Queues) {
+        self.blocked = None;
         for (_, item) in self.items.drain() {
             queues.hand_on(&item);
         }

@@ -98,7 +98,7 @@ impl Session for MemcachedSession {
 impl Drop for MemcachedSession {
     fn drop(&mut self) {
         if let Store::Queues(queues) = &self.shared.store
-            && !self.open.is_empty()
+            && self.open.memory() > 0
         {
             // Nothing changes between the commands of another client's transaction.
             let _gate = enter(&self.shared.gate);

@@ -15,7 +15,7 @@ use crate::protocol::{Foreign, Parsed};
 use crate::queue::Ticket;
 use crate::session::budget::{self, Budget};
 use crate::session::{Advance, Close, NewClient, OUTPUT_PIECE, Session, Shared};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// One Redis client's conversation.
 pub struct RedisSession {
@@ -40,6 +40,16 @@ impl RedisSession {
             parked: None,
             ticket: Ticket::default(),
             reply_limit: REPLY_LIMIT,
+        }
+    }
+}
+
+impl Drop for RedisSession {
+    fn drop(&mut self) {
+        if self.client.blocked.is_some() {
+            // What it was handed does not come back between the commands of a transaction.
+            let _gate = self.shared.gate.read().unwrap_or_else(PoisonError::into_inner);
+            self.client.blocked = None;
         }
     }
 }

@@ -26,6 +26,18 @@ fn between_the_commands_of_a_transaction_no_other_client_runs() {
     });
 }
 
+/// Counts a queue many times in one transaction, until the others stop.
+fn count_alone(daemon: &Daemon, stop: &AtomicBool) {
+    let mut reader = daemon.client();
+    while !stop.load(Ordering::Relaxed) {
+        reader.ask("MULTI");
+        (0..50).for_each(|_| drop(reader.ask("SCARD q")));
+        let reply = reader.ask("EXEC");
+        let (_, counts) = reply.split_once('|').unwrap();
+        assert_eq!(counts, counts[..3].repeat(50), "between two commands");
+    }
+}
+
 #[test]
 fn a_transaction_is_alone_beside_commands_that_run_in_a_row() {
     let daemon = Daemon::with_queues(1 << 30, u64::MAX);
@@ -39,17 +51,28 @@ fn a_transaction_is_alone_beside_commands_that_run_in_a_row() {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        let mut reader = daemon.client();
-        loop {
-            reader.ask("MULTI");
-            (0..50).for_each(|_| drop(reader.ask("SCARD q")));
-            let reply = reader.ask("EXEC");
-            let (_, counts) = reply.split_once('|').unwrap();
-            assert_eq!(counts, counts[..3].repeat(50), "between two commands");
-            if stop.load(Ordering::Relaxed) {
-                break;
+        count_alone(&daemon, &stop);
+    });
+}
+
+/// What it was handed came back between two commands.
+#[test]
+fn a_transaction_is_alone_beside_clients_that_go_while_they_wait() {
+    let daemon = Daemon::with_queues(1 << 30, u64::MAX);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut pusher = daemon.client();
+            for _ in 0..2000 {
+                let mut waiter = daemon.client();
+                assert_eq!(waiter.ask("BSPOP q 0"), "");
+                pusher.check(&[("SADD q a", ":1|"), ("SCARD q", ":0|")]);
+                drop(waiter);
+                pusher.check(&[("SPOP q", "$1|a|")]);
             }
-        }
+            stop.store(true, Ordering::Relaxed);
+        });
+        count_alone(&daemon, &stop);
     });
 }
 
