@@ -102,6 +102,8 @@ def slow_readers(program, directory, choose, ledger):
     readers[-1].read(REPLIES if is_long() else REPLIES // 10, large)
     wait_until(lambda: daemon.info()["connected_clients"] < 15, "slow readers are disconnected")
     load.stop()
+    # While one is connected, what it has sent may still be executed.
+    wait_until(lambda: daemon.info()["connected_clients"] == 1, "all readers are disconnected")
     more_mib = watch.stop()
     assert more_mib < count * READER_MIB, f"{count} slow readers took {more_mib:.0f} MiB"
     settle(daemon, ledger)

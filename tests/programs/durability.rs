@@ -3,7 +3,7 @@
 //!
 //! `MQ_TEST_SEED` repeats the choices of a run: depths of pipelines and the moment of the kill.
 
-use crate::common::{Daemon, command, request};
+use crate::common::{Daemon, GUARD, command, request};
 use crate::random::Random;
 use crate::victim::{Message, Victim, body};
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::fs::{self, DirEntry};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PRODUCERS: u64 = 4;
 /// Messages of each producer: 100,000 in all.
@@ -404,8 +404,16 @@ fn threads(daemon: &Daemon, name: &str) -> BTreeSet<OsString> {
 #[test]
 fn the_threads_for_syncs_side_by_side_are_made_at_the_start() {
     let daemon = Daemon::start("--fsync always");
-    let at_start = threads(&daemon, "sync");
-    assert_eq!(at_start.len(), 2);
+    // A thread takes its name once it runs, perhaps a little after the daemon is ready.
+    let start = Instant::now();
+    let at_start = loop {
+        let found = threads(&daemon, "sync");
+        if found.len() == 2 {
+            break found;
+        }
+        assert!(start.elapsed() < GUARD, "{} threads for syncs", found.len());
+        thread::yield_now();
+    };
     for turn in 0..20 {
         let pushes: String = (0..6).map(|queue| format!("SADD q{queue} {turn}\r\n")).collect();
         daemon.redis().ask(pushes, ":1\r\n".repeat(6));
