@@ -132,12 +132,12 @@ fn parse_resp(bencher: Bencher<'_, '_>) {
 fn parse_memcached(bencher: Bencher<'_, '_>) {
     let request = |number| [b"set q 0 0 100\r\n", &body(number)[..], b"\r\n"].concat();
     let input: Vec<u8> = (0..MESSAGES).flat_map(request).collect();
-    let limits = memcached::Limits { max_data: 16 << 20 };
+    let max_data = 16 << 20;
     let mut progress = memcached::Progress::default();
     bencher.counter(BytesCount::new(input.len())).bench_local(|| {
         let mut rest = &input[..];
         while !rest.is_empty() {
-            match memcached::parse(rest, &mut progress, &limits) {
+            match memcached::parse(rest, &mut progress, max_data) {
                 Ok(memcached::Found::Complete { request, consumed }) => {
                     black_box(request);
                     rest = &rest[consumed..];

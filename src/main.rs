@@ -2,13 +2,13 @@
 
 use log::{LevelFilter, info, warn};
 use mq::kv::Kv;
-use mq::options::{Command, DEFAULT_MAX_CLIENTS, Options, StoreKind};
+use mq::options::{DEFAULT_MAX_CLIENTS, Invocation, Options, StoreKind};
 use mq::queue::{
     Backing, DiskBacking, Durability, Limits as QueueLimits, MemoryBacking, NothingToSync, Policy,
     Queues, Sums,
 };
 use mq::server::signals::StopSignals;
-use mq::server::{Limits, Server, Service, limits};
+use mq::server::{Server, ServerLimits, Service, limits};
 use mq::session::memcached::MemcachedSession;
 use mq::session::redis::RedisSession;
 use mq::session::{ClientLimits, Settings, Shared, Store, process};
@@ -34,9 +34,9 @@ fn main() -> ExitCode {
     let command = options::parse(std::env::args_os().skip(1));
     let environment = std::env::var("MQ_LOG").ok();
     let run = command.and_then(|command| match command {
-        Command::Help(text) => Ok(Err(text)),
-        Command::Version => Ok(Err(format!("mqd {}\n", env!("CARGO_PKG_VERSION")))),
-        Command::Run(options) => {
+        Invocation::Help(text) => Ok(Err(text)),
+        Invocation::Version => Ok(Err(format!("mqd {}\n", env!("CARGO_PKG_VERSION")))),
+        Invocation::Run(options) => {
             let level = options::log_level(options.log, environment.as_deref())?;
             Ok(Ok((options, level)))
         }
@@ -106,7 +106,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let memory = limits::memory();
     let max_memory = limits::memory_of_clients(memory);
     let limits =
-        Limits { workers: options.workers, max_memory, clients: Arc::clone(&shared.limits) };
+        ServerLimits { workers: options.workers, max_memory, clients: Arc::clone(&shared.limits) };
     let server = Server::start(services, limits, durability, statistics)
         .map_err(|error| format!("cannot start: {error}"))?;
     say_start(&shared, options, start);

@@ -27,7 +27,7 @@ pub enum StoreKind {
 
 /// What the daemon is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum Invocation {
     /// Serve.
     Run(Box<Options>),
     /// Print this text and end.
@@ -109,7 +109,7 @@ const SEGMENT_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 const WORKER_COUNTS: RangeInclusive<u64> = 1..=1024;
 
 /// Parses the arguments after the program's name. An error is one line for standard error.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // The parser would call it an option.
     if let Some(other) = arguments.iter().find(|argument| argument.to_str().is_none()) {
@@ -117,15 +117,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     }
     let given = declare().parse(arguments).map_err(|mistake| one_line(&mistake.to_string()))?;
     if given.opt_present("help") {
-        return Ok(Command::Help(usage()));
+        return Ok(Invocation::Help(usage()));
     }
     if given.opt_present("version") {
-        return Ok(Command::Version);
+        return Ok(Invocation::Version);
     }
     if let Some(extra) = given.free.first() {
         return Err(format!("unexpected argument \"{}\"", one_line(extra)));
     }
-    options(&given).map(|options| Command::Run(Box::new(options)))
+    options(&given).map(|options| Invocation::Run(Box::new(options)))
 }
 
 /// A mistake may repeat what was given: it is made one line that is safe to show.

@@ -15,7 +15,7 @@
 use cases::{CASES, Case};
 use getopts::Options;
 use measure::{Effort, Samples};
-use mq::options::{Command, parse};
+use mq::options::{Invocation, parse};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Wanted {
         let mqd = matches.opt_str("mqd").unwrap_or_default();
         let mqd: Vec<String> = mqd.split_whitespace().map(String::from).collect();
         let workers = match parse(mqd.iter().map(Into::into)) {
-            Ok(Command::Run(options)) => options.workers,
+            Ok(Invocation::Run(options)) => options.workers,
             Ok(_) => return Err("--mqd: with these arguments mqd does not serve".into()),
             Err(mistake) => return Err(format!("--mqd: {mistake}")),
         };

@@ -5,13 +5,13 @@
 //! where they were left.
 
 use super::cuts::cuts;
-use mq::protocol::memcached::{Command, Found, Keys, Limits, Progress, parse};
+use mq::protocol::memcached::{Found, Keys, Progress, TextCommand, parse};
 
 /// Small, so that short inputs reach it.
-const LIMITS: Limits = Limits { max_data: 100 };
+const MAX_DATA: usize = 100;
 
 /// A line of up to 2048 bytes, its line feed, a block and its CRLF.
-const MOST: usize = 2048 + 1 + LIMITS.max_data + 2;
+const MOST: usize = 2048 + 1 + MAX_DATA + 2;
 
 /// Holds for every input, or panics.
 pub fn check(input: &[u8]) {
@@ -29,12 +29,12 @@ fn converse(pieces: &[&[u8]]) -> (Vec<String>, usize) {
     for piece in pieces {
         buffer.extend_from_slice(piece);
         while buffer.len() >= need {
-            let done = match parse(&buffer, &mut progress, &LIMITS) {
+            let done = match parse(&buffer, &mut progress, MAX_DATA) {
                 Ok(Found::Complete { request, consumed }) => {
-                    if let Command::Get { keys, .. } = &request.command {
+                    if let TextCommand::Get { keys, .. } = &request.command {
                         check_keys(*keys, &buffer[..consumed]);
                     }
-                    assert!(request.data.len() <= LIMITS.max_data, "{request:?}");
+                    assert!(request.data.len() <= MAX_DATA, "{request:?}");
                     found.push(format!("{request:?}"));
                     consumed
                 }

@@ -3,7 +3,7 @@
 
 use super::session;
 use super::session::{CLIENT, MAX_MESSAGE};
-use mq::protocol::memcached::{Command, Fatal, Found, Limits, Progress, parse};
+use mq::protocol::memcached::{Fatal, Found, Progress, TextCommand, parse};
 use mq::session::NewClient;
 use mq::session::memcached::MemcachedSession;
 
@@ -23,8 +23,10 @@ pub fn check(input: &[u8]) {
 fn requests(mut input: &[u8]) -> usize {
     let (mut count, mut progress) = (0, Progress::default());
     loop {
-        let (answers, done) = match parse(input, &mut progress, &Limits { max_data: MAX_MESSAGE }) {
-            Ok(Found::Complete { request, .. }) if request.command == Command::Quit => break count,
+        let (answers, done) = match parse(input, &mut progress, MAX_MESSAGE) {
+            Ok(Found::Complete { request, .. }) if request.command == TextCommand::Quit => {
+                break count;
+            }
             Ok(Found::Complete { request, consumed }) => (!request.noreply, consumed),
             Ok(Found::Refused { noreply, consumed, .. }) => (!noreply, consumed),
             Ok(Found::Skipped { consumed }) => (false, consumed),

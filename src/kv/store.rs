@@ -258,7 +258,7 @@ impl Kv {
 
 /// One entry as it is kept.
 #[derive(Debug)]
-struct Slot {
+struct Stored {
     value: Box<[u8]>,
     flags: u32,
     cas: u64,
@@ -275,7 +275,7 @@ struct Slot {
 /// 3. `bytes` is the sum of `cost` over all slots, and at most the limit given to `apply`.
 #[derive(Debug, Default)]
 struct Map {
-    slots: Table<Slot>,
+    slots: Table<Stored>,
     order: BTreeMap<u64, Arc<[u8]>>,
     due: BTreeSet<(u64, u64)>,
     /// The sum of the times in it.
@@ -315,7 +315,7 @@ impl Map {
         }
     }
 
-    fn slot(&self, key: &[u8], now_ms: u64) -> Option<&Slot> {
+    fn slot(&self, key: &[u8], now_ms: u64) -> Option<&Stored> {
         self.slots.get(key).filter(|slot| !has_passed(slot.expires_ms, now_ms))
     }
 
@@ -405,11 +405,11 @@ impl Map {
         self.sets += 1;
         let change = self.changes;
         let added = cost(key.as_ref(), value.len());
-        let new = Slot { value, flags, cas: change, stamp: change, expires_ms, number: change };
+        let new = Stored { value, flags, cas: change, stamp: change, expires_ms, number: change };
         if let Some(slot) = self.slots.get_mut(key.as_ref()) {
             self.bytes = self.bytes - cost(key.as_ref(), slot.value.len()) + added;
             let number = slot.number;
-            let old = std::mem::replace(slot, Slot { number, ..new });
+            let old = std::mem::replace(slot, Stored { number, ..new });
             self.reschedule(number, old.expires_ms, expires_ms);
             Some(old.value)
         } else {
@@ -442,7 +442,7 @@ impl Map {
         self.due_sum = self.due_sum - u128::from(old_ms) + u128::from(new_ms);
     }
 
-    fn remove(&mut self, key: &[u8]) -> Option<Slot> {
+    fn remove(&mut self, key: &[u8]) -> Option<Stored> {
         let slot = self.slots.remove(key)?;
         self.changes += 1;
         let (place, change) = (self.place(key), self.changes);

@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How many lines of each kind have come in this second. The time is the caller's: any clock that
 /// does not go back.
 #[derive(Debug, Default)]
-pub(super) struct Limits(Mutex<BTreeMap<&'static str, Window>>);
+pub(super) struct RateLimits(Mutex<BTreeMap<&'static str, Window>>);
 
 /// A second in which lines of one kind come.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ impl Window {
     }
 }
 
-impl Limits {
-    pub(super) const fn new() -> Limits {
-        Limits(Mutex::new(BTreeMap::new()))
+impl RateLimits {
+    pub(super) const fn new() -> RateLimits {
+        RateLimits(Mutex::new(BTreeMap::new()))
     }
 
     /// Counts a line of this kind. Returns whether to log it. `skipped` says how many have not been
@@ -96,7 +96,7 @@ mod tests {
         panic!("{count} of {kind} were skipped");
     }
 
-    fn settled(limits: &Limits, now: Duration) -> Vec<(&'static str, u64)> {
+    fn settled(limits: &RateLimits, now: Duration) -> Vec<(&'static str, u64)> {
         let mut skipped = Vec::new();
         limits.settle(now, |kind, count| skipped.push((kind, count)));
         skipped
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_few_lines_a_second_are_logged_and_the_rest_is_counted() {
-        let limits = Limits::new();
+        let limits = RateLimits::new();
         let admitted = (0..100).filter(|_| limits.admit("a", at(7), nothing)).count();
         assert_eq!(admitted as u64, LINES_A_SECOND);
         assert_eq!(settled(&limits, at(1006)), []);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_count_is_said_before_the_first_line_of_a_later_second() {
-        let limits = Limits::new();
+        let limits = RateLimits::new();
         (0..LINES_A_SECOND + 3).for_each(|_| _ = limits.admit("a", at(0), nothing));
         let mut said = 0;
         assert!(limits.admit("a", at(2000), |_, count| said = count));
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_lines() {
-        let limits = Limits::new();
+        let limits = RateLimits::new();
         (0..LINES_A_SECOND + 1).for_each(|_| _ = limits.admit("a", at(0), nothing));
         assert!(limits.admit("b", at(0), nothing));
         assert_eq!(settled(&limits, at(1000)), [("a", 1)]);

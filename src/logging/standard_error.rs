@@ -1,7 +1,7 @@
 //! The logger: its lines, the thread that writes them, and what it says of lines it left out.
 
 use super::condition::{Conditions, QUIET};
-use super::limit::Limits;
+use super::limit::RateLimits;
 use super::line::{line, push_escaped};
 use super::lines::Lines;
 use super::panics;
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 static LOGGER: StandardError = StandardError {
     has_thread: AtomicBool::new(false),
     lines: Lines::new(),
-    limits: Limits::new(),
+    limits: RateLimits::new(),
     conditions: Conditions::new(),
 };
 
@@ -101,7 +101,7 @@ struct StandardError {
     /// Whether one thread writes, or each thread that logs.
     has_thread: AtomicBool,
     lines: Lines,
-    limits: Limits,
+    limits: RateLimits,
     conditions: Conditions,
 }
 

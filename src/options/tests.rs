@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn parsed(line: &str) -> Result<Command, String> {
+fn parsed(line: &str) -> Result<Invocation, String> {
     parse(line.split_whitespace().map(OsString::from))
 }
 
 fn run(line: &str) -> Options {
     match parsed(line) {
-        Ok(Command::Run(options)) => *options,
+        Ok(Invocation::Run(options)) => *options,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -146,7 +146,7 @@ fn a_multibyte_character_after_a_number_is_a_mistake_and_no_panic() {
 
 #[test]
 fn help_shows_every_option_and_fits_one_screen() {
-    let Ok(Command::Help(text)) = parsed("-h") else { panic!("no help") };
+    let Ok(Invocation::Help(text)) = parsed("-h") else { panic!("no help") };
     assert!(text.lines().count() <= 30 && text.lines().all(|line| line.len() <= 100), "{text}");
     let names = "store dir redis memcached fsync segment-size max-message workers \
         max-clients idle-timeout max-output max-queues max-queue-len max-memory lease strict log \
@@ -154,9 +154,9 @@ fn help_shows_every_option_and_fits_one_screen() {
     for name in names.split_whitespace() {
         assert!(text.contains(&format!("--{name}")), "{name}");
     }
-    assert_eq!(parsed("--help"), Ok(Command::Help(text)));
-    assert_eq!(parsed("-V"), Ok(Command::Version));
-    assert_eq!(parsed("--version"), Ok(Command::Version));
+    assert_eq!(parsed("--help"), Ok(Invocation::Help(text)));
+    assert_eq!(parsed("-V"), Ok(Invocation::Version));
+    assert_eq!(parsed("--version"), Ok(Invocation::Version));
 }
 
 #[test]

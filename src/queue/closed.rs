@@ -39,7 +39,7 @@ impl Queues {
 mod tests {
     use crate::queue::{
         Changes, DiskBacking, Durability, Limits, NewMessage, Policy, Queue, QueueError, Queues,
-        Slice, StepSize, Target, Ticket, Verdict,
+        ReplyVerdict, Slice, StepSize, Target, Ticket,
     };
     use crate::storage::DataDirectory;
     use std::fs;
@@ -70,7 +70,7 @@ mod tests {
     /// works, and after a start both do.
     fn expect_broken(queues: Queues, path: &Path, before: &Ticket) {
         queues.commit();
-        assert_eq!(queues.verdict(before), Verdict::Leave);
+        assert_eq!(queues.verdict(before), ReplyVerdict::Leave);
         for _ in 0..2 {
             assert!(push_to(&queues, b"q", b"later").is_err() && len(&queues, b"q").is_err());
             assert!(queues.figures(b"q").is_err());

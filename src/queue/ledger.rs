@@ -63,7 +63,7 @@ impl Ticket {
 
 /// Whether a reply may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReplyVerdict {
     /// What it says is durable, or need not be.
     Leave,
     /// Not yet: a commit is missing.
@@ -87,7 +87,7 @@ pub enum Policy {
 /// The side of the queues that the server drives.
 pub trait Durability: Send + Sync {
     /// Whether a reply with this ticket may leave now.
-    fn verdict(&self, ticket: &Ticket) -> Verdict;
+    fn verdict(&self, ticket: &Ticket) -> ReplyVerdict;
 
     /// Makes durable what has changed so far; blocks for the length of a sync. Failures show in the
     /// verdicts.
@@ -102,8 +102,8 @@ pub trait Durability: Send + Sync {
 pub struct NothingToSync;
 
 impl Durability for NothingToSync {
-    fn verdict(&self, _ticket: &Ticket) -> Verdict {
-        Verdict::Leave
+    fn verdict(&self, _ticket: &Ticket) -> ReplyVerdict {
+        ReplyVerdict::Leave
     }
 
     fn commit(&self) {}
@@ -224,14 +224,14 @@ impl Ledger {
     }
 
     /// Whether a reply with this ticket may leave now.
-    pub(super) fn verdict(&self, ticket: &Ticket) -> Verdict {
+    pub(super) fn verdict(&self, ticket: &Ticket) -> ReplyVerdict {
         // In this order: a failure is published before its epoch is called durable.
         if ticket.epoch > self.durable.load(Ordering::Acquire) {
-            Verdict::Wait
+            ReplyVerdict::Wait
         } else if self.has_failed.load(Ordering::Acquire) && self.is_lie(ticket) {
-            Verdict::Never
+            ReplyVerdict::Never
         } else {
-            Verdict::Leave
+            ReplyVerdict::Leave
         }
     }
 

@@ -43,7 +43,7 @@ pub use figures::{Figures, Totals};
 pub use handover::{HeldMessages, Registration};
 pub use held::{Handle, Lent, Locked, Slice, Target};
 pub use leases::Lease;
-pub use ledger::{Durability, NothingToSync, Policy, Ticket, Verdict};
+pub use ledger::{Durability, NothingToSync, Policy, ReplyVerdict, Ticket};
 pub use looks::MessageState;
 pub use memory::MemoryBacking;
 pub use queues::{Limits, NAME_MAX, Queues};

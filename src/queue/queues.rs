@@ -13,7 +13,7 @@ use super::places::{Candidates, Slots};
 use super::single::Queue;
 use super::slot::{Slot, State};
 use super::waiters::Waiters;
-use super::{Backing, Durability, Policy, QueueError, Ticket, Verdict};
+use super::{Backing, Durability, Policy, QueueError, ReplyVerdict, Ticket};
 use crate::clock::Clock;
 use crate::storage::random;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -463,7 +463,7 @@ impl Queues {
 }
 
 impl Durability for Queues {
-    fn verdict(&self, ticket: &Ticket) -> Verdict {
+    fn verdict(&self, ticket: &Ticket) -> ReplyVerdict {
         self.ledger.verdict(ticket)
     }
 

@@ -25,7 +25,7 @@ const STOP_CUT: Duration = Duration::from_secs(1);
 
 /// What the server may use.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Threads that serve clients.
     pub workers: usize,
     /// Bytes that all clients may take together.
@@ -52,7 +52,7 @@ impl Server {
     /// A thread or a descriptor that the system does not allow.
     pub fn start(
         services: Vec<Service>,
-        limits: Limits,
+        limits: ServerLimits,
         durability: Arc<dyn Durability>,
         statistics: Arc<Statistics>,
     ) -> io::Result<Server> {

@@ -3,7 +3,7 @@
 
 use super::clients::Place;
 use super::lock;
-use super::poller::Wake;
+use super::poller::Waker;
 use super::service::Service;
 use super::wire::Socket;
 use crate::session::ClientHandle;
@@ -25,7 +25,7 @@ pub(super) struct Newcomer {
 pub(super) enum Message {
     Newcomer(Box<Newcomer>),
     /// The session waits no longer.
-    Wake(u64),
+    Waker(u64),
     /// The client is to be disconnected.
     Close(u64),
     /// All clients together take too much memory, and this one takes most of it.
@@ -39,13 +39,13 @@ pub(super) enum Message {
 /// The messages to one worker.
 pub(super) struct Mailbox {
     messages: Mutex<Vec<Message>>,
-    wake: Wake,
+    wake: Waker,
     /// Clients of the worker, those that are on their way to it among them.
     clients: AtomicUsize,
 }
 
 impl Mailbox {
-    pub(super) fn new(wake: Wake) -> Mailbox {
+    pub(super) fn new(wake: Waker) -> Mailbox {
         Mailbox { messages: Mutex::default(), wake, clients: AtomicUsize::new(0) }
     }
 
@@ -84,7 +84,7 @@ pub(super) struct Handle {
 
 impl ClientHandle for Handle {
     fn wake(&self) {
-        self.mailbox.post(Message::Wake(self.id));
+        self.mailbox.post(Message::Waker(self.id));
     }
 
     fn close(&self) {

@@ -35,7 +35,7 @@ mod ticker;
 mod wire;
 mod worker;
 
-pub use daemon::{Limits, Server};
+pub use daemon::{Server, ServerLimits};
 pub use service::{Service, SessionFactory};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

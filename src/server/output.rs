@@ -8,7 +8,7 @@
 
 use super::wire::Wire;
 use crate::memory::NoMemory;
-use crate::queue::{Durability, Ticket, Verdict};
+use crate::queue::{Durability, ReplyVerdict, Ticket};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
@@ -111,9 +111,9 @@ impl Output {
         self.is_blocked = false;
         while let Some(piece) = self.pieces.front_mut() {
             match durability.verdict(&piece.ticket) {
-                Verdict::Leave => {}
-                Verdict::Wait => return Ok(Flushed::Waiting),
-                Verdict::Never => return Err(Broken::NotDurable),
+                ReplyVerdict::Leave => {}
+                ReplyVerdict::Wait => return Ok(Flushed::Waiting),
+                ReplyVerdict::Never => return Err(Broken::NotDurable),
             }
             match wire.send(&piece.bytes[piece.sent..]) {
                 Ok(sent) if sent > 0 => {

@@ -45,7 +45,7 @@ pub(super) struct Poller {
 }
 
 /// Ends the wait of a [`Poller`] from another thread.
-pub(super) struct Wake(OwnedFd);
+pub(super) struct Waker(OwnedFd);
 
 impl Poller {
     pub(super) fn new() -> io::Result<Poller> {
@@ -61,8 +61,8 @@ impl Poller {
         self.epoll = self.wake.try_clone().unwrap();
     }
 
-    pub(super) fn wake(&self) -> io::Result<Wake> {
-        Ok(Wake(self.wake.try_clone()?))
+    pub(super) fn wake(&self) -> io::Result<Waker> {
+        Ok(Waker(self.wake.try_clone()?))
     }
 
     /// Waits for `socket` under `key` until it is closed.
@@ -75,7 +75,7 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(key), flags(interest))?)
     }
 
-    /// Waits until a socket is ready, [`Wake`] is used or `timeout` has passed (`None`: for ever),
+    /// Waits until a socket is ready, [`Waker`] is used or `timeout` has passed (`None`: for ever),
     /// and replaces `ready` by what was found.
     pub(super) fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
@@ -105,7 +105,7 @@ impl Poller {
     }
 }
 
-impl Wake {
+impl Waker {
     pub(super) fn wake(&self) {
         // Any number but 0 will do. It fails only if the sum is too large, and then the poller is
         // awake.

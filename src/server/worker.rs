@@ -217,7 +217,7 @@ impl Worker {
         for message in self.mailbox.take() {
             match message {
                 Message::Newcomer(newcomer) => self.adopt(*newcomer),
-                Message::Wake(id) => {
+                Message::Waker(id) => {
                     self.with_client(id, |client, bench| client.connection.wake(bench));
                 }
                 Message::Close(id) => {

@@ -67,16 +67,21 @@ static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 static INSTALLED: Once = Once::new();
 
 /// A mapping that the handler knows as long as this lives. It must be dropped before the mapping.
-pub struct Watched {
+pub struct WatchedMapping {
     index: usize,
     /// What the entry points to.
     _path: Box<[u8]>,
 }
 
-impl Watched {
+impl WatchedMapping {
     /// Watches the `length` bytes at `start`, a mapping of the file at `path`. Returns `None` if
     /// there are too many.
-    pub fn new(path: &Path, start: *const u8, length: usize, is_writable: bool) -> Option<Watched> {
+    pub fn new(
+        path: &Path,
+        start: *const u8,
+        length: usize,
+        is_writable: bool,
+    ) -> Option<WatchedMapping> {
         INSTALLED.call_once(install);
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         let index = free.pop().or_else(|| {
@@ -95,7 +100,7 @@ impl Watched {
         entry.path_length.store(path.len(), Ordering::Relaxed);
         entry.start.store(start.addr(), Ordering::Release);
         WATCHED.fetch_add(1, Ordering::Relaxed);
-        Some(Watched { index, _path: path })
+        Some(WatchedMapping { index, _path: path })
     }
 
     /// The offset of a page that could not be read. Returns `None` if all could so far.
@@ -104,7 +109,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedMapping {
     fn drop(&mut self) {
         TABLE[self.index].start.store(0, Ordering::Release);
         WATCHED.fetch_sub(1, Ordering::Relaxed);
@@ -112,9 +117,9 @@ impl Drop for Watched {
     }
 }
 
-impl fmt::Debug for Watched {
+impl fmt::Debug for WatchedMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("fault", &self.fault()).finish()
+        f.debug_struct("WatchedMapping").field("fault", &self.fault()).finish()
     }
 }
 
@@ -168,8 +173,8 @@ fn replace_page(address: usize) -> bool {
     // SAFETY: the page lies in a mapping that is watched: it is not unmapped before its entry is
     // cleared, and the thread that was interrupted is reading it. So it belongs to that mapping,
     // and is unmapped with it. Nobody writes there. A thread that has read something from this page
-    // before the kernel took it away reads zeros now, which is what `Watched::fault` is for. `mmap`
-    // is a bare system call, and `errno` is put back.
+    // before the kernel took it away reads zeros now, which is what `WatchedMapping::fault` is for.
+    // `mmap` is a bare system call, and `errno` is put back.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
@@ -194,8 +199,8 @@ fn name_file(entry: &Entry, offset: usize) {
     say(b"bus error: ");
     let (path, length) =
         (entry.path.load(Ordering::Relaxed), entry.path_length.load(Ordering::Relaxed));
-    // SAFETY: the entry's `Watched` owns these bytes. It lives, because the mapping that it must
-    // not outlive is being written to.
+    // SAFETY: the entry's `WatchedMapping` owns these bytes. It lives, because the mapping that it
+    // must not outlive is being written to.
     say(unsafe { std::slice::from_raw_parts(path, length) });
     say(b": offset ");
     say(&digits[start..]);

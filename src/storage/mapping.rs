@@ -9,7 +9,7 @@
 //! space with one such message. They stay in the page cache, changed as they are, and the next look
 //! at one maps it again.
 
-use super::bus_error::Watched;
+use super::bus_error::WatchedMapping;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::param::page_size;
 use std::fs::File;
@@ -61,7 +61,7 @@ pub struct Mapping {
 #[derive(Debug)]
 struct Mapped {
     /// `None` if there are more mappings than can be watched.
-    watched: Option<Watched>,
+    watched: Option<WatchedMapping>,
     map: MmapRaw,
     is_writable: bool,
     /// How many there are of the queue.
@@ -94,7 +94,7 @@ impl Mapping {
             true => options.map_raw(file),
             false => options.map_raw_read_only(file),
         }?;
-        let watched = Watched::new(path, map.as_ptr(), map.len(), is_writable);
+        let watched = WatchedMapping::new(path, map.as_ptr(), map.len(), is_writable);
         count.fetch_add(1, Ordering::Relaxed);
         let mapped = Mapped { watched, map, is_writable, count: Arc::clone(count) };
         Ok(Mapping { mapped: Arc::new(mapped), has_failed: Arc::default() })

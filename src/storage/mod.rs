@@ -61,7 +61,7 @@ pub use failures::{Cause, Failure, Failures, REASON_MAX};
 pub use finding::{Finding, Label, Weight};
 pub use index::{BodyHash, HashKey, Index, identity, random, random_hash_key};
 pub use inspect::{
-    BaseSource, InspectedQueue, Inspection, Piece, Role, SegmentFile, SegmentView, Slot,
+    BaseSource, CursorSlot, InspectedQueue, Inspection, Piece, Role, SegmentFile, SegmentView,
 };
 pub use message::{Message, NewMessage, Place};
 pub use runs::Runs;

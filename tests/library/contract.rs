@@ -7,7 +7,7 @@
 use crate::random::Random;
 use mq::queue::{
     Backing, DiskBacking, Durability, Limits, MemoryBacking, Message, NewMessage, Policy, Queue,
-    QueueError, Queues, Ticket, Verdict,
+    QueueError, Queues, ReplyVerdict, Ticket,
 };
 use mq::storage::DataDirectory;
 use std::collections::{BTreeMap, VecDeque};
@@ -75,7 +75,7 @@ impl Run {
                 // A move takes one commit for its target and one for its source.
                 self.queues.commit();
                 self.queues.commit();
-                assert_eq!(self.queues.verdict(&self.ticket), Verdict::Leave);
+                assert_eq!(self.queues.verdict(&self.ticket), ReplyVerdict::Leave);
                 self.ticket = Ticket::default();
             }
             97 => self.queues.rest_idle(),

@@ -5,7 +5,7 @@
 //! the workers by `tests/clients/workers.py`.
 
 use crate::common::{Client, Daemon, request, run};
-use mq::options::{self, Command};
+use mq::options::{self, Invocation};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -190,7 +190,7 @@ fn the_commands_that_replace_the_start_files_are_understood() {
     assert_eq!(lines.len(), 3);
     for line in lines {
         let parsed = options::parse(line.split(' ').map(Into::into));
-        assert!(matches!(parsed, Ok(Command::Run(_))), "{line}: {parsed:?}");
+        assert!(matches!(parsed, Ok(Invocation::Run(_))), "{line}: {parsed:?}");
     }
 }
 

@@ -10,7 +10,7 @@ const FROM: u64 = 1;
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum Action {
     Help,
     Version,
     List,
@@ -70,7 +70,7 @@ const FORMATS: [(&str, Format); 3] =
     [("hex", Format::Hex), ("raw", Format::Raw), ("json", Format::Json)];
 
 /// The directory and the command. An error is one line for standard error.
-pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(PathBuf, Command), String> {
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(PathBuf, Action), String> {
     let mut options = getopts::Options::new();
     for name in NUMBERS.iter().chain(&["dir"]) {
         options.optopt("", name, "", "");
@@ -84,16 +84,16 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(PathBuf, Comm
     let one_line = |mistake: getopts::Fail| OneLine(&mistake.to_string()).to_string();
     let given = options.parse(arguments).map_err(one_line)?;
     let command = if given.opt_present("help") {
-        Command::Help
+        Action::Help
     } else if given.opt_present("version") {
-        Command::Version
+        Action::Version
     } else {
         command(&given)?
     };
     Ok((given.opt_str("dir").unwrap_or(DIRECTORY.into()).into(), command))
 }
 
-fn command(given: &getopts::Matches) -> Result<Command, String> {
+fn command(given: &getopts::Matches) -> Result<Action, String> {
     let (name, words) = given.free.split_first().ok_or("a command is missing")?;
     let Some((name, count, allowed)) = COMMANDS.into_iter().find(|row| row.0 == name) else {
         return Err(format!("no such command: \"{}\"", OneLine(name)));
@@ -112,19 +112,19 @@ fn command(given: &getopts::Matches) -> Result<Command, String> {
     let word = || words.first().cloned();
     let queue = word().unwrap_or_default();
     Ok(match name {
-        "list" => Command::List,
-        "show" => Command::Show { queue },
+        "list" => Action::List,
+        "show" => Action::Show { queue },
         "messages" => {
             let (from, count) = (number(given, "from", FROM)?, number(given, "count", u64::MAX)?);
-            Command::Messages { queue, from, count, format: format(given)? }
+            Action::Messages { queue, from, count, format: format(given)? }
         }
-        "segment" => Command::Segment { file: queue.into(), is_json: given.opt_present("json") },
-        "verify" => Command::Verify,
+        "segment" => Action::Segment { file: queue.into(), is_json: given.opt_present("json") },
+        "verify" => Action::Verify,
         "export" => {
-            Command::Export { queues: words.to_vec(), is_protocol: given.opt_present("redis") }
+            Action::Export { queues: words.to_vec(), is_protocol: given.opt_present("redis") }
         }
-        "import" => Command::Import { file: word().map(PathBuf::from) },
-        _ => Command::Repair { is_sure: given.opt_present("yes") },
+        "import" => Action::Import { file: word().map(PathBuf::from) },
+        _ => Action::Repair { is_sure: given.opt_present("yes") },
     })
 }
 

@@ -1,6 +1,6 @@
 //! `export`: every message, in a form that other programs read, so that nobody's data is trapped.
 
-use crate::json::Line;
+use crate::json::MessageLine;
 use crate::text::Count;
 use crate::{Dump, now_ms};
 use mq::storage::{InspectedQueue, Message};
@@ -63,7 +63,7 @@ impl Dump {
         let (hasher, mut seen) = (RandomState::new(), HashSet::new());
         self.each_message(&mut queue, 0, u64::MAX, |output, message| {
             if !is_protocol {
-                return Line::new(&name, message).write(output);
+                return MessageLine::new(&name, message).write(output);
             }
             let Message { expires_ms, flags, body, .. } = *message;
             if (1..=now_ms).contains(&expires_ms) {

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 /// The fields of a line. Numbers are given anew by an import; `bytes` and `state` are for readers.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Line<'a> {
+pub struct MessageLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,12 +58,12 @@ impl Parsed {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> MessageLine<'a> {
     /// The line for `message` of `queue`.
-    pub fn new(queue: &'a [u8], message: &Message<'a>) -> Line<'a> {
+    pub fn new(queue: &'a [u8], message: &Message<'a>) -> MessageLine<'a> {
         let (queue, queue_base64) = encode(queue);
         let (value, value_base64) = encode(message.body);
-        Line {
+        MessageLine {
             queue,
             queue_base64,
             number: Some(message.sequence),
@@ -72,13 +72,13 @@ impl<'a> Line<'a> {
             flags: message.flags,
             value,
             value_base64,
-            ..Line::default()
+            ..MessageLine::default()
         }
     }
 
     /// The same with the size of the message, and what it is waiting for.
-    pub fn with_state(self, bytes: usize, state: &'a str) -> Line<'a> {
-        Line { bytes: Some(bytes), state: Some(state.into()), ..self }
+    pub fn with_state(self, bytes: usize, state: &'a str) -> MessageLine<'a> {
+        MessageLine { bytes: Some(bytes), state: Some(state.into()), ..self }
     }
 
     /// Writes it, with its end.
@@ -95,7 +95,7 @@ pub fn parse(line: &[u8]) -> Result<Parsed, String> {
         // The fields in an array, without their names, would be taken too.
         return Err("expected an object".into());
     }
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| {
+    let line: MessageLine<'_> = serde_json::from_slice(line).map_err(|error| {
         let text = error.to_string();
         // It counts lines too, and there is one.
         let what = text.split(" at line ").next().unwrap_or_default();
@@ -160,7 +160,7 @@ mod tests {
     fn written(queue: &[u8], body: &[u8]) -> String {
         let message = Message { sequence: 3, pushed_ms: 9, expires_ms: 8, flags: 7, body };
         let mut text = Vec::new();
-        Line::new(queue, &message).write(&mut text).unwrap();
+        MessageLine::new(queue, &message).write(&mut text).unwrap();
         String::from_utf8(text).unwrap()
     }
 

@@ -19,7 +19,7 @@ mod show;
 mod text;
 mod verify;
 
-use arguments::Command;
+use arguments::Action;
 use log::LevelFilter;
 use mq::clock::{milliseconds, system_time};
 use mq::logging;
@@ -96,29 +96,29 @@ impl Dump {
     }
 
     /// Does what is asked. An error is one of the output; all others are logged.
-    fn run(&mut self, command: Command) -> io::Result<()> {
+    fn run(&mut self, command: Action) -> io::Result<()> {
         let needs_directory = match command {
-            Command::Help | Command::Version | Command::Segment { .. } => false,
+            Action::Help | Action::Version | Action::Segment { .. } => false,
             // It makes one.
-            Command::Import { .. } => false,
+            Action::Import { .. } => false,
             _ => true,
         };
         if needs_directory && !self.has_directory() {
             return Ok(());
         }
         match command {
-            Command::Help => self.output.write_all(arguments::usage().as_bytes()),
-            Command::Version => writeln!(self.output, "mq-dump {}", env!("CARGO_PKG_VERSION")),
-            Command::List => self.list(),
-            Command::Show { queue } => self.show(&queue),
-            Command::Messages { queue, from, count, format } => {
+            Action::Help => self.output.write_all(arguments::usage().as_bytes()),
+            Action::Version => writeln!(self.output, "mq-dump {}", env!("CARGO_PKG_VERSION")),
+            Action::List => self.list(),
+            Action::Show { queue } => self.show(&queue),
+            Action::Messages { queue, from, count, format } => {
                 self.messages(&queue, from, count, format)
             }
-            Command::Segment { file, is_json } => self.segment(&file, is_json),
-            Command::Export { queues, is_protocol } => self.export(&queues, is_protocol),
-            Command::Import { file } => self.import(file.as_deref()),
-            Command::Verify => self.verify(),
-            Command::Repair { is_sure } => self.repair(is_sure),
+            Action::Segment { file, is_json } => self.segment(&file, is_json),
+            Action::Export { queues, is_protocol } => self.export(&queues, is_protocol),
+            Action::Import { file } => self.import(file.as_deref()),
+            Action::Verify => self.verify(),
+            Action::Repair { is_sure } => self.repair(is_sure),
         }
     }
 

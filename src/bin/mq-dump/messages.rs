@@ -1,7 +1,7 @@
 //! `messages`: what is in a queue, oldest first.
 
 use crate::arguments::Format;
-use crate::json::Line;
+use crate::json::MessageLine;
 use crate::text::{Escaped, Time, hexdump};
 use crate::{Dump, now_ms};
 use mq::storage::format::Kind;
@@ -44,7 +44,7 @@ impl Dump {
                     output.write_all(if is_first { b"" } else { b"\n" })?;
                     output.write_all(message.body)
                 }
-                Format::Json => Line::new(&name, message)
+                Format::Json => MessageLine::new(&name, message)
                     .with_state(message.body.len(), state(message, now_ms))
                     .write(output),
             }

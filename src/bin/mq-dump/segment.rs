@@ -1,10 +1,10 @@
 //! `segment`: one file, wherever it lies and whatever it holds, record by record.
 
 use crate::Dump;
-use crate::json::Line;
+use crate::json::MessageLine;
 use crate::text::{Count, Escaped, Excerpt, Time};
 use mq::storage::format::{Cursor, Fault, Kind, Record, Sealed};
-use mq::storage::{BaseSource, Failures, Piece, SegmentFile, Slot, StorageError};
+use mq::storage::{BaseSource, CursorSlot, Failures, Piece, SegmentFile, StorageError};
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -69,7 +69,7 @@ impl Dump {
                 Piece::Whole { record, .. }
                     if matches!(record.kind, Kind::Message | Kind::Copy) =>
                 {
-                    Line::new(name, &record.message()).write(&mut self.output)?;
+                    MessageLine::new(name, &record.message()).write(&mut self.output)?;
                 }
                 Piece::Whole { .. } => {}
                 Piece::Bad { offset, fault, .. } => {
@@ -88,7 +88,7 @@ impl Dump {
         let source = match file.base_source() {
             BaseSource::Header => "as its header says",
             BaseSource::Name => "as its name says",
-            BaseSource::Slot => "as a cursor slot says",
+            BaseSource::CursorSlot => "as a cursor slot says",
             BaseSource::Nothing => "a guess: nothing says it",
         };
         writeln!(self.output, "base    {}, {source}", file.base())?;
@@ -247,12 +247,12 @@ pub fn write_slots(output: &mut dyn Write, file: &SegmentFile) -> io::Result<()>
     for (index, slot) in file.slots().into_iter().enumerate() {
         write!(output, "slot {index}  ")?;
         match slot {
-            Slot::Blank => writeln!(output, "never written")?,
-            Slot::Valid(cursor) => {
+            CursorSlot::Blank => writeln!(output, "never written")?,
+            CursorSlot::Valid(cursor) => {
                 let mark = if Some(cursor.generation) == newest { ", the newest" } else { "" };
                 writeln!(output, "ok{mark}: {}", Says(&cursor))?;
             }
-            Slot::Bad { says, fault } => {
+            CursorSlot::Bad { says, fault } => {
                 let (expected, found) = (fault.expected(file.base()), fault.found());
                 writeln!(output, "BAD: expected {expected}, found {found}; {}", Says(&says))?;
             }

@@ -15,4 +15,4 @@ mod words;
 pub use block::is_storage;
 pub use line::set_key;
 pub use parse::{Fatal, Found, Progress, parse};
-pub use request::{Command, Keys, Limits, Refusal, Request, Retrieval, StoreMode};
+pub use request::{BadRequest, Keys, Request, Retrieval, StoreMode, TextCommand};

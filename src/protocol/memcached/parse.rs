@@ -6,7 +6,7 @@
 
 use super::block::Announced;
 use super::line::{self, BadLine, Line};
-use super::request::{Limits, Refusal, Request};
+use super::request::{BadRequest, Request};
 use crate::protocol::foreign::is_binary;
 use crate::protocol::{Foreign, resp};
 
@@ -48,7 +48,7 @@ pub enum Found<'a> {
     /// A request that cannot be executed: to be answered, and the next is looked for.
     Refused {
         /// What to answer.
-        refusal: Refusal,
+        refusal: BadRequest,
         /// Do not answer it.
         noreply: bool,
         /// Bytes that are done with; its data block may be skipped later.
@@ -66,18 +66,19 @@ pub enum Fatal {
     /// A line is refused, and the length of the data behind it is unknown.
     Unmeasured {
         /// What to answer.
-        refusal: Refusal,
+        refusal: BadRequest,
         /// Do not answer it.
         noreply: bool,
     },
 }
 
 /// Looks for one request at the start of `input`. `progress` carries on from the last `Partial` of
-/// the same bytes, and stays with the connection.
+/// the same bytes, and stays with the connection. A data block of more than `max_data` bytes is
+/// refused.
 pub fn parse<'a>(
     input: &'a [u8],
     progress: &mut Progress,
-    limits: &Limits,
+    max_data: usize,
 ) -> Result<Found<'a>, Fatal> {
     if input.is_empty() {
         return Ok(Found::Partial { need: 1 });
@@ -94,7 +95,7 @@ pub fn parse<'a>(
     if let Some(foreign) = line::foreign(line) {
         return Err(Fatal::Foreign(foreign));
     }
-    Ok(match line::read(line, limits) {
+    Ok(match line::read(line, max_data) {
         Ok(Line { command, noreply, block }) => {
             let request = Request { command, data: &[], noreply };
             match block {
@@ -183,7 +184,7 @@ impl Progress {
             return Found::Partial { need };
         };
         if end != b"\r\n" {
-            let (refusal, noreply) = (Refusal::BadDataChunk, request.noreply);
+            let (refusal, noreply) = (BadRequest::BadDataChunk, request.noreply);
             (self.scanned, self.skip) = (0, Some(0));
             return Found::Refused { refusal, noreply, consumed: data_end };
         }

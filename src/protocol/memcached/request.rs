@@ -3,18 +3,11 @@
 //! These are values only: keys are at most 250 bytes without spaces and control characters, numbers
 //! are in range, and nothing is known of what a store does with them.
 
-/// What one request may ask for.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of a data block without its CRLF.
-    pub max_data: usize,
-}
-
 /// A whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
     /// What is asked for.
-    pub command: Command<'a>,
+    pub command: TextCommand<'a>,
     /// The data block of `Store` and `Contains`, without its CRLF; empty for the others.
     pub data: &'a [u8],
     /// No reply is wanted, not even an error.
@@ -23,7 +16,7 @@ pub struct Request<'a> {
 
 /// A command and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command<'a> {
+pub enum TextCommand<'a> {
     /// `get`, `gets`, `gat`, `gats`
     Get {
         /// At least one key.
@@ -93,23 +86,23 @@ pub enum Command<'a> {
     },
 }
 
-impl Command<'_> {
+impl TextCommand<'_> {
     /// The word that the command starts with.
     pub fn verb(&self) -> &'static str {
         match self {
-            Command::Get { retrieval, .. } => retrieval.verb(),
-            Command::Store { mode, .. } => mode.verb(),
-            Command::Delete { .. } => "delete",
-            Command::Arithmetic { decrement: false, .. } => "incr",
-            Command::Arithmetic { decrement: true, .. } => "decr",
-            Command::Touch { .. } => "touch",
-            Command::FlushAll { .. } => "flush_all",
-            Command::Version => "version",
-            Command::Verbosity => "verbosity",
-            Command::Stats { .. } => "stats",
-            Command::Quit => "quit",
-            Command::Length { .. } => "scard",
-            Command::Contains { .. } => "sismember",
+            TextCommand::Get { retrieval, .. } => retrieval.verb(),
+            TextCommand::Store { mode, .. } => mode.verb(),
+            TextCommand::Delete { .. } => "delete",
+            TextCommand::Arithmetic { decrement: false, .. } => "incr",
+            TextCommand::Arithmetic { decrement: true, .. } => "decr",
+            TextCommand::Touch { .. } => "touch",
+            TextCommand::FlushAll { .. } => "flush_all",
+            TextCommand::Version => "version",
+            TextCommand::Verbosity => "verbosity",
+            TextCommand::Stats { .. } => "stats",
+            TextCommand::Quit => "quit",
+            TextCommand::Length { .. } => "scard",
+            TextCommand::Contains { .. } => "sismember",
         }
     }
 }
@@ -119,7 +112,7 @@ impl Command<'_> {
 pub struct Retrieval {
     /// The reply carries the cas (`gets`, `gats`).
     pub with_cas: bool,
-    /// A new time of expiry (`gat`, `gats`), as in `Command::Touch`.
+    /// A new time of expiry (`gat`, `gats`), as in `TextCommand::Touch`.
     pub exptime: Option<i64>,
 }
 
@@ -211,7 +204,7 @@ impl<'a> Iterator for Keys<'a> {
 
 /// Why a request is not executed; the connection stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum BadRequest {
     /// No such command, or not with this number of arguments.
     Unknown,
     /// A key that is too long or has control characters, or a bad number.
@@ -228,19 +221,19 @@ pub enum Refusal {
     TooLarge,
 }
 
-impl Refusal {
+impl BadRequest {
     /// The line that answers it, as memcached writes it.
     pub fn text(self) -> &'static str {
         match self {
-            Refusal::Unknown => "ERROR",
-            Refusal::BadFormat => "CLIENT_ERROR bad command line format",
-            Refusal::DeleteUsage => {
+            BadRequest::Unknown => "ERROR",
+            BadRequest::BadFormat => "CLIENT_ERROR bad command line format",
+            BadRequest::DeleteUsage => {
                 "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
             }
-            Refusal::InvalidExptime => "CLIENT_ERROR invalid exptime argument",
-            Refusal::InvalidDelta => "CLIENT_ERROR invalid numeric delta argument",
-            Refusal::BadDataChunk => "CLIENT_ERROR bad data chunk",
-            Refusal::TooLarge => "SERVER_ERROR object too large for cache",
+            BadRequest::InvalidExptime => "CLIENT_ERROR invalid exptime argument",
+            BadRequest::InvalidDelta => "CLIENT_ERROR invalid numeric delta argument",
+            BadRequest::BadDataChunk => "CLIENT_ERROR bad data chunk",
+            BadRequest::TooLarge => "SERVER_ERROR object too large for cache",
         }
     }
 }

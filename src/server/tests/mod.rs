@@ -7,7 +7,7 @@ mod turns;
 use super::connection::{Bench, Connection, Ending};
 use super::lock;
 use super::wire::Wire;
-use crate::queue::{Durability, Ticket, Verdict};
+use crate::queue::{Durability, ReplyVerdict, Ticket};
 use crate::session::{Advance, ClientHandle, ClientLimits, Close, OUTPUT_PIECE, Session, Wait};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -102,13 +102,13 @@ impl Disk {
 }
 
 impl Durability for Disk {
-    fn verdict(&self, ticket: &Ticket) -> Verdict {
+    fn verdict(&self, ticket: &Ticket) -> ReplyVerdict {
         if ticket.epoch() > self.durable.load(Ordering::SeqCst) {
-            Verdict::Wait
+            ReplyVerdict::Wait
         } else if lock(&self.failing).contains(&ticket.epoch()) {
-            Verdict::Never
+            ReplyVerdict::Never
         } else {
-            Verdict::Leave
+            ReplyVerdict::Leave
         }
     }
 

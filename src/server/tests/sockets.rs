@@ -1,7 +1,7 @@
 //! A whole server over real sockets, with a session of the tests' own.
 
 use super::*;
-use crate::server::{Limits, Server, Service};
+use crate::server::{Server, ServerLimits, Service};
 use crate::session::Statistics;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -30,7 +30,7 @@ fn start_on(
         sessions: Box::new(move |_| Lines::new(&session_disk, Instant::now())),
     };
     let statistics = Arc::<Statistics>::default();
-    let limits = Limits { workers, max_memory: MAX_MEMORY, clients: Arc::new(clients) };
+    let limits = ServerLimits { workers, max_memory: MAX_MEMORY, clients: Arc::new(clients) };
     let server =
         Server::start(vec![service], limits, Arc::clone(disk) as _, Arc::clone(&statistics));
     (server.unwrap(), address, statistics)

@@ -77,7 +77,7 @@ impl Room {
 
     /// One turn, which does not wait: what has arrived by then is served.
     fn turn(&mut self) {
-        self.worker.mailbox().post(Message::Wake(0));
+        self.worker.mailbox().post(Message::Waker(0));
         let now = self.now;
         self.worker.turn(|| now).unwrap();
     }

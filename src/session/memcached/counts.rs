@@ -1,6 +1,6 @@
 //! What memcached's `stats` counts: commands, hits and misses.
 
-use crate::protocol::memcached::{Command, StoreMode};
+use crate::protocol::memcached::{StoreMode, TextCommand};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts since the start or the last reset, shared by all sessions. In a queue store a pop is a
@@ -48,14 +48,14 @@ impl MemcachedCounts {
     }
 
     /// Notes a command with the line that answers it.
-    pub(super) fn note(&self, command: &Command<'_>, line: &str) {
+    pub(super) fn note(&self, command: &TextCommand<'_>, line: &str) {
         let one_of = |hits, misses| match line {
             "NOT_FOUND" => add(misses, 1),
             _ if line.starts_with("CLIENT_ERROR") || line.starts_with("SERVER_ERROR") => {}
             _ => add(hits, 1),
         };
         match command {
-            Command::Store { mode, .. } => {
+            TextCommand::Store { mode, .. } => {
                 add(&self.cmd_set, 1);
                 match (mode, line) {
                     (StoreMode::Cas(_), "EXISTS") => add(&self.cas_badval, 1),
@@ -63,16 +63,16 @@ impl MemcachedCounts {
                     _ => {}
                 }
             }
-            Command::Delete { .. } => one_of(&self.delete_hits, &self.delete_misses),
-            Command::Arithmetic { decrement: true, .. } => {
+            TextCommand::Delete { .. } => one_of(&self.delete_hits, &self.delete_misses),
+            TextCommand::Arithmetic { decrement: true, .. } => {
                 one_of(&self.decr_hits, &self.decr_misses);
             }
-            Command::Arithmetic { .. } => one_of(&self.incr_hits, &self.incr_misses),
-            Command::Touch { .. } => {
+            TextCommand::Arithmetic { .. } => one_of(&self.incr_hits, &self.incr_misses),
+            TextCommand::Touch { .. } => {
                 add(&self.cmd_touch, 1);
                 one_of(&self.touch_hits, &self.touch_misses);
             }
-            Command::FlushAll { .. } => add(&self.cmd_flush, 1),
+            TextCommand::FlushAll { .. } => add(&self.cmd_flush, 1),
             _ => {}
         }
     }

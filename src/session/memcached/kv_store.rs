@@ -4,10 +4,10 @@
 //! the number as it is, where memcached may leave spaces behind it.
 
 use super::expiry::expires_ms;
-use super::line::{Line, server_error};
+use super::line::{ReplyLine, server_error};
 use crate::kv::{Change, Entry, Kv, KvError};
 use crate::memory;
-use crate::protocol::memcached::{Command, Refusal, Request, Retrieval, StoreMode, reply};
+use crate::protocol::memcached::{BadRequest, Request, Retrieval, StoreMode, TextCommand, reply};
 use crate::protocol::number::parse_u64;
 use crate::session::budget::Budget;
 use std::borrow::Cow;
@@ -21,9 +21,9 @@ pub(super) fn execute(
     request: &Request<'_>,
     max_value: usize,
     budget: &mut Budget,
-) -> Line {
+) -> ReplyLine {
     let done = match request.command {
-        Command::Store { mode, key, flags, exptime } => {
+        TextCommand::Store { mode, key, flags, exptime } => {
             let new = Change::Set {
                 value: Cow::Borrowed(request.data),
                 flags,
@@ -31,10 +31,12 @@ pub(super) fn execute(
             };
             store(kv, mode, key, new, request.data, (max_value, budget))
         }
-        Command::Delete { key } => Ok(if kv.delete(key) { "DELETED" } else { "NOT_FOUND" }.into()),
-        Command::Arithmetic { key, delta, decrement } => arithmetic(kv, key, delta, decrement),
-        Command::Touch { key, exptime } => touch(kv, key, exptime),
-        Command::FlushAll { delay } => {
+        TextCommand::Delete { key } => {
+            Ok(if kv.delete(key) { "DELETED" } else { "NOT_FOUND" }.into())
+        }
+        TextCommand::Arithmetic { key, delta, decrement } => arithmetic(kv, key, delta, decrement),
+        TextCommand::Touch { key, exptime } => touch(kv, key, exptime),
+        TextCommand::FlushAll { delay } => {
             flush_all(kv, delay);
             Ok("OK".into())
         }
@@ -52,7 +54,7 @@ pub(super) fn write_value(
     key: &[u8],
     retrieval: Retrieval,
     output: &mut Vec<u8>,
-) -> Result<(), Line> {
+) -> Result<(), ReplyLine> {
     let write = |entry: Entry<'_>| {
         let cas = retrieval.with_cas.then_some(entry.cas);
         reply::value(output, key, entry.flags, entry.value, cas)
@@ -79,7 +81,7 @@ fn store<'v>(
     new: Change<'v>,
     data: &[u8],
     (max_value, budget): (usize, &mut Budget),
-) -> Result<Line, KvError> {
+) -> Result<ReplyLine, KvError> {
     budget.copy(data.len());
     let mut join = |old: Entry<'_>, parts: [&[u8]; 2]| {
         budget.copy(old.value.len());
@@ -104,9 +106,9 @@ fn store<'v>(
 }
 
 /// Flags and time of expiry stay the old value's, as in memcached.
-fn joined<'v>(old: Entry<'_>, parts: [&[u8]; 2], max_value: usize) -> (Change<'v>, Line) {
+fn joined<'v>(old: Entry<'_>, parts: [&[u8]; 2], max_value: usize) -> (Change<'v>, ReplyLine) {
     if parts[0].len().saturating_add(parts[1].len()) > max_value {
-        return (Change::Keep, Refusal::TooLarge.text().into());
+        return (Change::Keep, BadRequest::TooLarge.text().into());
     }
     match memory::join(&parts) {
         Ok(value) => {
@@ -118,7 +120,7 @@ fn joined<'v>(old: Entry<'_>, parts: [&[u8]; 2], max_value: usize) -> (Change<'v
 }
 
 /// 64 bits: `incr` wraps around, `decr` stops at 0.
-fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, KvError> {
+fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<ReplyLine, KvError> {
     kv.update(key, |entry| {
         let Some(Entry { value, flags, expires_ms, .. }) = entry else {
             return (Change::Keep, "NOT_FOUND".into());
@@ -138,7 +140,7 @@ fn arithmetic(kv: &Kv, key: &[u8], delta: u64, decrement: bool) -> Result<Line, 
     })
 }
 
-fn touch(kv: &Kv, key: &[u8], exptime: i64) -> Result<Line, KvError> {
+fn touch(kv: &Kv, key: &[u8], exptime: i64) -> Result<ReplyLine, KvError> {
     kv.update(key, |entry| {
         let line = if entry.is_some() { "TOUCHED" } else { "NOT_FOUND" };
         (Change::Touch { expires_ms: expires_at(kv, exptime) }, line.into())

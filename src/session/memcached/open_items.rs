@@ -8,7 +8,7 @@
 //! Source: the guide of Kestrel (twitter-archive/kestrel, docs/guide.md); errors do not end the
 //! connection, as in Darner.
 
-use super::line::{Line, server_error};
+use super::line::{ReplyLine, server_error};
 use super::queue_store::{Fetched, Write, write_message};
 use crate::protocol::memcached::Retrieval;
 use crate::protocol::number::parse_u64;
@@ -53,7 +53,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Refuses what cannot be combined, and what takes a message while one is open.
-    fn check(&self, has_open: bool) -> Result<(), Line> {
+    fn check(&self, has_open: bool) -> Result<(), ReplyLine> {
         let Fetch { open, close, abort, peek, .. } = *self;
         if abort && (open || close || peek) {
             return Err("CLIENT_ERROR abort must be by itself".into());
@@ -101,7 +101,7 @@ impl OpenItems {
         (retrieval, lease): (Retrieval, Duration),
         output: &mut Vec<u8>,
         (client, ticket, budget): (&Membership, &mut Ticket, &mut Budget),
-    ) -> Result<Fetched, Line> {
+    ) -> Result<Fetched, ReplyLine> {
         let fetch = Fetch::parse(key);
         let open = self.items.get(fetch.queue).copied();
         fetch.check(open.is_some())?;
@@ -154,7 +154,7 @@ impl OpenItems {
         (retrieval, lease): (Retrieval, Duration),
         output: &mut Vec<u8>,
         (ticket, budget): (&mut Ticket, &mut Budget),
-    ) -> Result<Fetched, Line> {
+    ) -> Result<Fetched, ReplyLine> {
         while let Some(blocked) = &self.blocked {
             let delivery = match blocked.look(queues.clock().uptime()) {
                 Waited::Handed(handed) => handed.delivery,

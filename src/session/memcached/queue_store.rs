@@ -5,18 +5,18 @@
 //! stay with the message; its number is its cas, counted from 1.
 
 use super::expiry::expires_ms;
-use super::line::{Line, server_error};
+use super::line::{ReplyLine, server_error};
 use crate::memory::NoMemory;
-use crate::protocol::memcached::{Command, Request, Retrieval, StoreMode, reply};
+use crate::protocol::memcached::{Request, Retrieval, StoreMode, TextCommand, reply};
 use crate::queue::{Message, NewMessage, Queue, QueueError, Queues, Ticket};
 use crate::session::Wait;
 use crate::session::budget::Budget;
 
 /// Builds a slice of what a command that has answered [`QueueError::NotIndexed`] needs, while other
 /// clients' commands and transactions may run.
-pub(super) fn prepare(queues: &Queues, command: &Command<'_>) -> Result<(), QueueError> {
+pub(super) fn prepare(queues: &Queues, command: &TextCommand<'_>) -> Result<(), QueueError> {
     match command {
-        Command::Contains { key } | Command::Store { mode: StoreMode::Add, key, .. } => {
+        TextCommand::Contains { key } | TextCommand::Store { mode: StoreMode::Add, key, .. } => {
             queues.prepare_membership(key).map(drop)
         }
         _ => Ok(()),
@@ -28,9 +28,14 @@ pub(super) fn execute(
     queues: &Queues,
     request: &Request<'_>,
     turn: (&mut Ticket, &mut Budget),
-) -> Result<Line, QueueError> {
+) -> Result<ReplyLine, QueueError> {
     match request.command {
-        Command::Store { mode: mode @ (StoreMode::Set | StoreMode::Add), key, flags, exptime } => {
+        TextCommand::Store {
+            mode: mode @ (StoreMode::Set | StoreMode::Add),
+            key,
+            flags,
+            exptime,
+        } => {
             match expires_ms(exptime, queues.clock().now_ms()) {
                 Some(expires_ms) => {
                     let message = NewMessage { body: request.data, flags, expires_ms };
@@ -42,14 +47,14 @@ pub(super) fn execute(
                 None => Ok("STORED".into()),
             }
         }
-        Command::Delete { key } => queues
+        TextCommand::Delete { key } => queues
             .drop_queue(key, turn.0)
             .map(|dropped| if dropped { "DELETED" } else { "NOT_FOUND" }.into()),
-        Command::FlushAll { .. } => Ok(needs_kv("flush_all with a delay")),
-        Command::Length { key } => queues
+        TextCommand::FlushAll { .. } => Ok(needs_kv("flush_all with a delay")),
+        TextCommand::Length { key } => queues
             .find(key, turn.0, |queue| Ok(queue.len()))
             .map(|length| length.unwrap_or(0).to_string().into()),
-        Command::Contains { key } => contains(queues, key, request.data, turn)
+        TextCommand::Contains { key } => contains(queues, key, request.data, turn)
             .map(|found| if found { "1" } else { "0" }.into()),
         _ => Ok(needs_kv(request.command.verb())),
     }
@@ -71,7 +76,7 @@ fn push(
     message: &NewMessage<'_>,
     unique: bool,
     (ticket, budget): (&mut Ticket, &mut Budget),
-) -> Result<Line, QueueError> {
+) -> Result<ReplyLine, QueueError> {
     let push = budget.passing(|queue| match unique {
         true => queue.push_unique(message),
         false => queue.push(message).map(|()| true),
@@ -109,7 +114,7 @@ pub(super) fn write_message(
     take: impl FnOnce(&mut Queue, &mut Write<'_>) -> Result<Option<()>, QueueError>,
     output: &mut Vec<u8>,
     (ticket, budget): (&mut Ticket, &mut Budget),
-) -> Result<Fetched, Line> {
+) -> Result<Fetched, ReplyLine> {
     if retrieval.exptime.is_some() {
         return Err(needs_kv(retrieval.verb()));
     }
@@ -134,6 +139,6 @@ pub(super) fn write_message(
     }
 }
 
-fn needs_kv(what: &str) -> Line {
+fn needs_kv(what: &str) -> ReplyLine {
     server_error(format_args!("{what} needs the key/value store (--store kv)"))
 }

@@ -1,12 +1,12 @@
 //! One memcached client: its place in the input, and what it is answered.
 
-use super::line::{Line, server_error};
+use super::line::{ReplyLine, server_error};
 use super::open_items::OpenItems;
 use super::queue_store::Fetched;
 use super::statistics::MEMCACHED_VERSION;
 use super::{kv_store, queue_store, statistics};
 use crate::protocol::memcached::{
-    Command, Fatal, Found, Keys, Limits, Progress, Refusal, Request, Retrieval, parse, reply,
+    BadRequest, Fatal, Found, Keys, Progress, Request, Retrieval, TextCommand, parse, reply,
     set_key,
 };
 use crate::queue::{Drops, QueueError, Queues, Sums, Ticket, Waiting};
@@ -113,14 +113,14 @@ impl MemcachedSession {
         if let Some(retrieval) = self.unfinished.take() {
             return self.retrieve(Keys::resume(input), retrieval, output, advance);
         }
-        let limits = Limits { max_data: self.shared.limits.max_message() };
-        match parse(input, &mut self.progress, &limits) {
+        let max_data = self.shared.limits.max_message();
+        match parse(input, &mut self.progress, max_data) {
             Ok(Found::Partial { need }) => advance.need = need,
             Ok(Found::Skipped { consumed }) => advance.consumed += consumed,
             Ok(Found::Refused { refusal, noreply, consumed }) => {
                 self.count();
                 advance.consumed += consumed;
-                if refusal == Refusal::TooLarge {
+                if refusal == BadRequest::TooLarge {
                     self.forget(set_key(&input[..consumed]));
                 }
                 if !noreply {
@@ -170,17 +170,17 @@ impl MemcachedSession {
     fn execute(&mut self, request: &Request<'_>, output: &mut Vec<u8>, advance: &mut Advance) {
         self.last_verb = request.command.verb();
         let reply = match &request.command {
-            Command::Get { keys, retrieval } => {
+            TextCommand::Get { keys, retrieval } => {
                 advance.consumed -= keys.unread();
                 return self.retrieve(*keys, *retrieval, output, advance);
             }
-            Command::Quit => {
+            TextCommand::Quit => {
                 advance.close = Some(Close::Quit);
                 return;
             }
-            Command::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
-            Command::Verbosity => "OK".into(),
-            Command::Stats { group, words } => {
+            TextCommand::Version => format!("VERSION {MEMCACHED_VERSION}").into(),
+            TextCommand::Verbosity => "OK".into(),
+            TextCommand::Stats { group, words } => {
                 let store = &self.shared.store;
                 if statistics::needs_sums(group) && !store.add_up(&mut self.sums, &mut self.budget)
                 {
@@ -212,11 +212,11 @@ impl MemcachedSession {
         &mut self,
         request: &Request<'_>,
         advance: &mut Advance,
-    ) -> Result<Line, QueueError> {
+    ) -> Result<ReplyLine, QueueError> {
         let shared = Arc::clone(&self.shared);
         match &shared.store {
             Store::Queues(queues)
-                if matches!(request.command, Command::FlushAll { delay: ..=0 }) =>
+                if matches!(request.command, TextCommand::FlushAll { delay: ..=0 }) =>
             {
                 self.flush(queues, &mut advance.ticket)
             }
@@ -241,7 +241,7 @@ impl MemcachedSession {
     }
 
     /// Drops every queue: for others in one step, on the disk as far as the turn goes.
-    fn flush(&mut self, queues: &Queues, ticket: &mut Ticket) -> Result<Line, QueueError> {
+    fn flush(&mut self, queues: &Queues, ticket: &mut Ticket) -> Result<ReplyLine, QueueError> {
         let (mut drops, waits) = match self.flush.take() {
             Some(flush) => flush,
             None => {

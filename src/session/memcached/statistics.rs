@@ -1,6 +1,6 @@
 //! `stats`: the daemon's counters and settings under memcached's names where it has one for them.
 
-use crate::protocol::memcached::{Keys, Refusal, reply};
+use crate::protocol::memcached::{BadRequest, Keys, reply};
 use crate::queue::Sums;
 use crate::session::{Shared, Store, queue_list};
 use std::sync::atomic::Ordering;
@@ -46,7 +46,7 @@ pub(super) fn write(
             shared.reset_statistics();
             return "RESET";
         }
-        _ => return Refusal::Unknown.text(),
+        _ => return BadRequest::Unknown.text(),
     }
     "END"
 }

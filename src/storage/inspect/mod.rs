@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use queue::{InspectedQueue, Role, SegmentView};
-pub use segment_file::{BaseSource, Piece, SegmentFile, Slot};
+pub use segment_file::{BaseSource, CursorSlot, Piece, SegmentFile};
 
 /// How often a queue whose files vanish is tried.
 const ATTEMPTS: usize = 100;

@@ -31,14 +31,14 @@ pub enum BaseSource {
     /// The end of the file's name.
     Name,
     /// A cursor slot with a right checksum.
-    Slot,
+    CursorSlot,
     /// Nothing: zero is a guess.
     Nothing,
 }
 
 /// A cursor slot as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub enum CursorSlot {
     /// It was never written.
     Blank,
     /// It counts.
@@ -157,7 +157,7 @@ impl SegmentFile {
     }
 
     /// The cursor slots.
-    pub fn slots(&self) -> [Slot; SLOT_COUNT] {
+    pub fn slots(&self) -> [CursorSlot; SLOT_COUNT] {
         std::array::from_fn(|index| slot(self.base(), self.version(), &self.start, index))
     }
 
@@ -217,10 +217,10 @@ fn base(path: &Path, start: &[u8]) -> (u64, BaseSource) {
         .into_iter()
         .flat_map(|version| (0..SLOT_COUNT).map(move |index| slot(0, version, start, index)));
     let in_slot = slots.into_iter().find_map(|slot| match slot {
-        Slot::Bad { fault: SlotFault::Base(base), .. } if base <= POSITION_MAX => Some(base),
+        CursorSlot::Bad { fault: SlotFault::Base(base), .. } if base <= POSITION_MAX => Some(base),
         _ => None,
     });
-    in_slot.map_or((0, BaseSource::Nothing), |base| (base, BaseSource::Slot))
+    in_slot.map_or((0, BaseSource::Nothing), |base| (base, BaseSource::CursorSlot))
 }
 
 /// What the records of the file at `base` that starts with `start` are read with. Where neither
@@ -246,16 +246,16 @@ fn base_in_name(path: &Path) -> Option<u64> {
     base_of(name.get(name.len().checked_sub(FILE_NAME_LENGTH)?..)?)
 }
 
-/// Slot `index` of the segment of this version at `base` that starts with `start`.
-fn slot(base: u64, version: Version, start: &[u8], index: usize) -> Slot {
+/// CursorSlot `index` of the segment of this version at `base` that starts with `start`.
+fn slot(base: u64, version: Version, start: &[u8], index: usize) -> CursorSlot {
     // What a short file lacks counts as zero.
     let mut sector = [0; SECTOR];
     let bytes = start.get(slot_offset(index)..).unwrap_or_default();
     let length = bytes.len().min(SECTOR);
     sector[..length].copy_from_slice(&bytes[..length]);
     match (Cursor::decode(base, version, &sector), SlotFault::of(base, version, &sector)) {
-        (Some(cursor), None) => Slot::Valid(cursor),
-        (_, Some(fault)) => Slot::Bad { says: Cursor::fields(&sector), fault },
-        (None, None) => Slot::Blank,
+        (Some(cursor), None) => CursorSlot::Valid(cursor),
+        (_, Some(fault)) => CursorSlot::Bad { says: Cursor::fields(&sector), fault },
+        (None, None) => CursorSlot::Blank,
     }
 }

@@ -4,7 +4,7 @@ use super::bench::*;
 use memmap2::MmapOptions;
 use mq::queue::{
     Backing, DiskBacking, Durability, Limits, MessageStore, NamedStore, Policy, QueueError, Queues,
-    Ticket, Verdict,
+    ReplyVerdict, Ticket,
 };
 use mq::session::redis::RedisSession;
 use mq::session::{NewClient, Session, Settings, Shared, Store};
@@ -72,7 +72,7 @@ fn a_pop_is_durable_also_when_its_queue_has_made_room_for_another() {
     assert!(!root.path().join("q-one").exists(), "the first queue has not made room");
     let before = settled.load(Ordering::Relaxed);
     queues.commit();
-    assert_eq!(queues.verdict(&ticket), Verdict::Leave);
+    assert_eq!(queues.verdict(&ticket), ReplyVerdict::Leave);
     assert!(settled.load(Ordering::Relaxed) > before, "its drop is not durable");
 }
 
@@ -91,8 +91,8 @@ fn a_commit_that_panics_answers_for_what_it_has_taken() {
     settled.store(0, Ordering::Relaxed);
     queues.create(b"other", &mut other, |queue| queue.push(&new_message(b"m"))).unwrap();
     queues.commit();
-    assert_eq!(queues.verdict(&lost), Verdict::Never);
-    assert_eq!(queues.verdict(&other), Verdict::Leave);
+    assert_eq!(queues.verdict(&lost), ReplyVerdict::Never);
+    assert_eq!(queues.verdict(&other), ReplyVerdict::Leave);
 }
 
 /// A removal came upon damage at the head, which gives the index up, and the next one of the same

@@ -6,7 +6,7 @@ use crate::common::{Daemon, request};
 use crate::random::Random;
 use mq::queue::{
     Backing, Changes, DiskBacking, Durability, Limits, MemoryBacking, NewMessage, Policy, Queues,
-    StepSize, Ticket, Verdict,
+    ReplyVerdict, StepSize, Ticket,
 };
 use mq::session::redis::RedisSession;
 use mq::session::{NewClient, Session, Settings, Shared, Store};
@@ -367,7 +367,7 @@ fn rule_13_no_commit_begins_in_the_middle_of_a_transaction() {
             let steps = queues.begin_transaction(changes.into_iter(), &mut Ticket::default());
             let first = push();
             (0..50).for_each(|_| thread::yield_now());
-            assert_eq!(queues.verdict(&first), Verdict::Wait, "round {round}");
+            assert_eq!(queues.verdict(&first), ReplyVerdict::Wait, "round {round}");
             assert_eq!(push(), first, "another epoch has begun in round {round}");
             steps.unwrap().end(&mut Ticket::default()).unwrap();
         }

@@ -5,7 +5,8 @@
 use super::bench::*;
 use crate::common::{Daemon, request};
 use mq::queue::{
-    DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, Ticket, Verdict, Waiting,
+    DiskBacking, Durability, Limits, Policy, Queue, QueueError, Queues, ReplyVerdict, Ticket,
+    Waiting,
 };
 use mq::storage::{DataDirectory, StorageError};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -79,7 +80,7 @@ fn rule_17_a_queue_that_cannot_be_opened_is_closed_and_costs_no_other() {
         let (mut ticket, message) = (Ticket::default(), new_message(b"n"));
         queues.create(b"good", &mut ticket, |queue| queue.push(&message)).unwrap();
         queues.commit();
-        assert_eq!(queues.verdict(&ticket), Verdict::Leave);
+        assert_eq!(queues.verdict(&ticket), ReplyVerdict::Leave);
         assert!(queues.statistics(&queues.sums()).contains(&("closed_queues", 1)));
         assert!(queues.close(), "what is closed has nothing to sync");
         drop(queues);

@@ -4,8 +4,10 @@
 
 use super::bench::*;
 use crate::common::{Client, GUARD};
-use mq::queue::{DiskBacking, Durability, Limits as QueueLimits, Policy, Queues, Ticket, Verdict};
-use mq::server::{Limits, Server, Service};
+use mq::queue::{
+    DiskBacking, Durability, Limits as QueueLimits, Policy, Queues, ReplyVerdict, Ticket,
+};
+use mq::server::{Server, ServerLimits, Service};
 use mq::session::redis::RedisSession;
 use mq::session::{Settings, Shared, Store};
 use mq::storage::{Inspection, StorageError};
@@ -158,7 +160,7 @@ struct Counting {
 }
 
 impl Durability for Counting {
-    fn verdict(&self, ticket: &Ticket) -> Verdict {
+    fn verdict(&self, ticket: &Ticket) -> ReplyVerdict {
         self.queues.verdict(ticket)
     }
 
@@ -197,7 +199,7 @@ fn serve(policy: Policy) -> (Server, SocketAddr, Arc<Counting>, TempDir) {
         overload: b"",
         sessions: Box::new(move |client| Box::new(RedisSession::new(Arc::clone(&shared), client))),
     };
-    let limits = Limits { workers: 2, max_memory: 1 << 30, clients: Arc::default() };
+    let limits = ServerLimits { workers: 2, max_memory: 1 << 30, clients: Arc::default() };
     let committing: Arc<dyn Durability> = Arc::<Counting>::clone(&durability);
     let server = Server::start(vec![service], limits, committing, statistics).unwrap();
     (server, address, durability, root)

@@ -4,7 +4,7 @@ use super::bench::*;
 use crate::common::GUARD;
 use mq::queue::{
     Backing, Durability, Limits as QueueLimits, Message, MessageStore, NamedStore, NewMessage,
-    Place, Policy, Queue, QueueError, Queues, Ticket, Verdict,
+    Place, Policy, Queue, QueueError, Queues, ReplyVerdict, Ticket,
 };
 use mq::storage::{DataDirectory, SyncPoint, SyncWork};
 use std::sync::{Arc, Condvar, Mutex};
@@ -199,7 +199,7 @@ fn rule_09_a_queue_is_not_let_go_while_it_is_synced() {
         assert_eq!(rests(), 0);
         meeting.attend().unwrap();
         commit.join().unwrap();
-        assert_eq!(queues.verdict(&ticket), Verdict::Leave);
+        assert_eq!(queues.verdict(&ticket), ReplyVerdict::Leave);
     });
     queues.rest_idle();
     assert_eq!(rests(), 1);
@@ -223,9 +223,9 @@ fn rule_13_a_message_that_is_moved_to_its_equal_waits_for_the_sync_of_that() {
     });
     // The next commit finds it durable and removes it, the one after that makes this durable.
     queues.commit();
-    assert_eq!(queues.verdict(&ticket), Verdict::Wait);
+    assert_eq!(queues.verdict(&ticket), ReplyVerdict::Wait);
     queues.commit();
-    assert_eq!(queues.verdict(&ticket), Verdict::Leave);
+    assert_eq!(queues.verdict(&ticket), ReplyVerdict::Leave);
 }
 
 /// The sync found its file gone and failed, and the client that had pushed got no answer.
@@ -242,9 +242,9 @@ fn rule_17_a_queue_that_is_dropped_while_it_is_synced_costs_no_reply() {
         meeting.attend().unwrap();
         commit.join().unwrap();
     });
-    assert_eq!(queues.verdict(&tickets[0]), Verdict::Leave);
+    assert_eq!(queues.verdict(&tickets[0]), ReplyVerdict::Leave);
     queues.commit();
-    assert_eq!(queues.verdict(&tickets[1]), Verdict::Leave);
+    assert_eq!(queues.verdict(&tickets[1]), ReplyVerdict::Leave);
 }
 
 /// One after the other they would never meet.
@@ -258,7 +258,7 @@ fn rule_13_queues_that_are_dirty_at_once_are_synced_side_by_side() {
         let message = new_message(b"m");
         queues.create(name.as_bytes(), &mut ticket, |queue| queue.push(&message)).unwrap();
     }
-    assert_eq!(queues.verdict(&ticket), Verdict::Wait);
+    assert_eq!(queues.verdict(&ticket), ReplyVerdict::Wait);
     queues.commit();
-    assert_eq!(queues.verdict(&ticket), Verdict::Leave, "the syncs did not meet");
+    assert_eq!(queues.verdict(&ticket), ReplyVerdict::Leave, "the syncs did not meet");
 }

@@ -4,7 +4,7 @@
 
 use super::bench::{new_message, open_directory};
 use crate::common::Daemon;
-use mq::queue::{DiskBacking, Durability, Limits, Policy, Queue, Queues, Ticket, Verdict};
+use mq::queue::{DiskBacking, Durability, Limits, Policy, Queue, Queues, ReplyVerdict, Ticket};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -53,7 +53,7 @@ impl Bench {
         (len.unwrap(), ticket)
     }
 
-    fn verdicts<const N: usize>(&self, tickets: [&Ticket; N]) -> [Verdict; N] {
+    fn verdicts<const N: usize>(&self, tickets: [&Ticket; N]) -> [ReplyVerdict; N] {
         tickets.map(|ticket| self.queues.verdict(ticket))
     }
 }
@@ -64,7 +64,7 @@ fn open(root: &Path, policy: Policy) -> Queues {
     Queues::open(Box::new(DiskBacking::new(directory)), limits, policy).unwrap()
 }
 
-use Verdict::{Leave, Never, Wait};
+use ReplyVerdict::{Leave, Never, Wait};
 
 #[test]
 fn rule_13_a_reply_waits_for_the_commit_after_its_change() {

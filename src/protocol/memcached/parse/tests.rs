@@ -2,11 +2,11 @@
 //! random input.
 
 use super::*;
-use crate::protocol::memcached::{Command, Keys, Retrieval, StoreMode};
+use crate::protocol::memcached::{Keys, Retrieval, StoreMode, TextCommand};
 
 mod lines;
 
-const LIMITS: Limits = Limits { max_data: 20 };
+const MAX_DATA: usize = 20;
 
 /// What a stream of requests came to, one line each.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Conversation {
         let mut done = 0;
         loop {
             let input = &buffer[done..];
-            done += match parse(input, &mut progress, &LIMITS) {
+            done += match parse(input, &mut progress, MAX_DATA) {
                 Ok(Found::Partial { need }) => {
                     assert!(need > input.len());
                     break;
@@ -60,14 +60,16 @@ fn describe(request: &Request<'_>) -> String {
     let Request { command, data, noreply } = request;
     let silent = if *noreply { " noreply" } else { "" };
     let arguments = match command {
-        Command::Get { keys, retrieval } => {
+        TextCommand::Get { keys, retrieval } => {
             let keys: Vec<_> = keys.map(|key| key.escape_ascii().to_string()).collect();
             format!("{} {:?}", keys.join(","), retrieval.exptime)
         }
-        Command::Store { mode, key, flags, exptime } => {
+        TextCommand::Store { mode, key, flags, exptime } => {
             format!("{mode:?} {} {flags} {exptime} = {}", key.escape_ascii(), data.escape_ascii())
         }
-        Command::Contains { key } => format!("{} = {}", key.escape_ascii(), data.escape_ascii()),
+        TextCommand::Contains { key } => {
+            format!("{} = {}", key.escape_ascii(), data.escape_ascii())
+        }
         other => format!("{other:?}"),
     };
     format!("{} {arguments}{silent}", command.verb())
@@ -157,8 +159,11 @@ fn a_data_block_that_is_too_large_is_skipped_without_being_kept() {
     assert_eq!(event(input.as_bytes()), "TooLarge (silent)");
     let mut progress = Progress::default();
     let line = b"set k 0 0 2147483647\r\n";
-    assert!(matches!(parse(line, &mut progress, &LIMITS), Ok(Found::Refused { consumed: 22, .. })));
-    let skipped = parse(&[b'x'; 100], &mut progress, &LIMITS);
+    assert!(matches!(
+        parse(line, &mut progress, MAX_DATA),
+        Ok(Found::Refused { consumed: 22, .. })
+    ));
+    let skipped = parse(&[b'x'; 100], &mut progress, MAX_DATA);
     assert_eq!(skipped, Ok(Found::Skipped { consumed: 100 }));
     assert_eq!(progress.skip, Some(2_147_483_547));
 }
@@ -183,7 +188,7 @@ fn a_data_block_must_be_followed_by_crlf_and_the_rest_of_its_line_is_skipped() {
 #[test]
 fn the_need_of_a_known_data_block_is_exact() {
     let mut progress = Progress::default();
-    let found = parse(b"set k 0 0 20\r\nabc", &mut progress, &LIMITS);
+    let found = parse(b"set k 0 0 20\r\nabc", &mut progress, MAX_DATA);
     assert_eq!(found, Ok(Found::Partial { need: 36 }));
 }
 
@@ -264,12 +269,12 @@ fn mail_is_recognised() {
 fn keys_can_be_taken_up_again_in_the_middle_of_a_line() {
     let line = b"gets a  bb c \r\nversion\r\n";
     let mut progress = Progress::default();
-    let Ok(Found::Complete { request, consumed }) = parse(line, &mut progress, &LIMITS) else {
+    let Ok(Found::Complete { request, consumed }) = parse(line, &mut progress, MAX_DATA) else {
         panic!("a whole line is a request");
     };
     let retrieval = Retrieval { with_cas: true, exptime: None };
-    let Command::Get { mut keys, .. } = request.command else { panic!("gets is a get") };
-    assert_eq!(request.command, Command::Get { keys, retrieval });
+    let TextCommand::Get { mut keys, .. } = request.command else { panic!("gets is a get") };
+    assert_eq!(request.command, TextCommand::Get { keys, retrieval });
     assert_eq!(keys.next(), Some(&b"a"[..]));
     let mut resumed = Keys::resume(&line[consumed - keys.unread()..]);
     assert_eq!(resumed, keys);

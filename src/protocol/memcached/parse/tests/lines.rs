@@ -1,6 +1,6 @@
 //! Tests of what lines mean: every verb, every number of words, every refusal.
 
-use super::{Fatal, Refusal, check_cuts, event};
+use super::{BadRequest, Fatal, check_cuts, event};
 
 /// Why the connection ends at `line`; what follows is not looked at.
 fn fatal(line: &str) -> Option<Fatal> {
@@ -110,7 +110,7 @@ fn the_connection_ends_where_the_length_of_a_block_cannot_be_told() {
     let others = ["cas k 0 0 9x 1", "set k 0 0 x noreply", "set k 0 0 0x9"].map(str::to_owned);
     for line in lines.iter().chain(&others) {
         let noreply = line.ends_with("noreply");
-        let expected = Fatal::Unmeasured { refusal: Refusal::BadFormat, noreply };
+        let expected = Fatal::Unmeasured { refusal: BadRequest::BadFormat, noreply };
         assert_eq!(fatal(line), Some(expected), "{line}");
     }
     let lines = ["set k 0 0", "set", "ms k", "ms k 9x", "SET k 0 0", "set:k 0 0 9"];
