@@ -5,7 +5,7 @@
 //! of its segment. See the design's storage rules, which the parts of this folder name where they
 //! keep them:
 //!
-//! - `write` appends, makes room and goes from segment to segment,
+//! - `write` appends and goes from segment to segment, and `room` makes room for that,
 //! - `step` binds what one command does together,
 //! - `read` finds messages by number, and `membership` by content,
 //! - `sync` makes durable and lets dead segments go,
@@ -20,6 +20,7 @@ mod mappings;
 mod membership;
 mod read;
 mod reclaim;
+mod room;
 mod states;
 mod step;
 mod sync;
@@ -39,6 +40,7 @@ use super::settings::LogSettings;
 use super::waypoints::Waypoint;
 use leftovers::Leftovers;
 use membership::Membership;
+use room::SpareRoom;
 use states::States;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
@@ -91,8 +93,8 @@ pub struct Log {
     pub(super) expiring: Vec<(Place, u64)>,
     /// Bytes of all records.
     pub(super) record_bytes: u64,
-    /// Removal records that fit into the spare segments.
-    pub(super) spare_removals: u64,
+    /// Room for removal records in the spare segments.
+    spare_room: SpareRoom,
     /// Live messages, by number, whose removal is promised.
     promised: HashMap<u64, Promise>,
     /// Live messages, by number, that looks by content pass over.
@@ -179,7 +181,7 @@ impl Log {
             live_bytes: 0,
             expiring: Vec::new(),
             record_bytes: 0,
-            spare_removals: 0,
+            spare_room: SpareRoom::default(),
             promised: HashMap::new(),
             withheld: HashSet::new(),
             lowest: None,

@@ -3,17 +3,15 @@
 //! Nobody who pushes, pops or removes waits for a sync, but in `begin`, `sync_slot`, `reclaim`,
 //! `advance_tail` and `settle_steps`, and on the way to a message in `report_damage`: they say so.
 //!
-//! 1. After a push there is room in allocated segments for the removal of every live message:
-//!    removing works on a full disk (rule 6).
-//! 2. A segment is synced before its successor gets a record (rule 8).
-//! 3. A push that fails has changed nothing but, at most, the number of spare segments.
+//! 1. A segment is synced before its successor gets a record (rule 8).
+//! 2. A push that fails has changed nothing but, at most, the number of spare segments.
 
 use super::super::cursor::{Cursor, slot_offset};
 use super::super::error::StorageError;
 use super::super::folder::Folder;
 use super::super::header::SegmentHeader;
 use super::super::home::Home;
-use super::super::layout::{MARK_MORE, RECORDS, REMOVAL_HEAD, SECTOR, SEQUENCE_END};
+use super::super::layout::{MARK_MORE, REMOVAL_HEAD, SECTOR, SEQUENCE_END};
 use super::super::message::{NewMessage, Place};
 use super::super::names::file_name;
 use super::super::record::{Kind, Record};
@@ -28,11 +26,6 @@ use crate::storage::layout::NAME_MAX;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::sync::Arc;
-
-/// Removal records that fit into `bytes`.
-fn removals_in(bytes: u64) -> u64 {
-    bytes / REMOVAL_HEAD as u64
-}
 
 impl Log {
     /// Makes the log of a new queue in the folder `folder` of `root`, which must not exist.
@@ -333,102 +326,6 @@ impl Log {
         Ok(())
     }
 
-    pub(super) fn free_in(&self, index: usize) -> u64 {
-        self.segments[index].room()
-    }
-
-    /// As [`make_room`](Log::make_room); a full disk gives dead segments back first.
-    pub(super) fn make_room_or_reclaim(
-        &mut self,
-        size: u64,
-        removals: u64,
-        version: Version,
-    ) -> Result<(), StorageError> {
-        match self.make_room(size, removals, version) {
-            Err(StorageError::Full { .. }) if self.reclaim()? => {
-                self.make_room(size, removals, version)
-            }
-            other => other,
-        }
-    }
-
-    /// Makes the tail a segment of this version or a higher one that has room for a record of
-    /// `size` bytes, so that `removals` removal records fit behind it; allocates segments as
-    /// needed.
-    pub(super) fn make_room(
-        &mut self,
-        size: u64,
-        removals: u64,
-        version: Version,
-    ) -> Result<(), StorageError> {
-        if self.segments[self.tail].is_unlinked {
-            self.begin_anew(self.segments[self.tail].end().max(self.least_base))?;
-        }
-        // What has been promised fits behind it, beside the removals.
-        let size = size + self.promised.len() as u64 * REMOVAL_HEAD as u64;
-        let free = self.free_in(self.tail);
-        let is_new = self.segments[self.tail].codec.version() >= version;
-        if is_new && free >= size && removals_in(free - size) + self.spare_removals >= removals {
-            return Ok(());
-        }
-        if self.step.is_some() {
-            // Its records lie in one segment, and what it needs there was made sure of.
-            let (what, path) = ("no room in the segment", self.directory().into());
-            return Err(StorageError::Full { what, path, bytes: size });
-        }
-        let mut target = self.tail;
-        loop {
-            let is_fit = |log: &Log, index: usize| {
-                log.segments[index].codec.version() >= version && log.free_in(index) >= size
-            };
-            while target < self.segments.len() && !is_fit(self, target) {
-                target += 1;
-            }
-            if target < self.segments.len() {
-                let behind = target + 1..self.segments.len();
-                let spare: u64 = behind.map(|index| removals_in(self.free_in(index))).sum();
-                if removals_in(self.free_in(target) - size) + spare >= removals {
-                    break;
-                }
-            }
-            self.add_spare(size)?;
-        }
-        while self.tail < target {
-            self.advance_tail()?;
-        }
-        Ok(())
-    }
-
-    /// Allocates one more segment with room for a record of `size` bytes: of the regular size, or
-    /// on a disk too full for that of a smaller one.
-    fn add_spare(&mut self, size: u64) -> Result<(), StorageError> {
-        let last = &self.segments[self.segments.len() - 1];
-        let (end, last_size) = (last.end(), last.size);
-        let grown =
-            (last_size.saturating_mul(4)).clamp(FIRST_SEGMENT_SIZE, self.settings.segment_size);
-        let smallest = (RECORDS as u64 + size + REMOVAL_HEAD as u64).next_multiple_of(BLOCK);
-        let smallest = smallest.max(FIRST_SEGMENT_SIZE);
-        // A base is a multiple of the alignment, so a size is too.
-        let mut wanted = grown.max(smallest).next_multiple_of(BLOCK);
-        let segment = loop {
-            // One that failed may have left its file there.
-            match self.create_segment(end.max(self.least_base), wanted) {
-                Err(error) if error.leaves_less_room() && wanted > smallest => {
-                    wanted = (wanted / 8).max(smallest).next_multiple_of(BLOCK);
-                }
-                other => break other?,
-            }
-        };
-        self.segments.push_back(segment);
-        self.count_spare();
-        Ok(())
-    }
-
-    pub(in super::super) fn count_spare(&mut self) {
-        let spare = self.tail + 1..self.segments.len();
-        self.spare_removals = spare.map(|index| removals_in(self.free_in(index))).sum();
-    }
-
     /// Syncs the tail, which blocks, and goes on with the segment after it. Before that has
     /// anything to lose, the tail's last cursor says that it is in use: else nobody would miss its
     /// file.
@@ -460,6 +357,7 @@ impl Log {
         }
         self.segments.push_back(segment);
         self.tail = self.segments.len() - 1;
+        self.count_spare();
         self.segments[self.tail].first_sequence = self.next_sequence;
         self.turns = Default::default();
         self.write_cursor()?;
