@@ -3,8 +3,9 @@
 //!
 //! A step begins before a command's first change and ends with the command, which is executed to
 //! its end also if its client goes meanwhile. It begins only if there is room for all that it may
-//! do, so nothing in it fails for want of room. But a full disk refuses no removal: where several
-//! find no room in one segment they go one by one, and a crash in the middle leaves some of them.
+//! do, so nothing in it fails for want of room. The log keeps room for the removal of each message.
+//! Where a full disk has no segment with room for those of one command, the command is refused, and
+//! one that pops takes a single message.
 //! There is no room for messages that are dead: those leave before, and while there are too many of
 //! them the answer is [`Busy`](QueueError::Busy).
 
@@ -52,11 +53,17 @@ impl Queue {
         self.begin_step(&StepSize { removals, ..StepSize::default() })
     }
 
-    /// Begins a step that pops at most `count` messages, if none has begun.
-    pub fn begin_popping(&mut self, count: u64) -> Result<(), QueueError> {
+    /// Begins a step that pops at most `count` messages, if none has begun. Returns how many may be
+    /// popped: `count`, or 1 if a full disk has no room for the step.
+    pub fn begin_popping(&mut self, count: u64) -> Result<u64, QueueError> {
         // Dead ones that could not leave are in their way.
         let pops = count.min(self.len()).saturating_add(self.expiring.dead());
-        self.begin_step(&self.popping(pops.min(self.store.len())))
+        or_one(self.begin_step(&self.popping(pops.min(self.store.len()))), count)
+    }
+
+    /// The same for `count` messages of which one is hidden: it has been handed to the client.
+    pub fn begin_popping_handed(&mut self, count: u64) -> Result<u64, QueueError> {
+        or_one(self.begin_removing(count), count)
     }
 
     /// The size of a step that takes the oldest messages that clients see: where some before them
@@ -82,12 +89,7 @@ impl Queue {
         // That of a transaction has room for those of its commands.
         if self.transaction.is_none() {
             self.bury_before_step()?;
-            match self.store.begin_step(size) {
-                Err(QueueError::DiskFull(_)) if size.pushes == 0 && size.moves == 0 => {
-                    return Ok(());
-                }
-                begun => begun?,
-            }
+            self.store.begin_step(size)?;
         }
         self.step = Some(self.totals());
         Ok(())
@@ -126,6 +128,16 @@ impl Queue {
     }
 }
 
+/// How many of `count` messages may be popped. A single pop is a step of its own, which a full disk
+/// does not refuse.
+fn or_one(begun: Result<(), QueueError>, count: u64) -> Result<u64, QueueError> {
+    match begun {
+        Ok(()) => Ok(count),
+        Err(QueueError::DiskFull(_)) => Ok(count.min(1)),
+        Err(error) => Err(error),
+    }
+}
+
 fn pushing<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> StepSize {
     bodies.fold(StepSize::default(), |size, body| StepSize {
         pushes: size.pushes + 1,
@@ -137,13 +149,14 @@ fn pushing<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> StepSize {
 #[cfg(test)]
 mod tests {
     use crate::queue::{
-        Backing, Changes, DiskBacking, Limits, NewMessage, Policy, Queue, QueueError, Queues,
-        StepSize, Ticket,
+        Backing, Changes, DiskBacking, Lease, Limits, NewMessage, Policy, Queue, QueueError,
+        Queues, StepSize, Ticket,
     };
     use crate::storage::{DataDirectory, set_disk_full};
     use std::fs::{self, File};
     use std::path::Path;
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn backing(path: &Path) -> Box<DiskBacking> {
         Box::new(DiskBacking::new(DataDirectory::open(path, 16 * 1024, true).unwrap()))
@@ -163,10 +176,10 @@ mod tests {
         queues.find(b"q", &mut Ticket::default(), work).unwrap().unwrap()
     }
 
-    /// They all want their records in one segment, and no segment has so much room. They were
-    /// refused, and a client can make no smaller step of equal messages.
+    /// They all want their records in one segment. They were removed one by one where no segment
+    /// had so much room, and a crash left some of them.
     #[test]
-    fn on_a_full_disk_many_equal_messages_are_removed_although_no_step_has_room_for_them() {
+    fn on_a_full_disk_removals_are_one_step_or_none() {
         let folder = tempfile::tempdir().unwrap();
         let store = backing(folder.path()).create(b"q").unwrap();
         let mut queue = Queue::new(1, store, Arc::new(u64::MAX.into()));
@@ -177,15 +190,21 @@ mod tests {
         }
         while !queue.store().prepare_find().unwrap() {}
         set_disk_full(true);
-        queue.begin_removing(2000).unwrap();
-        assert!(!queue.is_in_step(), "there was room for it");
-        assert_eq!(queue.remove(b"same"), Ok(2000));
+        let refused = queue.begin_removing(2000);
+        assert!(matches!(refused, Err(QueueError::DiskFull(_))), "{refused:?}");
+        let lease = Lease { attempt: 1, until: Duration::MAX };
+        queue.lease(lease, |_| Ok(())).unwrap().unwrap();
+        assert_eq!(queue.begin_popping(2000), Ok(1));
+        assert_eq!(queue.begin_popping_handed(2000), Ok(1));
+        assert!(!queue.is_in_step());
+        assert!(queue.pop(|_| ()).unwrap().is_some());
+        assert_eq!(queue.remove(b"same"), Ok(1999), "one by one there is room for all");
         set_disk_full(false);
-        queue.begin_removing(1000).unwrap();
+        queue.begin_removing(999).unwrap();
         assert!(queue.is_in_step());
-        assert_eq!(queue.remove(b"other"), Ok(1000));
+        assert_eq!(queue.remove(b"other"), Ok(999));
         queue.end_step().unwrap();
-        assert!(queue.is_empty());
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

@@ -103,6 +103,11 @@ def work_on_a_full_disk(daemon, directory, policy, choose):
     # Removing from anywhere, as often as there are messages: each has its room.
     gone = set(choose.sample(live, len(live) // 3))
     assert set(ask_all(client, [["SREM", "q", item] for item in gone])) == {1}
+    # And many by one command, whose records lie in one file.
+    left = [item for item in live if item not in gone]
+    many = choose.sample(left, len(left) // 3)
+    assert client.ask("SREM", "q", *many) == len(many)
+    gone.update(many)
     return [item for item in live if item not in gone], small
 
 

@@ -72,9 +72,9 @@ fn pop_ready(call: &mut Call<'_>, name: &[u8], options: Options) -> Result<bool,
     let (queues, start) = (call.queues()?, call.reply.out.len());
     let (Turn { ticket, budget, .. }, reply) = (&mut *call.turn, &mut *call.reply);
     let popped = queues.find(name, ticket, |queue| {
-        let most = bounded(options, queue, budget);
+        let mut most = bounded(options, queue, budget);
         if most > 1 {
-            queue.begin_popping(most)?;
+            most = queue.begin_popping(most)?;
         }
         let popped = pop(queue, most, reply, budget);
         queue.end_step()?;
@@ -95,8 +95,7 @@ fn pop_handed(call: &mut Call<'_>, handed: &Handed, options: Options) -> Result<
         handed,
         |reply, message| reply.try_bulk(message.body),
         |queue, reply| {
-            let most = bounded(options, queue, &budget) - 1;
-            queue.begin_removing(most + 1)?;
+            let most = queue.begin_popping_handed(bounded(options, queue, &budget))? - 1;
             let first = queue.acknowledge(number);
             if first == Ok(true) {
                 // What has been popped must reach the client.

@@ -173,9 +173,10 @@ fn pop_many(call: &mut Call<'_>) -> Outcome {
         if progress.measured.bytes > room {
             return Ok(Slice::Done(false));
         }
-        if is_busy(queue.begin_popping(count))? {
-            return Ok(Slice::More);
-        }
+        let count = match queue.begin_popping(count) {
+            Err(QueueError::Busy) => return Ok(Slice::More),
+            begun => begun?,
+        };
         pop_up_to(queue, count, (&mut progress, budget), call.reply)
     });
     match popped {
