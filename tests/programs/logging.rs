@@ -13,7 +13,7 @@ fn lines_with(daemon: &Daemon, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_start_says_what_is_served_and_the_stop_says_why() {
+fn rule_22_the_start_says_what_is_served_and_the_stop_says_why() {
     let mut daemon = Daemon::start("--fsync everysec --workers 2");
     daemon.redis().ask("SADD q a b\r\n", ":2\r\n");
     daemon.redis().ask("SADD r c\r\n", ":1\r\n");
@@ -169,7 +169,7 @@ fn a_message_that_is_too_large_is_called_so() {
 
 /// Each is one line when it begins and one when it ends, however many requests are refused.
 #[test]
-fn conditions_are_said_when_they_begin_and_when_they_end() {
+fn rule_22_conditions_are_said_when_they_begin_and_when_they_end() {
     let limits = "--max-queues 1 --max-queue-len 2 --max-memory 1m --max-clients 1";
     let daemon = Daemon::start(&format!("--store memory {limits}"));
     let mut client = daemon.redis();
