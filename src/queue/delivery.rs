@@ -6,7 +6,7 @@
 //! 2. An acknowledgement removes it, also if another worker holds it by then: work that was done
 //!    is not repeated.
 //! 3. A message comes back to its place when its lease is over, when it is given back, and with a
-//!    restart. Nothing of a lease is written.
+//!    restart. Nothing of a lease is written. A delivery that has failed is counted, and that is.
 //! 4. A lease that is over is ended by the next command on the queue, before anything else, and by
 //!    housekeeping; where very many are over at once, by the next ones too.
 //! 5. An id may be older than the start of the daemon, and than a power cut. What it names then may
@@ -16,7 +16,7 @@
 use super::leases::Lease;
 use super::single::{Queue, Taken};
 use super::slot::Slot;
-use super::{Message, Place, QueueError, Queues, Ticket};
+use super::{Cause, Failures, Message, Place, QueueError, Queues, Ticket};
 use crate::memory::NoMemory;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -168,6 +168,42 @@ impl Queue {
         })
     }
 
+    /// The same for a delivery that has failed: that is counted. It is not where the message has
+    /// died meanwhile.
+    pub fn fail(
+        &mut self,
+        number: u64,
+        attempt: Option<u64>,
+        cause: Cause,
+        reason: &[u8],
+    ) -> Result<bool, QueueError> {
+        if !self.give_back(number, attempt) {
+            return Ok(false);
+        }
+        let found = self.next(number)?.map(|(place, message)| (place, message.expires_ms));
+        if let Some((place, expires_ms)) = found
+            && place.sequence == number
+            && !self.is_dead(expires_ms)
+        {
+            let mut failures = self.store.failures(place)?;
+            failures.add(cause, self.now_ms(), reason)?;
+            self.store.note_failures(place, &failures)?;
+        }
+        Ok(true)
+    }
+
+    /// What has failed so far about the message of this number, leased or not.
+    pub fn failures(&mut self, number: u64) -> Result<Failures, QueueError> {
+        let place = match self.hidden.place(number) {
+            Some(place) => Some(place),
+            None => self.next(number)?.map(|(place, _)| place),
+        };
+        match place.filter(|place| place.sequence == number) {
+            Some(place) => self.store.failures(place),
+            None => Ok(Failures::default()),
+        }
+    }
+
     /// Whether an id of an earlier start may mean the message of this number. What has been pushed
     /// since may have the number of another message, which a power cut took.
     fn is_from_before(&self, number: u64) -> bool {
@@ -204,7 +240,14 @@ impl Queue {
         let bytes = self.hidden.bytes();
         for _ in 0..ENDED_AT_ONCE {
             let Some(number) = self.leases.first_over() else { break };
-            self.give_back(number, None);
+            match self.leases.cause(number) {
+                Some(cause) => {
+                    if let Err(error) = self.fail(number, None, cause, b"") {
+                        log::warn!("a failure of message {number} is not counted: {error}");
+                    }
+                }
+                None => drop(self.give_back(number, None)),
+            }
             if bytes - self.hidden.bytes() > ENDED_BYTES {
                 break;
             }

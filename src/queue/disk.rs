@@ -3,7 +3,7 @@
 use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, Tidied};
 use crate::logging;
 use crate::storage::{DataDirectory, Log, OpenedQueue, StorageError};
-use crate::storage::{StepSize, SyncPoint, SyncWork};
+use crate::storage::{Failures, StepSize, SyncPoint, SyncWork};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -164,6 +164,14 @@ impl MessageStore for DiskStore {
 
     fn remove(&mut self, place: Place) -> Result<(), QueueError> {
         Ok(self.log.remove(place)?)
+    }
+
+    fn failures(&mut self, place: Place) -> Result<Failures, QueueError> {
+        Ok(self.log.failures(place)?)
+    }
+
+    fn note_failures(&mut self, place: Place, failures: &Failures) -> Result<(), QueueError> {
+        Ok(self.log.note_failures(place, failures)?)
     }
 
     fn current(&self, place: Place) -> Place {

@@ -13,7 +13,7 @@ use super::leases::Lease;
 use super::single::{Queue, has_passed};
 use super::slot::Slot;
 use super::waiters::{Delivery, Handed, Wake};
-use super::{Message, QueueError, Queues, Ticket};
+use super::{Cause, Message, QueueError, Queues, Ticket};
 use crate::memory::NoMemory;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(handed) = self.queues.waiters.leave(self.place) {
-            self.queues.hand_on(&handed.delivery);
+            self.queues.hand_on(&handed.delivery, None);
         }
     }
 }
@@ -140,17 +140,20 @@ impl Queues {
 
     /// Gives a message back whose client has gone, and hands it on to the next one in line. While a
     /// long command keeps the queue to itself the lease is only over: housekeeping ends it, or the
-    /// next command on the queue.
-    pub fn hand_on(&self, delivery: &Delivery) {
+    /// next command on the queue. It counts as a failure of this cause, if there is one.
+    pub fn hand_on(&self, delivery: &Delivery, cause: Option<Cause>) {
         let Delivery { queue, number, attempt } = *delivery;
         let Some(slot) = self.slot_of(queue) else { return };
         let Ok(mut state) = slot.lock() else { return };
         if state.is_free() {
             let (now_ms, mut nobody_waits) = (self.clock.now_ms(), Ticket::default());
-            let back = |queue: &mut Queue| Ok(queue.give_back(number, Some(attempt)));
+            let back = |queue: &mut Queue| match cause {
+                Some(cause) => queue.fail(number, Some(attempt), cause, b""),
+                None => Ok(queue.give_back(number, Some(attempt))),
+            };
             let _handed = self.run(&slot, &mut state, now_ms, &mut nobody_waits, back);
         } else if let Some(queue) = &mut state.queue {
-            queue.leases.lapse(number, attempt);
+            queue.leases.lapse(number, attempt, cause);
         }
     }
 

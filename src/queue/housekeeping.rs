@@ -106,19 +106,25 @@ impl Queues {
         let now_ms = self.clock.now_ms();
         let Some(queue) = &mut state.queue else { return Ok(false) };
         self.set_time(queue, false, now_ms);
+        let mut nobody_waits = Ticket::default();
         if !queue.has_dead() {
+            let has_overdue = queue.has_overdue();
+            if queue.changed {
+                // Deliveries that failed are in the log now, and a commit is to know.
+                self.run(slot, &mut state, now_ms, &mut nobody_waits, |_| Ok(()))?;
+                return Ok(has_overdue);
+            }
             if self.waiters.are_there() {
                 self.hand_over(slot, queue);
             }
             slot.note(queue);
-            return Ok(queue.has_overdue());
+            return Ok(has_overdue);
         }
         // Where nothing can be written any more, that has been said.
         if queue.store().check_writable().is_err() {
             slot.note_len(queue);
             return Ok(false);
         }
-        let mut nobody_waits = Ticket::default();
         let bury = Queue::bury_some;
         let (more, _) = self.run(slot, &mut state, now_ms, &mut nobody_waits, bury)?;
         Ok(more)

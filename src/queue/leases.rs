@@ -1,5 +1,6 @@
 //! Which messages of a queue are leased, for which delivery, and until when.
 
+use crate::storage::Cause;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(super) struct Leases {
     by_number: BTreeMap<u64, Lease>,
     /// The same by their ends.
     by_end: BTreeSet<(Duration, u64)>,
+    /// For each lease that ended before its time, the failure that it counts as, if any.
+    lapsed: BTreeMap<u64, Option<Cause>>,
     /// The time that the ends are compared with.
     now: Duration,
 }
@@ -47,14 +50,22 @@ impl Leases {
     /// Ends the lease of a message. Returns false if it had none.
     pub(super) fn remove(&mut self, number: u64) -> bool {
         let Some(lease) = self.by_number.remove(&number) else { return false };
+        self.lapsed.remove(&number);
         self.by_end.remove(&(lease.until, number))
     }
 
-    /// The lease is over, if this delivery has it: it is ended with the next ones.
-    pub(super) fn lapse(&mut self, number: u64, attempt: u64) {
+    /// The lease is over, if this delivery has it, and counts as a failure of this cause, if
+    /// there is one: it is ended with the next ones.
+    pub(super) fn lapse(&mut self, number: u64, attempt: u64, cause: Option<Cause>) {
         if self.is_current(number, attempt) && self.remove(number) {
             self.insert(number, Lease { attempt, until: Duration::ZERO });
+            self.lapsed.insert(number, cause);
         }
+    }
+
+    /// What the end of a lease that is over counts as.
+    pub(super) fn cause(&self, number: u64) -> Option<Cause> {
+        self.lapsed.get(&number).copied().unwrap_or(Some(Cause::Expiry))
     }
 
     /// Whether this delivery of a message is the one that holds it now.

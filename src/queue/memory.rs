@@ -1,7 +1,9 @@
 //! Messages in memory: in the order of their numbers, and the disk store's index by content. It
 //! promises nothing across a restart.
 
-use super::{Backing, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, StepSize};
+use super::{
+    Backing, Failures, Message, MessageStore, NamedStore, NewMessage, Place, QueueError, StepSize,
+};
 use crate::memory::{self, NoMemory};
 use crate::storage::{BodyHash, HashKey, Index, identity, random_hash_key};
 use std::collections::BTreeMap;
@@ -77,6 +79,8 @@ struct Entry {
     pushed_ms: u64,
     expires_ms: u64,
     flags: u32,
+    /// `None` for nearly all.
+    failures: Option<Box<Failures>>,
     body: Box<[u8]>,
 }
 
@@ -131,7 +135,8 @@ impl MemoryStore {
         let NewMessage { body, flags, expires_ms } = *message;
         let kept = memory::join(&[body])?.into_boxed_slice();
         self.index.insert(self.hash(body), sequence)?;
-        self.messages.insert(sequence, Entry { pushed_ms, expires_ms, flags, body: kept });
+        let entry = Entry { pushed_ms, expires_ms, flags, failures: None, body: kept };
+        self.messages.insert(sequence, entry);
         Ok(())
     }
 
@@ -145,7 +150,7 @@ impl MemoryStore {
 }
 
 fn placed<'a>((&sequence, entry): (&'a u64, &'a Entry)) -> (Place, Message<'a>) {
-    let &Entry { pushed_ms, expires_ms, flags, ref body } = entry;
+    let &Entry { pushed_ms, expires_ms, flags, ref body, .. } = entry;
     let message = Message { sequence, pushed_ms, expires_ms, flags, body };
     (Place { sequence, position: 0 }, message)
 }
@@ -233,6 +238,18 @@ impl MessageStore for MemoryStore {
 
     fn at(&mut self, place: Place) -> Result<Option<(Place, Message<'_>)>, QueueError> {
         Ok(self.messages.get_key_value(&place.sequence).map(placed))
+    }
+
+    fn failures(&mut self, place: Place) -> Result<Failures, QueueError> {
+        let entry = self.messages.get(&place.sequence);
+        Ok(entry.and_then(|entry| entry.failures.as_deref().cloned()).unwrap_or_default())
+    }
+
+    fn note_failures(&mut self, place: Place, failures: &Failures) -> Result<(), QueueError> {
+        if let Some(entry) = self.messages.get_mut(&place.sequence) {
+            entry.failures = Some(Box::new(failures.clone()));
+        }
+        Ok(())
     }
 
     fn find(

@@ -34,7 +34,7 @@ mod sums;
 mod transactions;
 mod waiters;
 
-pub use crate::storage::{Message, NewMessage, Place, StepSize};
+pub use crate::storage::{Cause, Failures, Message, NewMessage, Place, StepSize};
 pub use claims::{Claim, Waiting};
 pub use disk::DiskBacking;
 pub use drops::Drops;

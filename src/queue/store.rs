@@ -4,7 +4,7 @@
 //! of limits, of expiry or of who asks.
 
 use super::QueueError;
-use crate::storage::{Message, NewMessage, Place, StepSize, SyncPoint, SyncWork};
+use crate::storage::{Failures, Message, NewMessage, Place, StepSize, SyncPoint, SyncWork};
 use std::io;
 
 /// What a slice of housekeeping came to.
@@ -112,6 +112,17 @@ pub trait MessageStore: Send {
 
     /// Removes the message at `place`, which `next` or `find` has just answered.
     fn remove(&mut self, place: Place) -> Result<(), QueueError>;
+
+    /// What has failed so far about the live message that lay at `place`.
+    fn failures(&mut self, _place: Place) -> Result<Failures, QueueError> {
+        Ok(Failures::default())
+    }
+
+    /// Says what has failed so far about the live message that lay at `place`. It takes the place
+    /// of what was said before, and outlives a restart as the message does.
+    fn note_failures(&mut self, _place: Place, _failures: &Failures) -> Result<(), QueueError> {
+        Ok(())
+    }
 
     /// Where a live message lies now that lay at `place`.
     fn current(&self, place: Place) -> Place {

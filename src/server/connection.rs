@@ -66,8 +66,7 @@ impl From<NoMemory> for Ending {
 pub(super) struct Bench {
     /// The time of this turn.
     pub(super) now: Instant,
-    /// Bytes that are kept for a client that does not read its replies, and again as many for one
-    /// that goes on sending meanwhile.
+    /// Bytes that are kept of unread replies, and again as many of what is sent meanwhile.
     pub(super) max_output: usize,
     /// What is read is executed here, unless it belongs to a large request.
     scratch: Vec<u8>,
@@ -95,7 +94,7 @@ impl Bench {
 
 /// One client's connection.
 pub(super) struct Connection {
-    /// None behind the last request: what it waits for or holds is others' from then on.
+    /// Replaced by `()` after the last request: what the client held or waited for is free then.
     session: Box<dyn Session>,
     /// The reply to a client for which there is no memory.
     overload: &'static [u8],
@@ -330,6 +329,7 @@ impl Connection {
     /// Finishes the request that is being executed, and begins no other one.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
+        self.session.stop();
         if !self.is_unfinished {
             self.end(Ending::Stopping);
         }

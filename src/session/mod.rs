@@ -36,6 +36,9 @@ pub trait Session: Send {
     /// the segment and a look through it, once for all damage that is there. The log says so there.
     fn advance(&mut self, input: &[u8], output: &mut Vec<u8>) -> Advance;
 
+    /// The daemon stops: the session ends soon, and not by a fault of its client.
+    fn stop(&mut self) {}
+
     /// Bytes of memory that the session keeps between two calls.
     fn memory(&self) -> usize {
         0

@@ -6,8 +6,8 @@
 use crate::random::Random;
 use mq::clock::Clock;
 use mq::queue::{
-    Backing, DiskBacking, Lease, Limits, MemoryBacking, Message, MessageState, NewMessage, Policy,
-    Queue, QueueError, Queues, Ticket,
+    Backing, Cause, DiskBacking, Lease, Limits, MemoryBacking, Message, MessageState, NewMessage,
+    Policy, Queue, QueueError, Queues, Ticket,
 };
 use mq::storage::DataDirectory;
 use std::collections::BTreeMap;
@@ -23,14 +23,18 @@ const MOST: u64 = 40;
 #[derive(Default)]
 struct Model {
     messages: BTreeMap<u64, (u8, Option<Lease>)>,
+    /// How often messages were given back, and how often their leases ran out.
+    failed: BTreeMap<u64, [u32; 2]>,
     /// All deliveries there have been.
     deliveries: Vec<(u64, u64)>,
 }
 
 impl Model {
     fn end_leases(&mut self, now: Duration) {
-        for (_, lease) in self.messages.values_mut() {
-            *lease = lease.filter(|lease| lease.until > now);
+        for (number, (_, lease)) in &mut self.messages {
+            if lease.take_if(|lease| lease.until <= now).is_some() {
+                self.failed.entry(*number).or_default()[1] += 1;
+            }
         }
     }
 
@@ -119,7 +123,18 @@ impl Run {
                 let done = self.find(|queue| queue.acknowledge(number)).unwrap_or(false);
                 assert_eq!(done, self.model.messages.remove(&number).is_some());
             }
-            70..=74 => {
+            70..=72 => {
+                let Some((number, attempt)) = self.delivery() else { return };
+                let fail =
+                    |queue: &mut Queue| queue.fail(number, Some(attempt), Cause::Nack, b"why");
+                let back = self.find(fail).unwrap_or(false);
+                let held = self.model.holds(number, attempt).and_then(Option::take);
+                assert_eq!(back, held.is_some());
+                if back {
+                    self.model.failed.entry(number).or_default()[0] += 1;
+                }
+            }
+            73..=74 => {
                 let Some((number, attempt)) = self.delivery() else { return };
                 let back = self.find(|queue| Ok(queue.give_back(number, Some(attempt))));
                 let held = self.model.holds(number, attempt);
@@ -149,6 +164,7 @@ impl Run {
                 let dropped = self.queues.drop_queue(NAME, &mut Ticket::default()).unwrap();
                 assert_eq!(dropped, !self.model.messages.is_empty());
                 self.model.messages.clear();
+                self.model.failed.clear();
             }
             89 => drop(self.queues.tidy()),
             _ => drop(self.uptime_ms.fetch_add(self.random.below(20), Ordering::Relaxed)),
@@ -191,6 +207,11 @@ impl Run {
         });
         let look = |queue: &mut Queue| queue.show(below, |it, state| (shown(it), state));
         assert_eq!(self.find(look).flatten(), expected);
+        let failures = self.find(|queue| queue.failures(below)).unwrap_or_default();
+        let counted = self.model.failed.get(&below).copied().unwrap_or_default();
+        let counted = expected.map_or([0, 0], |_| counted);
+        assert_eq!([failures.nacks, failures.expiries], counted);
+        assert_eq!(failures.attempts, counted[0] + counted[1]);
     }
 }
 

@@ -443,3 +443,28 @@ fn a_stop_ends_waits_and_loses_nothing() {
     stop(&daemon);
     client.expect_end();
 }
+
+#[test]
+fn a_stop_counts_no_failure_of_what_is_open_and_a_broken_connection_does() {
+    let mut daemon = Daemon::start("--store disk");
+    daemon.memcached().ask("set q 0 0 1\r\na\r\n", "STORED\r\n");
+    for failures in [0, 1] {
+        let mut worker = daemon.memcached();
+        worker.ask("get q/open\r\n", "VALUE q 0 1\r\na\r\nEND\r\n");
+        if failures == 1 {
+            drop(worker);
+            // The message is ready again once the daemon has seen the end of the connection.
+            daemon.memcached().ask("get q/peek/t=60000\r\n", "VALUE q 0 1\r\na\r\nEND\r\n");
+        }
+        stop(&daemon);
+        assert!(daemon.wait().success());
+        daemon = daemon.restart();
+        let mut client = daemon.redis();
+        client.send("GETJOB NOHANG WITHCOUNTERS FROM q\r\n");
+        let reply: String = (0..14).map(|_| client.read_line()).collect();
+        let counters = format!("nacks:{failures}");
+        assert!(reply.contains(&counters), "{reply:?} has not {counters:?}");
+        // The lease of a client that leaves stays until it runs out, or the daemon ends.
+        daemon = daemon.restart();
+    }
+}

@@ -12,7 +12,7 @@ use super::line::{ReplyLine, server_error};
 use super::queue_store::{Fetched, Write, write_message};
 use crate::protocol::memcached::Retrieval;
 use crate::protocol::number::parse_u64;
-use crate::queue::{Delivery, Lease, Queue, QueueError, Queues, Ticket};
+use crate::queue::{Cause, Delivery, Lease, Queue, QueueError, Queues, Ticket};
 use crate::session::Membership;
 use crate::session::blocked::{Blocked, Waited};
 use crate::session::budget::Budget;
@@ -202,11 +202,12 @@ impl OpenItems {
         Ok(Fetched::Nothing)
     }
 
-    /// The connection has ended: everything that is open comes back, and it waits no longer.
-    pub fn give_back(&mut self, queues: &Queues) {
+    /// The connection has ended: everything that is open comes back, and the wait is over. An item
+    /// that was open counts as a failure of this cause, if there is one.
+    pub fn give_back(&mut self, queues: &Queues, cause: Option<Cause>) {
         self.blocked = None;
         for (_, item) in self.items.drain() {
-            queues.hand_on(&item);
+            queues.hand_on(&item, cause);
         }
     }
 }
@@ -219,7 +220,7 @@ fn settle(
 ) -> Result<(), QueueError> {
     let Delivery { queue, number, attempt } = item;
     let work = |queue: &mut Queue| match is_aborted {
-        true => Ok(queue.give_back(number, Some(attempt))),
+        true => queue.fail(number, Some(attempt), Cause::Nack, b""),
         false => queue.acknowledge(number),
     };
     queues.find_identity(queue, ticket, work).map(drop)

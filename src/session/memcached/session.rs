@@ -9,7 +9,7 @@ use crate::protocol::memcached::{
     BadRequest, Fatal, Found, Keys, Progress, Request, Retrieval, TextCommand, parse, reply,
     set_key,
 };
-use crate::queue::{Drops, QueueError, Queues, Sums, Ticket, Waiting};
+use crate::queue::{Cause, Drops, QueueError, Queues, Sums, Ticket, Waiting};
 use crate::session::budget::{self, Budget};
 use crate::session::{
     Activity, Advance, Close, Membership, NewClient, OUTPUT_PIECE, Session, Shared, Store,
@@ -31,6 +31,8 @@ pub struct MemcachedSession {
     unfinished: Option<Retrieval>,
     /// Messages that the client has leased.
     open: OpenItems,
+    /// The client or the daemon ends in good order: what is open counts as no failure.
+    is_in_order: bool,
     /// The queues of a `flush_all` that is not done, and what its reply waits for.
     flush: Option<(Drops, Ticket)>,
     /// What a `flush_all` waits for before it begins.
@@ -54,6 +56,7 @@ impl MemcachedSession {
             is_counted: false,
             unfinished: None,
             open: OpenItems::default(),
+            is_in_order: false,
             waiting: Waiting::default(),
             flush: None,
             sums: Sums::default(),
@@ -86,6 +89,10 @@ impl Session for MemcachedSession {
         advance
     }
 
+    fn stop(&mut self) {
+        self.is_in_order = true;
+    }
+
     fn memory(&self) -> usize {
         self.open.memory()
     }
@@ -102,7 +109,8 @@ impl Drop for MemcachedSession {
         {
             // Nothing changes between the commands of another client's transaction.
             let _gate = enter(&self.shared.gate);
-            self.open.give_back(queues);
+            let cause = if self.is_in_order { None } else { Some(Cause::Nack) };
+            self.open.give_back(queues, cause);
         }
     }
 }
@@ -175,6 +183,7 @@ impl MemcachedSession {
                 return self.retrieve(*keys, *retrieval, output, advance);
             }
             TextCommand::Quit => {
+                self.is_in_order = true;
                 advance.close = Some(Close::Quit);
                 return;
             }

@@ -10,7 +10,9 @@ use super::request::{Args, Outcome, Refusal, SYNTAX_ERROR};
 use crate::memory::NoMemory;
 use crate::protocol::job_id::JobId;
 use crate::protocol::resp::Reply;
-use crate::queue::{Delivery, Handed, Lease, NewMessage, Queue, QueueError, Ticket};
+use crate::queue::{
+    Cause, Delivery, Failures, Handed, Lease, NewMessage, Queue, QueueError, Ticket,
+};
 use crate::session::OUTPUT_PIECE;
 use crate::session::blocked::Timeout;
 use crate::session::budget;
@@ -95,6 +97,8 @@ pub(super) fn addjob(call: &mut Call<'_>) -> Outcome {
 
 /// What GETJOB says before the names of queues.
 struct GetOptions {
+    /// The reply says how often each message has failed.
+    with_counters: bool,
     count: u64,
     waits: bool,
     timeout: Timeout,
@@ -104,11 +108,13 @@ struct GetOptions {
 
 impl GetOptions {
     fn parse(args: Args<'_>) -> Result<GetOptions, Refusal> {
-        let mut options = GetOptions { count: 1, waits: true, timeout: None, first: 1 };
+        let (with_counters, waits) = (false, true);
+        let mut options = GetOptions { with_counters, count: 1, waits, timeout: None, first: 1 };
         while !args.is(options.first, "from") {
             let word = options.first;
-            if args.is(word, "nohang") {
-                options.waits = false;
+            if args.is(word, "nohang") || args.is(word, "withcounters") {
+                options.waits &= !args.is(word, "nohang");
+                options.with_counters |= args.is(word, "withcounters");
                 options.first += 1;
                 continue;
             }
@@ -130,9 +136,10 @@ impl GetOptions {
     }
 }
 
-/// GETJOB [NOHANG] [TIMEOUT ms] [COUNT n] FROM q [q ...]: leases the oldest messages of the first
-/// queue, as many as there are, then of the next; waits where there are none. Fewer than `n` where
-/// the reply would take more than a piece of output or the turn is over: a worker asks again.
+/// GETJOB [NOHANG] [WITHCOUNTERS] [TIMEOUT ms] [COUNT n] FROM q [q ...]: leases the oldest messages
+/// of the first queue, as many as there are, then of the next; waits where there are none. Fewer
+/// than `n` where the reply would take more than a piece of output or the turn is over: a worker
+/// asks again.
 pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
     let (args, start) = (call.args, call.reply.out.len());
     let options = GetOptions::parse(args)?;
@@ -145,7 +152,7 @@ pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
         && let Some(handed) = call.wait_for(args.from(options.first), options.timeout)?
     {
         let name = args.get(options.first + handed.index);
-        if lease_handed(call, &handed, name)? {
+        if lease_handed(call, &options, &handed, name)? {
             count += 1;
             lease_ready(call, &options, start, &mut count)?;
         }
@@ -158,15 +165,26 @@ pub(super) fn getjob(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Leases what the client has been handed while it waited; false: it has gone.
-fn lease_handed(call: &mut Call<'_>, handed: &Handed, name: &[u8]) -> Result<bool, Refusal> {
+fn lease_handed(
+    call: &mut Call<'_>,
+    options: &GetOptions,
+    handed: &Handed,
+    name: &[u8],
+) -> Result<bool, Refusal> {
     let until = call.queues()?.clock().uptime() + call.shared.limits.lease();
     let Delivery { queue, number, attempt } = handed.delivery;
     let id = JobId { queue, number, attempt };
-    call.take_handed(
+    let is_taken = call.take_handed(
         handed,
-        |reply, message| show(reply, name, &id, message.body),
+        |reply, message| show(reply, name, &id, message.body, options.with_counters),
         |queue, _| Ok(queue.extend(number, Lease { attempt, until })),
-    )
+    )?;
+    if is_taken && options.with_counters {
+        let count = |queue: &mut Queue| Ok(counters(queue, number));
+        let counted = call.queues()?.find_identity(queue, &mut call.turn.ticket, count);
+        show_counters(call.reply, counted.ok().flatten().unwrap_or_default());
+    }
+    Ok(is_taken)
 }
 
 /// Leases what is there, up to COUNT messages with those that `count` counts already. What has been
@@ -189,9 +207,11 @@ fn lease_ready(
                 }
                 let attempt = queues.next_attempt();
                 let (identity, begin) = (queue.identity(), reply.out.len());
+                let mut number = 0;
                 let shown = queue.lease(Lease { attempt, until }, |message| {
-                    let id = JobId { queue: identity, number: message.sequence, attempt };
-                    show(reply, name, &id, message.body)
+                    number = message.sequence;
+                    let id = JobId { queue: identity, number, attempt };
+                    show(reply, name, &id, message.body, options.with_counters)
                 });
                 budget.spend(queue.take_passed());
                 match shown {
@@ -201,6 +221,9 @@ fn lease_ready(
                         reply.take_back(begin);
                         return Err(error);
                     }
+                }
+                if options.with_counters {
+                    show_counters(reply, counters(queue, number));
                 }
                 budget.look(reply.out.len() - begin);
             }
@@ -214,30 +237,74 @@ fn lease_ready(
     Ok(())
 }
 
-fn show(reply: &mut Reply, name: &[u8], id: &JobId, body: &[u8]) -> Result<(), NoMemory> {
-    reply.array(3);
+/// Shows a message, or what comes before its counters.
+fn show(
+    reply: &mut Reply,
+    name: &[u8],
+    id: &JobId,
+    body: &[u8],
+    with_counters: bool,
+) -> Result<(), NoMemory> {
+    reply.array(if with_counters { 7 } else { 3 });
     reply.try_bulk(name)?;
     reply.try_bulk(&id.encode())?;
     reply.try_bulk(body)
 }
 
+/// How often a message was given back, and how often its lease ran out; 0 where that cannot be
+/// read.
+fn counters(queue: &mut Queue, number: u64) -> [u32; 2] {
+    let Failures { nacks, expiries, .. } = queue.failures(number).unwrap_or_default();
+    [nacks, expiries]
+}
+
+fn show_counters(reply: &mut Reply, [nacks, expiries]: [u32; 2]) {
+    for (name, count) in [(&b"nacks"[..], nacks), (b"additional-deliveries", expiries)] {
+        reply.bulk(name);
+        reply.count(count.into());
+    }
+}
+
 /// ACKJOB, FASTACK and DELJOB id [id ...]: removes the messages, also those that other deliveries
 /// hold; those of one queue go in one step. Answers how many were there.
 pub(super) fn ackjob(call: &mut Call<'_>) -> Outcome {
-    each_queue(call, |queue, ids| queue.acknowledge_all(ids.iter().map(|id| id.number)))
+    let all = call.args.len();
+    each_queue(call, all, |queue, ids| queue.acknowledge_all(ids.iter().map(|id| id.number)))
 }
 
-/// NACK id [id ...]: gives the messages back, to their places. Answers how many were held.
+/// NACK id [id ...] [SILENT|FAIL] [REASON text]: gives the messages back, to their places. Answers
+/// how many were held.
 pub(super) fn nack(call: &mut Call<'_>) -> Outcome {
-    each_queue(call, |queue, ids| {
-        let back = |id: &&JobId| queue.give_back(id.number, Some(id.attempt));
-        Ok(ids.iter().filter(back).count() as u64)
+    let args = call.args;
+    let is_option = |word: &usize| ["silent", "fail", "reason"].iter().any(|it| args.is(*word, it));
+    let behind_ids = (2..args.len()).find(is_option).unwrap_or(args.len());
+    let (mut is_counted, mut reason, mut word) = (true, &b""[..], behind_ids);
+    while word < args.len() {
+        if args.is(word, "reason") && word + 1 < args.len() {
+            reason = args.get(word + 1);
+            word += 1;
+        } else if args.is(word, "silent") || args.is(word, "fail") {
+            is_counted = args.is(word, "fail");
+        } else {
+            return Err(SYNTAX_ERROR.into());
+        }
+        word += 1;
+    }
+    each_queue(call, behind_ids, |queue, ids| {
+        ids.iter().try_fold(0, |count, &JobId { number, attempt, .. }| {
+            let was_held = match is_counted {
+                true => queue.fail(number, Some(attempt), Cause::Nack, reason)?,
+                false => queue.give_back(number, Some(attempt)),
+            };
+            Ok(count + u64::from(was_held))
+        })
     })
 }
 
 /// ENQUEUE id [id ...]: the same, whichever delivery holds them.
 pub(super) fn enqueue(call: &mut Call<'_>) -> Outcome {
-    each_queue(call, |queue, ids| {
+    let all = call.args.len();
+    each_queue(call, all, |queue, ids| {
         Ok(ids.iter().filter(|id| queue.give_back(id.number, None)).count() as u64)
     })
 }
@@ -259,14 +326,17 @@ pub(super) fn parse_id(text: &[u8]) -> Result<JobId, Refusal> {
     JobId::parse(text).ok_or_else(|| "BADID Invalid Job ID format.".into())
 }
 
-/// Does `work` on each queue that the ids of a request name, with its ids in the order of their
-/// numbers, and answers the sum. If one of them is no id nothing is done.
+/// Does `work` on each queue that the ids of a request name, which end before the word `end`, with
+/// its ids in the order of their numbers, and answers the sum. If one of them is no id nothing is
+/// done.
 fn each_queue(
     call: &mut Call<'_>,
+    end: usize,
     mut work: impl FnMut(&mut Queue, &[JobId]) -> Result<u64, QueueError>,
 ) -> Outcome {
     let (queues, mut progress) = (call.queues()?, call.resume());
-    let mut ids = call.args.from(1).map(parse_id).collect::<Result<Vec<JobId>, Refusal>>()?;
+    let mut ids =
+        call.args.from(1).take(end - 1).map(parse_id).collect::<Result<Vec<JobId>, Refusal>>()?;
     ids.sort_unstable_by_key(|id| (id.queue, id.number));
     let of_queues = ids.chunk_by(|one, next| one.queue == next.queue);
     for ids in of_queues.skip(usize::try_from(progress.next).unwrap_or(usize::MAX)) {

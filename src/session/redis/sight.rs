@@ -12,7 +12,7 @@ use super::scan;
 use crate::protocol::job_id::{self, JobId};
 use crate::protocol::number::parse_u64;
 use crate::protocol::resp::Reply;
-use crate::queue::{Message, MessageState, Slice};
+use crate::queue::{Failures, Message, MessageState, Slice};
 use crate::session::budget;
 
 /// What a message takes in a reply of QPEEK beside its body and the name of its queue.
@@ -88,12 +88,13 @@ pub(super) fn show(call: &mut Call<'_>) -> Outcome {
         if !queues.is_meant(queue, number, attempt) {
             return Ok(None);
         }
+        let failures = queue.failures(number)?;
         let shown = queue.show(number, |message, state| {
             let state = match state {
                 MessageState::Ready => "ready",
                 MessageState::Leased => "leased",
             };
-            reply.array(10);
+            reply.array(24);
             let fields: [(&str, &[u8]); 4] = [
                 ("id", text),
                 ("queue", &name),
@@ -106,6 +107,7 @@ pub(super) fn show(call: &mut Call<'_>) -> Outcome {
             }
             reply.bulk(b"first-push-ms");
             reply.count(message.pushed_ms);
+            show_failures(reply, &failures);
             budget.look(message.body.len());
         });
         budget.spend(queue.take_passed());
@@ -115,6 +117,23 @@ pub(super) fn show(call: &mut Call<'_>) -> Outcome {
         call.reply.null();
     }
     Ok(())
+}
+
+fn show_failures(reply: &mut Reply, all: &Failures) {
+    let Failures { attempts, nacks, expiries, first, last } = all;
+    for (field, count) in [("count", attempts), ("failures", nacks), ("expiries", expiries)] {
+        reply.bulk(field.as_bytes());
+        reply.count((*count).into());
+    }
+    for (reason, time, failure) in [
+        (&b"first-reason"[..], &b"first-failure-ms"[..], first),
+        (b"last-reason", b"last-failure-ms", last),
+    ] {
+        reply.bulk(reason);
+        reply.bulk(&failure.reason);
+        reply.bulk(time);
+        reply.count(failure.at_ms);
+    }
 }
 
 /// QSTAT q: a flat list; nil where there is no such queue and nobody waits for it.

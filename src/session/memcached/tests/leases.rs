@@ -2,7 +2,7 @@
 
 use super::{Client, play, queues, shared};
 use crate::clock::set_by_hand;
-use crate::queue::{Limits, MemoryBacking, Policy, Queues};
+use crate::queue::{Limits, MemoryBacking, Policy, Queue, Queues, Ticket};
 use crate::session::redis::RedisSession;
 use crate::session::{NewClient, Session, Store};
 use std::sync::Arc;
@@ -86,6 +86,26 @@ fn what_is_open_comes_back_when_the_connection_ends() {
         other.ask(b"get q\r\nget q\r\n"),
         b"VALUE q 0 1\r\na\r\nEND\r\nVALUE q 0 1\r\nb\r\nEND\r\n"
     );
+}
+
+#[test]
+fn an_item_that_was_not_closed_counts_unless_the_client_quits() {
+    let shared = queues();
+    let Store::Queues(queues) = &shared.store else { panic!("no queues") };
+    let failed = || {
+        let first = |queue: &mut Queue| queue.failures(1).map(|it| (it.nacks, it.expiries));
+        queues.find(b"q", &mut Ticket::default(), first).unwrap().unwrap()
+    };
+    let ends: [(&[u8], (u32, u32)); 4] =
+        [(b"quit\r\n", (0, 0)), (b"", (1, 0)), (b"get q/abort\r\n", (2, 0)), (b"quit\r\n", (2, 0))];
+    Client::new(&shared).ask(b"set q 0 0 1\r\na\r\n");
+    for (last, expected) in ends {
+        let mut client = Client::new(&shared);
+        assert_eq!(client.ask(b"get q/open\r\n"), b"VALUE q 0 1\r\na\r\nEND\r\n");
+        client.ask(last);
+        drop(client);
+        assert_eq!(failed(), expected, "after {}", last.escape_ascii());
+    }
 }
 
 #[test]

@@ -101,6 +101,49 @@ fn a_job_that_is_given_back_stands_at_its_old_place() {
     ]);
 }
 
+/// What `GETJOB WITHCOUNTERS` shows of the oldest message, without its id, and the id.
+fn counted(client: &mut Conversation) -> (String, String) {
+    let reply = client.ask("GETJOB NOHANG WITHCOUNTERS FROM q");
+    let (before, rest) = reply.split_once("D-").expect("an id");
+    let (id, counters) = rest.split_once('|').expect("more behind it");
+    (format!("{before}{counters}"), format!("D-{id}"))
+}
+
+#[test]
+fn deliveries_that_failed_are_counted() {
+    let (clock, time_ms) = set_by_hand();
+    let daemon = Daemon::with_queues_at(clock);
+    let mut client = daemon.client();
+    client.check(&[("SADD q a", ":1|")]);
+    let shown = |nacks: u32, expiries: u32| {
+        let counters = format!("$5|nacks|:{nacks}|$21|additional-deliveries|:{expiries}|");
+        format!("*1|*7|$1|q|$40|$1|a|{counters}")
+    };
+    let (first, id) = counted(&mut client);
+    assert_eq!(first, shown(0, 0));
+    client.check(&[
+        (&format!("NACK {id} REASON"), "-ERR syntax error|"),
+        (&format!("NACK {id} {id} SILENT"), ":1|"),
+    ]);
+    let (second, id) = counted(&mut client);
+    assert_eq!(second, shown(0, 0));
+    client.check(&[(&format!("NACK {id} reason broken"), ":1|")]);
+    let (third, id) = counted(&mut client);
+    assert_eq!(third, shown(1, 0));
+    client.check(&[(&format!("NACK {id} FAIL REASON SILENT"), ":1|")]);
+    let (fourth, id) = counted(&mut client);
+    assert_eq!(fourth, shown(2, 0));
+    client.check(&[(&format!("ENQUEUE {id}"), ":1|")]);
+    let (fifth, id) = counted(&mut client);
+    assert_eq!(fifth, shown(2, 0));
+    time_ms.fetch_add(300_000, Relaxed);
+    let said = client.ask(&format!("SHOW {id}"));
+    assert!(said.contains("|$5|count|:3|$8|failures|:2|$8|expiries|:1|"), "{said}");
+    assert!(said.contains("|$12|first-reason|$6|broken|"), "{said}");
+    assert!(said.contains("|$11|last-reason|$0||"), "{said}");
+    assert_eq!(counted(&mut client).0, shown(2, 1));
+}
+
 #[test]
 fn a_lease_is_over_in_time_and_work_that_was_done_late_counts() {
     let (clock, time_ms) = set_by_hand();

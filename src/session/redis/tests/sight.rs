@@ -54,7 +54,11 @@ fn a_message_is_shown_by_any_id_of_it_until_it_is_gone() {
     let id = reply.trim_matches(['+', '|']);
     let shown = |id: &str, state: &str| {
         let fields = format!("$2|id|$40|{id}|$5|queue|$1|q|$5|state|${}|{state}|", state.len());
-        format!("*10|{fields}$4|body|$4|body|$13|first-push-ms|:1700000000123|")
+        let counts = "$5|count|:0|$8|failures|:0|$8|expiries|:0|";
+        let first = "$12|first-reason|$0||$16|first-failure-ms|:0|";
+        let last = "$11|last-reason|$0||$15|last-failure-ms|:0|";
+        let pushed = "$13|first-push-ms|:1700000000123|";
+        format!("*24|{fields}$4|body|$4|body|{pushed}{counts}{first}{last}")
     };
     one.check(&[(&format!("SHOW {id}"), &shown(id, "ready"))]);
     let delivery = peeked(&mut one, "GETJOB NOHANG FROM q").0.remove(0);
