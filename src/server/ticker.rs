@@ -3,6 +3,7 @@
 use super::lock;
 use crate::queue::Durability;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -22,7 +23,9 @@ impl Ticker {
         let stop = Arc::clone(&stopping);
         let tick = move || {
             while !is_stopped(&stop, interval) {
-                durability.commit();
+                // A panic has been logged, and what that commit had taken counts as failed. The
+                // other queues are synced still.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| durability.commit()));
             }
         };
         let thread = thread::Builder::new().name("commit".into()).spawn(tick)?;
@@ -33,7 +36,7 @@ impl Ticker {
     pub(super) fn stop(self) {
         *lock(&self.stopping.0) = true;
         self.stopping.1.notify_one();
-        // A panic has been logged by its hook.
+        // It ends without a panic.
         let _ = self.thread.join();
     }
 }
@@ -42,4 +45,39 @@ impl Ticker {
 fn is_stopped((stopping, changed): &(Mutex<bool>, Condvar), interval: Duration) -> bool {
     let waited = changed.wait_timeout_while(lock(stopping), interval, |stopping| !*stopping);
     *waited.unwrap_or_else(PoisonError::into_inner).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{ReplyVerdict, Ticket};
+    use std::sync::mpsc::{Sender, channel};
+
+    struct Panicking(Mutex<Sender<()>>);
+
+    impl Durability for Panicking {
+        fn verdict(&self, _: &Ticket) -> ReplyVerdict {
+            ReplyVerdict::Leave
+        }
+
+        fn commit(&self) {
+            lock(&self.0).send(()).expect("the test waits");
+            panic::resume_unwind(Box::new("a fault"));
+        }
+
+        fn interval_ms(&self) -> Option<u64> {
+            Some(1)
+        }
+    }
+
+    /// It was the last commit of all: nothing was synced every second any more.
+    #[test]
+    fn a_commit_that_panics_is_not_the_last_one() {
+        let (sender, commits) = channel();
+        let ticker = Ticker::start(Arc::new(Panicking(Mutex::new(sender)))).unwrap().unwrap();
+        for _ in 0..3 {
+            commits.recv().unwrap();
+        }
+        drop(ticker);
+    }
 }

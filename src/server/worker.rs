@@ -24,8 +24,7 @@ use crate::logging;
 use crate::queue::Durability;
 use crate::session::{ClientLimits, NewClient};
 use log::Level;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,7 +52,7 @@ struct Client {
     is_in_line: bool,
     /// Something has been done for the client in this turn.
     is_touched: bool,
-    /// The deadline that the worker's heap holds for it.
+    /// The client's deadline among those of the worker.
     deadline: Option<Instant>,
     /// Bytes that the budget has counted.
     memory: usize,
@@ -72,9 +71,9 @@ pub(super) struct Worker {
     touched: Vec<u64>,
     /// Those of them whose replies wait for a commit.
     waiting: Vec<u64>,
-    /// When clients have to be looked at although nothing happens. A deadline that is not its
-    /// client's any more means nothing.
-    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// When clients have to be looked at although nothing happens: at most one deadline for each,
+    /// so that waits that end early leave nothing.
+    deadlines: BTreeSet<(Instant, u64)>,
     last_sweep: Instant,
     bench: Bench,
     mailbox: Arc<Mailbox>,
@@ -100,7 +99,7 @@ impl Worker {
             line: VecDeque::new(),
             touched: Vec::new(),
             waiting: Vec::new(),
-            deadlines: BinaryHeap::new(),
+            deadlines: BTreeSet::new(),
             last_sweep: now,
             bench: Bench::new(now, limits.max_output()),
             budget,
@@ -167,14 +166,15 @@ impl Worker {
         waited
     }
 
-    /// How long nothing needs to be done: until the next deadline or sweep. `None`: for ever.
-    fn timeout(&self, now: Instant) -> Option<Duration> {
+    /// How long nothing needs to be done: until the next deadline or sweep. Returns `None` if there
+    /// is neither.
+    pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         if !self.line.is_empty() {
             return Some(Duration::ZERO);
         }
         let is_swept = self.limits.idle_timeout().is_some() && !self.clients.is_empty();
         let sweep = is_swept.then(|| self.last_sweep + SWEEP);
-        let deadline = self.deadlines.peek().map(|Reverse((deadline, _))| *deadline);
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         let next = sweep.into_iter().chain(deadline).min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -276,15 +276,13 @@ impl Worker {
     }
 
     fn look_at_deadlines(&mut self) {
-        while let Some(Reverse((deadline, id))) = self.deadlines.peek().copied()
+        while let Some((deadline, id)) = self.deadlines.first().copied()
             && deadline <= self.bench.now
         {
-            self.deadlines.pop();
+            self.deadlines.pop_first();
             self.with_client(id, |client, bench| {
-                if client.deadline == Some(deadline) {
-                    client.deadline = None;
-                    client.connection.look_at_deadline(bench);
-                }
+                client.deadline = None;
+                client.connection.look_at_deadline(bench);
             });
         }
     }
@@ -350,14 +348,16 @@ impl Worker {
             }
             let deadline = client.connection.deadline();
             if deadline != client.deadline {
-                client.deadline = deadline;
-                self.deadlines.extend(deadline.map(|deadline| Reverse((deadline, id))));
+                let before = std::mem::replace(&mut client.deadline, deadline);
+                before.map(|before| self.deadlines.remove(&(before, id)));
+                self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
             }
         }
     }
 
     fn close(&mut self, id: u64) {
         if let Some(client) = self.clients.remove(&id) {
+            client.deadline.map(|deadline| self.deadlines.remove(&(deadline, id)));
             self.budget.change(id, &self.mailbox, client.memory, 0);
             self.mailbox.client_goes();
         }

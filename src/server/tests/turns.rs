@@ -211,6 +211,28 @@ fn a_wait_ends_at_its_deadline() {
     assert_eq!(room.line(&mut late), "woken\n");
 }
 
+/// Each wait left its deadline behind, also of a client that had gone, until that time came: 24
+/// bytes for each `BSPOP q 1000000` that was served.
+#[test]
+fn a_wait_that_ends_early_leaves_no_deadline() {
+    let mut room = Room::new(limits());
+    let (mut woken, mut gone) = (room.connect(), room.connect());
+    woken.get_mut().write_all(b"wait 1000\n").unwrap();
+    room.turn();
+    assert_eq!(room.worker.timeout(room.now), Some(Duration::from_secs(1000)));
+    lock(&room.handles)[0].wake();
+    assert_eq!(room.line(&mut woken), "woken\n");
+    assert_eq!(room.worker.timeout(room.now), None);
+    gone.get_mut().write_all(b"wait 1000\n").unwrap();
+    room.turn();
+    assert_eq!(room.worker.timeout(room.now), Some(Duration::from_secs(1000)));
+    drop(gone);
+    while room.connections() > 1 {
+        room.turn();
+    }
+    assert_eq!(room.worker.timeout(room.now), None);
+}
+
 #[test]
 fn a_handle_closes_its_client_after_the_replies() {
     let mut room = Room::new(limits());
