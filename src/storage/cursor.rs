@@ -149,7 +149,7 @@ impl SlotFault {
         Some(SlotFault::Behind(slot.len() + behind))
     }
 
-    /// What should be there, in words. No checksum is said: it would tell of the key (rule 21).
+    /// What should be there, in words. No checksum is said: it would give the key away (rule 21).
     pub fn expected(&self, base: u64) -> String {
         match self {
             SlotFault::Checksum { .. } => "a cursor with its checksum".into(),

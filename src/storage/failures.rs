@@ -65,7 +65,7 @@ impl Failures {
         Ok(())
     }
 
-    /// Reads them from a list of fields. One that does not tell of failures says that there are
+    /// Reads them from a list of fields. One that has no field of failures says that there are
     /// none.
     pub fn decode(fields: &[u8]) -> Failures {
         let field = Fields(fields).find(|field| get_u16(field, FIELD_KIND) == FAILURES_FIELD);

@@ -39,7 +39,7 @@ pub struct Summary {
     pub kind: Kind,
     /// The message's number.
     pub sequence: u64,
-    /// The position of the record that it copies, removes or tells of; 0 in a message.
+    /// The position of the record that it copies, removes or describes; 0 in a message.
     pub origin: u64,
     /// Bytes of the record.
     pub size: u64,

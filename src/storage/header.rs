@@ -131,7 +131,7 @@ impl HeaderFault {
         }
     }
 
-    /// What should be there, in words. No checksum is said: it would tell of the key (rule 21).
+    /// What should be there, in words. No checksum is said: it would give the key away (rule 21).
     pub fn expected(&self) -> String {
         match self {
             HeaderFault::Version(_) => format!("a format that version {VERSION} reads"),

@@ -118,7 +118,7 @@ pub const MESSAGE_MORE: usize = MESSAGE_DELIVER_MS + 8;
 pub const MESSAGE_HEAD: usize = MESSAGE_EXPIRES_MS;
 
 // All others have one field more, before those of a message.
-/// u64, the position of the record that this one copies, removes or tells of.
+/// u64, the position of the record that this one copies, removes or describes.
 pub const RECORD_ORIGIN: usize = RECORD_COMMON;
 /// The shortest head of a removal, which has no body.
 pub const REMOVAL_HEAD: usize = RECORD_ORIGIN + 8;
@@ -142,12 +142,12 @@ pub const STATE_DELIVER_MS: usize = STATE_ORIGIN + 8;
 pub const STATE_MORE: usize = STATE_DELIVER_MS + 8;
 
 // A field at the end of a head, as many bytes as it says, a multiple of `ALIGNMENT`.
-/// u16, what it tells of.
+/// u16, what it holds.
 pub const FIELD_KIND: usize = 0;
 /// u16, bytes of the field.
 pub const FIELD_SIZE: usize = FIELD_KIND + 2;
 
-// The field that tells of the failures of a message.
+// The field with the failures of a message.
 /// Its kind.
 pub const FAILURES_FIELD: u16 = 1;
 /// u32, failures that count for the limit.

@@ -98,7 +98,7 @@ pub struct Record<'a> {
     pub sequence: u64,
     /// The log was durable up to this position when the record was written.
     pub durable: u64,
-    /// The position of the record that this one copies, removes or tells of; 0 in a message.
+    /// The position of the record that this one copies, removes or describes; 0 in a message.
     pub origin: u64,
     /// Unix time of the push in milliseconds; 0 in a removal and a state.
     pub pushed_ms: u64,

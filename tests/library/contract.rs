@@ -160,7 +160,7 @@ impl Run {
             let queue = model.get(name);
             queue.and_then(|queue| queue.iter().position(|(other, _)| other == body))
         };
-        // Which of several equal messages moves is open: one at the most is looked at.
+        // Which of several equal messages moves is open: at most one is looked at.
         let count = model.get(from).map_or(0, |q| q.iter().filter(|(b, _)| b == body).count());
         if count > 1 {
             return;

@@ -158,7 +158,7 @@ fn the_footer_of_the_document_is_decoded_and_encoded_again() {
     }
 }
 
-/// It tells of the message that was copied.
+/// It names the message that was copied.
 #[test]
 fn the_state_of_the_document_says_what_has_failed() {
     let (_, codec) = &codecs()[0];

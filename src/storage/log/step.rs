@@ -114,7 +114,7 @@ impl Log {
         self.step_end > self.durable || self.step.as_ref().is_some_and(logs)
     }
 
-    /// On a full disk: makes the steps so far durable, so that the cursor may tell of what is
+    /// On a full disk: makes the steps so far durable, so that the cursor may show what is
     /// popped behind them. This blocks for a sync.
     fn settle_steps(&mut self) -> Result<(), StorageError> {
         self.sync_now()?;

@@ -16,7 +16,7 @@ pub struct Left {
     pub slots: Vec<Slot>,
     /// Records that are whole.
     pub records: Vec<Record>,
-    /// Records that a footer tells of though they are not whole.
+    /// Records that a footer names though they are not whole.
     pub told: Vec<Record>,
     /// Offsets at which bytes stand that are neither a whole record nor the zeros of the end.
     pub bad: Vec<usize>,

@@ -179,7 +179,7 @@ pub fn open_directory(
     opening::open(|| DataDirectory::open(root.as_ref(), segment_size, strict))
 }
 
-/// Opens a data directory with one queue at the most.
+/// Opens a data directory with at most one queue.
 pub fn open(
     root: &Path,
     segment_size: u64,

@@ -45,7 +45,7 @@ fn rule_07_ten_thousand_one_message_queues_are_small() {
     daemon.redis().ask(pops, "$1\r\nm\r\n".repeat(QUEUES));
 }
 
-/// A daemon that may open `limit` files at the most, also after raising its soft limit.
+/// A daemon that may open at most `limit` files, also after raising its soft limit.
 fn limited(limit: u32, directory: &TempDir) -> Child {
     let daemon = command();
     let mut shell = Command::new("sh");

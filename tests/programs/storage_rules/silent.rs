@@ -73,7 +73,7 @@ fn rule_16_bad_footer() {
     }
 }
 
-/// Entries or numbers that nothing tells of were passed over, and the rest was taken for others.
+/// Entries or numbers that nothing names were passed over, and the rest was taken for others.
 #[test]
 fn rule_16_a_footer_with_more_in_it_than_it_tells_of_is_a_bad_one() {
     let whole = sealed();

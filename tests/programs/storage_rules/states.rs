@@ -76,7 +76,7 @@ fn rule_10_a_copy_says_what_the_states_of_its_message_said() {
     assert_eq!(bench.count("damaged_records"), 0);
 }
 
-/// Segments with footers are not read at a start, and these tell of states too.
+/// Segments with footers are not read at a start, and these name states too.
 #[test]
 fn rule_14_a_footer_tells_of_states() {
     let mut bench = Bench::new(SEGMENT_SIZE);

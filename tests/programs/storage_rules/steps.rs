@@ -77,7 +77,7 @@ fn rule_20_messages_that_are_pushed_together_are_there_together() {
 fn rule_20_messages_that_are_removed_together_are_gone_together() {
     let mut bench = Bench::new(SEGMENT_SIZE);
     ["a", "b", "c", "d"].iter().for_each(|body| bench.push(body));
-    // The head is one of them: no cursor tells of it alone.
+    // The head is one of them: no cursor shows it alone.
     let remove = |bench: &mut Bench| {
         remove_all(bench, &["c", "a"]);
         // Nor does the cursor of a pop that comes behind.
