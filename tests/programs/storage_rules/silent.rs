@@ -236,3 +236,37 @@ fn rule_16_unknown_file() {
     assert_eq!(lines, [] as [&str; 0]);
     assert_eq!(bench.1.as_mut().unwrap().len(), 37);
 }
+
+/// The footer names more records than there are. Verifying passed over that, and a strict start
+/// wrote the footer anew over fewer records.
+#[test]
+fn rule_16_zeros_under_a_footer_are_a_lost_end() {
+    let whole = sealed();
+    // The first message, some of them, the last one.
+    let record = 48 + 200;
+    let end = SEGMENT_SIZE as usize;
+    let last = (2560..end - record).step_by(record).last().unwrap();
+    for from in [2560, 2560 + 5 * record, last] {
+        let mut files = whole.clone();
+        files.get_mut(FIRST).unwrap()[from..end].fill(0);
+        let found = verified(with_files(&files).path());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].label, found[0].offset as usize), (Label::LostEnd, from));
+        assert!(found[0].file.ends_with(FIRST), "{}", found[0]);
+    }
+}
+
+/// What is said of a damaged record is not said again of the end.
+#[test]
+fn rule_16_a_rotten_last_record_under_a_footer_is_no_lost_end() {
+    let whole = sealed();
+    let record = 48 + 200;
+    let last = (2560..SEGMENT_SIZE as usize - record).step_by(record).last().unwrap();
+    for offset in 0..record {
+        let mut files = whole.clone();
+        files.get_mut(FIRST).unwrap()[last + offset] ^= 0x10;
+        let found = verified(with_files(&files).path());
+        let labels: Vec<_> = found.iter().map(|it| it.label).collect();
+        assert_eq!(labels, [Label::RottenRecord], "byte {offset}");
+    }
+}
