@@ -245,7 +245,7 @@ fn rule_16_zeros_under_a_footer_are_a_lost_end() {
     // The first message, some of them, the last one.
     let record = 48 + 200;
     let end = SEGMENT_SIZE as usize;
-    let last = (2560..end - record).step_by(record).last().unwrap();
+    let last = (2560..end - record).step_by(record).next_back().unwrap();
     for from in [2560, 2560 + 5 * record, last] {
         let mut files = whole.clone();
         files.get_mut(FIRST).unwrap()[from..end].fill(0);
@@ -261,7 +261,7 @@ fn rule_16_zeros_under_a_footer_are_a_lost_end() {
 fn rule_16_a_rotten_last_record_under_a_footer_is_no_lost_end() {
     let whole = sealed();
     let record = 48 + 200;
-    let last = (2560..SEGMENT_SIZE as usize - record).step_by(record).last().unwrap();
+    let last = (2560..SEGMENT_SIZE as usize - record).step_by(record).next_back().unwrap();
     for offset in 0..record {
         let mut files = whole.clone();
         files.get_mut(FIRST).unwrap()[last + offset] ^= 0x10;
