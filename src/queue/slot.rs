@@ -64,7 +64,7 @@ impl Census {
     }
 }
 
-/// The outcome of taking a slot out of use.
+/// What came of taking a slot out of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retired {
     /// It is not in use any more.

@@ -34,7 +34,7 @@ pub struct Failures {
     pub last: Failure,
 }
 
-/// What has become of a delivery that failed.
+/// Why a delivery failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The worker said so, or its connection broke.

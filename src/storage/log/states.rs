@@ -1,8 +1,8 @@
 //! What has failed about messages: a state record for each failure, and none for a success.
 //!
 //! 1. The newest state of a message counts, or the head of its newest copy if that lies behind it:
-//!    who copies a message writes into the copy what its state says. So a state lies behind its
-//!    message, and no segment with a state goes before that of the message.
+//!    a copy of a message says in its head what the state says. So a state lies behind its message,
+//!    and no segment with a state goes before that of the message.
 //! 2. A failure takes no room from removals. Where it finds none of its own, or the log is closed
 //!    for writing, it is kept in memory only: a worker that fails must not be held up, and what it
 //!    gave back is delivered again in any case. The next record of the message says it.
@@ -39,7 +39,7 @@ impl States {
         self.unwritten.remove(&sequence);
     }
 
-    /// The same for who has not made sure of the memory.
+    /// The same, with memory that has not been prepared.
     pub(in super::super) fn insert(&mut self, sequence: u64, at: u64) -> Result<(), NoMemory> {
         self.prepare()?;
         self.set(sequence, at);
